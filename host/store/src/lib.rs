@@ -1,0 +1,12 @@
+//! The store: archive of every stream, users, contacts, groups, devices, mutes, cursors, catalog, audit; and its SQLite implementation.
+//!
+//! It keeps what the log tells it and answers questions; it decides nothing, parses no body and knows no socket. The archive of the retained
+//! log can be rebuilt from it; everything else lives here only. Read [`Archive`] first, then [`Directory`].
+
+mod port;
+
+pub use port::{
+    Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact, ConversationRow, Cursor, DeadLetter, DeviceRow,
+    Devices, Directory, Epochs, GroupDelta, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptRow, StoreError, StreamPage,
+    StreamRow, StreamRowRead, Store, MemberDelta, ReceiptState
+};
