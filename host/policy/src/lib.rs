@@ -1,1 +1,34 @@
-//! 
+//! Which policies decide: chains, generations, failure modes, the state of rate limits.
+//!
+//! It knows hooks, plugins and their answers; it deliberately knows no socket, no log and no membership (the caller says what a sender
+//! may do), and no engine but through `heddle-wasm`. There is no native policy here: what decides in the end is a component, or the closed
+//! answer of its hook.
+//!
+//! Read first: [`Policies`] (the handle) and [`Generation`] (one immutable policy set, with a function per hook).
+
+mod ask;
+mod config;
+mod error;
+mod generation;
+mod policies;
+
+pub use ask::{
+    Accepted, Command, MessageView, Outcome, PlanAsk, RateAnswer, RateAsk, Refusal, RefusalCode, RouteAsk, Routed,
+    RoutingRights, SortAsk, SortRetry, Sorted,
+};
+pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits};
+pub use error::{PolicyError, StartError};
+pub use generation::{Generation, PolicyInfo};
+pub use policies::Policies;
+
+/// Bits of a byte of [`SortAsk::facts`].
+pub mod fact {
+    /// Connected, perhaps out of date.
+    pub const ONLINE: u8 = 1;
+    /// Has muted the conversation.
+    pub const MUTED: u8 = 2;
+    /// Is mentioned in the message.
+    pub const MENTIONED: u8 = 4;
+    /// Administers the group.
+    pub const ADMIN: u8 = 8;
+}

@@ -1,0 +1,67 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use heddle_model::{Clock, Hook};
+use heddle_store::Catalog;
+
+/// A plugin that an operator put into a chain.
+#[derive(Debug, Clone)]
+pub struct PluginRef {
+    /// As the operator named it, for errors: a path or a name.
+    pub source: String,
+    /// The whole plugin file, as `heddle plugin build` wrote it.
+    pub bytes: Bytes,
+    /// Merged over the manifest's `[config]`, key by key.
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The chains that an operator asked for. A hook without plugins gets the built-in one.
+#[derive(Debug, Clone, Default)]
+pub struct PolicyConfig {
+    /// In the order in which they are asked.
+    pub chains: Vec<(Hook, Vec<PluginRef>)>,
+    /// Merged over the built-in components' `[config]`, by hook.
+    pub builtin_config: Vec<(Hook, serde_json::Map<String, serde_json::Value>)>,
+    /// Bounds.
+    pub limits: PolicyLimits,
+}
+
+/// Bounds of the policy floor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyLimits {
+    /// Plugins in one chain.
+    pub chain_max: usize,
+    /// The most memory that a manifest may ask for.
+    pub memory_bytes_max: u64,
+    /// The longest deadline that a manifest may ask for.
+    pub deadline_ms_max: u32,
+    /// Keys of rate limits whose state is kept; beyond it the oldest go.
+    pub states_max: usize,
+    /// Generations held loaded beside the current one.
+    pub generations_max: usize,
+}
+
+impl Default for PolicyLimits {
+    fn default() -> Self {
+        Self {
+            chain_max: 8,
+            memory_bytes_max: 64 << 20,
+            deadline_ms_max: 50,
+            states_max: 200_000,
+            generations_max: 4,
+        }
+    }
+}
+
+/// What the policy floor stands on.
+pub struct PolicyDeps {
+    /// Plugins and generations.
+    pub catalog: Arc<dyn Catalog>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The first-party plugin file of each hook, embedded in the binary.
+    pub builtins: Vec<(Hook, &'static [u8])>,
+    /// Where native code is cached; a directory of ours.
+    pub cache: PathBuf,
+}
