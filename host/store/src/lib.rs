@@ -6,7 +6,8 @@
 mod port;
 
 pub use port::{
-    Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact, ConversationRow, Cursor, DeadLetter, DeviceRow,
-    Devices, Directory, Epochs, GroupDelta, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptRow, StoreError, StreamPage,
-    StreamRow, StreamRowRead, Store, MemberDelta, ReceiptState
+    Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
+    ConversationRow, Cursor, DeadLetter, DeviceRow, Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember,
+    GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, MemberDelta, ReceiptRow, ReceiptState,
+    Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
 };

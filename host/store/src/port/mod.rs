@@ -1,0 +1,43 @@
+//! What a store promises: small traits, one per subject, all on one backend. One contract suite runs on every implementation.
+
+use std::sync::Arc;
+
+mod archive;
+mod catalog;
+mod devices;
+mod directory;
+mod epochs;
+mod error;
+mod groups;
+mod rows;
+
+pub use archive::{
+    Archive, ConversationRow, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptState, StreamPage,
+    StreamRowRead, UNREAD_MAX,
+};
+pub use catalog::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin};
+pub use devices::{DeviceRow, Devices};
+pub use directory::{Contact, Directory};
+pub use epochs::Epochs;
+pub use error::StoreError;
+pub use groups::{GroupMember, GroupRow, Groups};
+pub use rows::{
+    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StreamRow,
+};
+
+/// All of a store.
+#[derive(Clone)]
+pub struct Store {
+    /// Streams and history.
+    pub archive: Arc<dyn Archive>,
+    /// Devices and reads.
+    pub devices: Arc<dyn Devices>,
+    /// Users, contacts, mutes.
+    pub directory: Arc<dyn Directory>,
+    /// Groups.
+    pub groups: Arc<dyn Groups>,
+    /// Plugins and generations.
+    pub catalog: Arc<dyn Catalog>,
+    /// Lives of the log.
+    pub epochs: Arc<dyn Epochs>,
+}
