@@ -37,10 +37,10 @@ pub struct ConversationSummary {
 /// The query of `GET /v1/conversations/{conversation}/messages`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryQuery {
-    /// Only messages before this one: a `message_id`, or a position as `offset` gives it.
+    /// Only messages shown before this one, by its `message_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Only messages after this one.
+    /// Only messages shown after this one, by its `message_id`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
     /// How many at most; see [`crate::limits::HISTORY_PAGE_MAX`].
