@@ -11,8 +11,10 @@ pub struct PresenceConfig {
     pub watched_per_connection_max: usize,
     /// Connections that may watch one user; later ones still get answers to what they ask.
     pub watchers_per_user_max: usize,
-    /// Connections of one user.
+    /// Connections of one user; beyond it the one whose lease ends first is forgotten.
     pub connections_per_user_max: usize,
+    /// While a user is online, activity within so long of the last is noted without asking the policy.
+    pub pause_ms: Millis,
 }
 
 impl Default for PresenceConfig {
@@ -23,6 +25,7 @@ impl Default for PresenceConfig {
             watched_per_connection_max: 500,
             watchers_per_user_max: 10_000,
             connections_per_user_max: 32,
+            pause_ms: 5_000,
         }
     }
 }

@@ -9,6 +9,7 @@
 mod config;
 mod port;
 mod presence;
+mod users;
 
 pub use config::{PresenceConfig, PresenceError};
 pub use port::{

@@ -1,8 +1,21 @@
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-use heddle_model::{Clock, UserId};
+use heddle_model::{Clock, Millis, UserId};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use crate::{PresenceConfig, PresenceError, PresencePolicy, PresenceSink, Relations, Report, Socket, Visible};
+use crate::users::{Now, State, Users};
+use crate::{
+    Observation, PresenceConfig, PresenceError, PresencePolicy, PresenceSink, Relations, Report, Socket, Status,
+    Update, Visibility, Visible,
+};
+
+/// The longest sleep: a clock that was moved by hand is noticed after it.
+const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// Viewers whose relations are asked for at once.
+const VIEWERS_PAGE: usize = 500;
 
 /// The handle: cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -12,6 +25,13 @@ pub struct Presence {
 
 struct Shared {
     config: PresenceConfig,
+    policy: Arc<dyn PresencePolicy>,
+    relations: Arc<dyn Relations>,
+    sink: Arc<dyn PresenceSink>,
+    clock: Arc<dyn Clock>,
+    users: Mutex<Users>,
+    ask: Arc<Notify>,
+    tell: Arc<Notify>,
 }
 
 /// How much it holds, for gauges.
@@ -23,22 +43,53 @@ pub struct PresenceFigures {
     pub watchers: usize,
     /// Users that wait for a timer.
     pub timers: usize,
+    /// Users and watchers for whom there was no room, since the start.
+    pub refused: u64,
 }
 
 impl Presence {
-    /// Starts the one task that drives timers and updates; it ends when the last handle is dropped.
+    /// Starts the two tasks that ask the policy and tell those who watch; they end when the last handle is dropped.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn start(
         config: PresenceConfig,
-        _policy: Arc<dyn PresencePolicy>,
-        _relations: Arc<dyn Relations>,
-        _sink: Arc<dyn PresenceSink>,
-        _clock: Arc<dyn Clock>,
+        policy: Arc<dyn PresencePolicy>,
+        relations: Arc<dyn Relations>,
+        sink: Arc<dyn PresenceSink>,
+        clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { shared: Arc::new(Shared { config }) }
+        let presence = Self::still(config, policy, relations, sink, clock);
+        let shared = &presence.shared;
+        tokio::spawn(ask_policy(Arc::downgrade(shared), Arc::clone(&shared.ask)));
+        tokio::spawn(tell_watchers(Arc::downgrade(shared), Arc::clone(&shared.tell)));
+        presence
     }
 
-    /// Notes what a gateway says of one of the user's connections, and asks the policy if it means anything. Never blocks on IO.
-    pub fn report(&self, _user: &UserId, _report: &Report) {}
+    /// One that moves only by [`step`](Self::step): for tests and simulations.
+    pub fn still(
+        config: PresenceConfig,
+        policy: Arc<dyn PresencePolicy>,
+        relations: Arc<dyn Relations>,
+        sink: Arc<dyn PresenceSink>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (users, ask, tell) = (Mutex::default(), Arc::default(), Arc::default());
+        Self { shared: Arc::new(Shared { config, policy, relations, sink, clock, users, ask, tell }) }
+    }
+
+    /// Does all that is due now. With [`start`](Self::start) nobody needs to call it.
+    pub async fn step(&self) {
+        self.shared.users.lock().fire(self.shared.now());
+        while self.shared.ask_one() {}
+        while self.shared.tell_one().await {}
+    }
+
+    /// Notes what a gateway says of one of the user's connections. The policy is asked soon after, never on the caller's time.
+    pub fn report(&self, user: &UserId, report: &Report) {
+        self.shared.users.lock().report(&self.shared.config, self.shared.now(), user, report);
+        self.shared.ask.notify_one();
+    }
 
     /// Watches more users, and answers how each is now, as `viewer` may see it.
     ///
@@ -46,28 +97,160 @@ impl Presence {
     /// Too many for one connection; then none of them is watched.
     pub async fn subscribe(
         &self,
-        _viewer: &UserId,
-        _socket: &Socket,
+        viewer: &UserId,
+        socket: &Socket,
         users: &[UserId],
     ) -> Result<Vec<Visible>, PresenceError> {
-        let max = self.shared.config.watched_per_connection_max;
-        Err(PresenceError::TooManyWatched { watched: users.len(), max })
+        self.shared.users.lock().watch(&self.shared.config, viewer, socket, users)?;
+        Ok(self.get(viewer, users).await)
     }
 
     /// Watches these no longer.
-    pub fn unsubscribe(&self, _socket: &Socket, _users: &[UserId]) {}
+    pub fn unsubscribe(&self, socket: &Socket, users: &[UserId]) {
+        self.shared.users.lock().unwatch(socket, users);
+    }
 
     /// Forgets what a connection watches. (Its own user's status: report `Disconnected`.)
-    pub fn drop_connection(&self, _socket: &Socket) {}
+    pub fn drop_connection(&self, socket: &Socket) {
+        self.shared.users.lock().drop_socket(socket);
+    }
 
     /// How each of `users` is now, as `viewer` may see it; one answer per user, in order.
-    pub async fn get(&self, _viewer: &UserId, _users: &[UserId]) -> Vec<Visible> {
-        Vec::new()
+    pub async fn get(&self, viewer: &UserId, users: &[UserId]) -> Vec<Visible> {
+        let mut seen = Vec::with_capacity(users.len());
+        for user in users {
+            let visibility = self.shared.visibility(user, std::slice::from_ref(viewer)).await;
+            let visibility = visibility.first().copied().unwrap_or(Visibility::Nothing);
+            seen.push(self.shared.visible(user, visibility).await);
+        }
+        seen
     }
 
     /// How much it holds.
     #[must_use]
     pub fn figures(&self) -> PresenceFigures {
-        PresenceFigures::default()
+        let (users, watchers, timers, refused) = self.shared.users.lock().figures();
+        PresenceFigures { users, watchers, timers, refused }
+    }
+}
+
+impl Shared {
+    fn now(&self) -> Now {
+        let steady = Millis::try_from(self.clock.monotonic().as_millis()).unwrap_or(Millis::MAX);
+        Now { wall: self.clock.now(), steady }
+    }
+
+    /// Asks the policy one question, outside the lock; false if there is none.
+    fn ask_one(&self) -> bool {
+        let now = self.now();
+        let Some(question) = self.users.lock().next_question(now) else { return false };
+        let sighting = self.policy.observe(&Observation {
+            now: now.wall,
+            user: &question.user,
+            event: question.event,
+            connections: question.connections,
+            idle_ms: question.idle_ms,
+            declared: question.declared,
+            previous: question.previous,
+        });
+        self.users.lock().answered(now, &question.user, sighting);
+        self.tell.notify_one();
+        true
+    }
+
+    /// Tells those who watch one user; false if there is nothing to tell.
+    async fn tell_one(&self) -> bool {
+        let next = self.users.lock().next_announcement();
+        let Some((user, watchers)) = next else { return false };
+        for page in watchers.chunks(VIEWERS_PAGE) {
+            let mut viewers: Vec<UserId> = page.iter().map(|(viewer, _)| viewer.clone()).collect();
+            viewers.dedup();
+            let visibilities = self.visibility(&user, &viewers).await;
+            let mut told: BTreeMap<Visibility, Vec<Socket>> = BTreeMap::new();
+            for (viewer, socket) in page {
+                let at = viewers.binary_search(viewer).ok();
+                let visibility = at.and_then(|at| visibilities.get(at)).copied().unwrap_or(Visibility::Nothing);
+                told.entry(visibility).or_default().push(socket.clone());
+            }
+            told.remove(&Visibility::Nothing);
+            for (visibility, to) in told {
+                let seen = self.visible(&user, visibility).await;
+                self.sink.update(Update { to, seen });
+            }
+        }
+        true
+    }
+
+    /// What each viewer may see: all of oneself, of others what the policy says, and nothing if nobody knows what they are to each other.
+    async fn visibility(&self, subject: &UserId, viewers: &[UserId]) -> Vec<Visibility> {
+        if viewers.iter().all(|viewer| viewer == subject) {
+            return vec![Visibility::StatusAndLastSeen; viewers.len()];
+        }
+        let relations = self.relations.relations(subject, viewers).await;
+        let Some(relations) = relations.filter(|relations| relations.len() == viewers.len()) else {
+            return vec![Visibility::Nothing; viewers.len()];
+        };
+        let mut answer = self.policy.reveal(self.clock.now(), subject, &relations);
+        answer.resize(viewers.len(), Visibility::Nothing);
+        for (viewer, visibility) in viewers.iter().zip(&mut answer) {
+            if viewer == subject {
+                *visibility = Visibility::StatusAndLastSeen;
+            }
+        }
+        answer
+    }
+
+    async fn visible(&self, user: &UserId, visibility: Visibility) -> Visible {
+        let State { status, mut seen } = self.users.lock().state(user);
+        if visibility == Visibility::StatusAndLastSeen && seen.is_none() {
+            seen = self.relations.last_seen(user).await;
+            if let Some(at) = seen {
+                self.users.lock().remember_seen(user, at);
+            }
+        }
+        Visible {
+            user: user.clone(),
+            status: status.filter(|_| visibility > Visibility::Nothing).unwrap_or(Status::Offline),
+            last_seen: seen.filter(|_| visibility == Visibility::StatusAndLastSeen),
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.ask.notify_one();
+        self.tell.notify_one();
+    }
+}
+
+async fn ask_policy(shared: Weak<Shared>, wake: Arc<Notify>) {
+    loop {
+        let Some(live) = shared.upgrade() else { return };
+        live.users.lock().fire(live.now());
+        if live.ask_one() {
+            drop(live);
+            // A policy may take its whole deadline: others of this thread come first.
+            tokio::task::yield_now().await;
+            continue;
+        }
+        let due = live.users.lock().next_due();
+        let sleep =
+            due.map_or(SLEEP_MAX, |at| Duration::from_millis(at.saturating_sub(live.now().steady)).min(SLEEP_MAX));
+        drop(live);
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
+    }
+}
+
+async fn tell_watchers(shared: Weak<Shared>, wake: Arc<Notify>) {
+    loop {
+        let Some(live) = shared.upgrade() else { return };
+        if live.tell_one().await {
+            continue;
+        }
+        drop(live);
+        wake.notified().await;
     }
 }
