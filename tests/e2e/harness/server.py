@@ -193,6 +193,10 @@ class Heddle:
         pairs = (line.rsplit(" ", 1) for line in text.splitlines() if line and not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
 
+    def metrics_sum(self, part):
+        """The sum of all metrics whose name contains `part`."""
+        return sum(value for name, value in self.metrics().items() if part in name)
+
     def explain(self, message_id):
         """What `heddle explain` says."""
         return heddle("explain", message_id, *settings.explain_args(self))
