@@ -4,6 +4,7 @@
 //! log can be rebuilt from it; everything else lives here only. Read [`Archive`] first, then [`Directory`].
 
 mod port;
+mod sqlite;
 
 pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
@@ -11,3 +12,4 @@ pub use port::{
     GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, MemberDelta, ReceiptRow, ReceiptState,
     Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
 };
+pub use sqlite::{OpenError, SqliteStore, StoreConfig};

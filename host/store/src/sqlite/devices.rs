@@ -1,0 +1,152 @@
+//! Devices and reads.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use heddle_model::{Conversation, DeviceId, Position, UserId};
+use sqlx::sqlite::SqliteConnection;
+
+use super::SqliteStore;
+use super::cell::{Cell, Rows, conversation, id, place, position, texts, time, uint};
+use super::fault::Fault;
+use super::work::Work;
+use crate::{DeviceRow, Devices, StoreError};
+
+#[async_trait]
+impl Devices for SqliteStore {
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, StoreError> {
+        let user = user.clone();
+        self.reader.read("devices", move |connection| Box::pin(devices(connection, user))).await
+    }
+
+    async fn save_devices(&self, rows: Vec<(UserId, DeviceRow)>, per_user_max: u32) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.writer.write(Work::SaveDevices { rows, per_user_max }).await.map(drop)
+    }
+
+    async fn reset_device(&self, user: &UserId, row: DeviceRow, per_user_max: u32) -> Result<(), StoreError> {
+        self.writer.write(Work::ResetDevice { user: user.clone(), row, per_user_max }).await.map(drop)
+    }
+
+    async fn save_read(&self, user: &UserId, conversation: &Conversation, order: Position) -> Result<(), StoreError> {
+        let work = Work::SaveRead { user: user.clone(), conversation: conversation.clone(), order };
+        self.writer.write(work).await.map(drop)
+    }
+
+    async fn reads(&self, user: &UserId) -> Result<Vec<(Conversation, Position)>, StoreError> {
+        let user = user.clone();
+        self.reader.read("reads", move |connection| Box::pin(async move { reads(connection, &user).await })).await
+    }
+}
+
+async fn devices(connection: &mut SqliteConnection, user: UserId) -> Result<Vec<DeviceRow>, Fault> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT device, position, seen_at FROM devices WHERE user = ?1 ORDER BY seen_at DESC, device DESC",
+    )
+    .bind(user.as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|(device, at, seen_at)| {
+            Ok(DeviceRow {
+                device: id("devices", DeviceId::new(device))?,
+                position: position("devices", *at)?,
+                seen_at: uint("devices", *seen_at)?,
+            })
+        })
+        .collect()
+}
+
+/// How far the user has read each conversation.
+pub(super) async fn reads(
+    connection: &mut SqliteConnection,
+    user: &UserId,
+) -> Result<Vec<(Conversation, Position)>, Fault> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT conversation, ord FROM reads WHERE user = ?1 ORDER BY conversation")
+            .bind(user.as_str())
+            .fetch_all(connection)
+            .await?;
+    rows.iter().map(|(name, order)| Ok((conversation("reads", name)?, position("reads", *order)?))).collect()
+}
+
+pub(super) async fn save(
+    connection: &mut SqliteConnection,
+    rows: &[(UserId, DeviceRow)],
+    per_user_max: u32,
+) -> Result<(), Fault> {
+    let mut columns = Rows::default();
+    for (user, row) in rows {
+        let at = Cell::Int(place("devices", row.position)?);
+        columns.push(&[Cell::Text(user.as_str()), Cell::Text(row.device.as_str()), at, Cell::Int(time(row.seen_at))]);
+    }
+    let Some(json) = columns.finish() else { return Ok(()) };
+    sqlx::query(
+        "INSERT INTO devices (user, device, position, seen_at)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1) WHERE true
+         ON CONFLICT (user, device) DO UPDATE
+         SET position = max(position, excluded.position), seen_at = max(seen_at, excluded.seen_at)
+         WHERE excluded.position > position OR excluded.seen_at > seen_at",
+    )
+    .bind(json)
+    .execute(&mut *connection)
+    .await?;
+    let users: BTreeSet<&str> = rows.iter().map(|(user, _)| user.as_str()).collect();
+    forget(connection, users, per_user_max).await
+}
+
+pub(super) async fn reset(
+    connection: &mut SqliteConnection,
+    user: &UserId,
+    row: &DeviceRow,
+    per_user_max: u32,
+) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO devices (user, device, position, seen_at) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (user, device) DO UPDATE SET position = excluded.position, seen_at = max(seen_at, excluded.seen_at)",
+    )
+    .bind(user.as_str())
+    .bind(row.device.as_str())
+    .bind(place("devices", row.position)?)
+    .bind(time(row.seen_at))
+    .execute(&mut *connection)
+    .await?;
+    forget(connection, BTreeSet::from([user.as_str()]), per_user_max).await
+}
+
+/// Keeps the most recently seen of each of these users.
+async fn forget(connection: &mut SqliteConnection, users: BTreeSet<&str>, per_user_max: u32) -> Result<(), Fault> {
+    sqlx::query(
+        "DELETE FROM devices WHERE (user, device) IN (
+             SELECT user, device FROM (
+                 SELECT d.user, d.device,
+                        row_number() OVER (PARTITION BY d.user ORDER BY d.seen_at DESC, d.device DESC) AS place
+                 FROM json_each(?1) j CROSS JOIN devices d ON d.user = j.value
+             ) WHERE place > ?2)",
+    )
+    .bind(texts(users.into_iter()))
+    .bind(per_user_max)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn save_read(
+    connection: &mut SqliteConnection,
+    user: &UserId,
+    conversation: &Conversation,
+    order: Position,
+) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO reads (user, conversation, ord) VALUES (?1, ?2, ?3)
+         ON CONFLICT (user, conversation) DO UPDATE SET ord = excluded.ord WHERE excluded.ord > ord",
+    )
+    .bind(user.as_str())
+    .bind(conversation.to_string())
+    .bind(place("reads", order)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Groups, read.
+
+use async_trait::async_trait;
+use heddle_model::{GroupId, Position, UserId};
+use sqlx::sqlite::SqliteConnection;
+
+use super::SqliteStore;
+use super::cell::{group, position, texts, uint, user};
+use super::fault::Fault;
+use super::members::role;
+use crate::{GroupMember, GroupRow, Groups, StoreError};
+
+#[async_trait]
+impl Groups for SqliteStore {
+    async fn group(&self, group: &GroupId) -> Result<Option<GroupRow>, StoreError> {
+        let group = group.clone();
+        self.reader.read("group", move |connection| Box::pin(row(connection, group))).await
+    }
+
+    async fn groups_of(&self, user: &UserId) -> Result<Vec<(GroupId, Position)>, StoreError> {
+        let user = user.clone();
+        self.reader.read("groups of", move |connection| Box::pin(of_user(connection, user))).await
+    }
+
+    async fn share_a_group(&self, user: &UserId, others: &[UserId]) -> Result<Vec<bool>, StoreError> {
+        let (user, others) = (user.clone(), texts(others.iter().map(UserId::as_str)));
+        let read = self.reader.read("share a group", move |connection| {
+            Box::pin(async move {
+                Ok(sqlx::query_scalar(
+                    "SELECT EXISTS (
+                         SELECT 1 FROM group_members a CROSS JOIN group_members b ON b.grp = a.grp
+                         WHERE a.user = ?1 AND a.left_at IS NULL AND b.user = j.value AND b.left_at IS NULL)
+                     FROM json_each(?2) j ORDER BY j.key",
+                )
+                .bind(user.as_str())
+                .bind(others)
+                .fetch_all(connection)
+                .await?)
+            })
+        });
+        read.await
+    }
+}
+
+async fn row(connection: &mut SqliteConnection, id: GroupId) -> Result<Option<GroupRow>, Fault> {
+    let row: Option<(String, String, i64, bool, i64, i64)> = sqlx::query_as(
+        "SELECT g.name, g.created_by, g.created_at, g.deleted, g.changed, coalesce(h.head, 0)
+         FROM groups g LEFT JOIN group_heads h ON h.grp = g.grp WHERE g.grp = ?1",
+    )
+    .bind(id.as_str())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some((name, created_by, created_at, deleted, changed, head)) = row else { return Ok(None) };
+    let members: Vec<(String, i64, Option<i64>, i64)> =
+        sqlx::query_as("SELECT user, joined, left_at, role FROM group_members WHERE grp = ?1 ORDER BY user, joined")
+            .bind(id.as_str())
+            .fetch_all(connection)
+            .await?;
+    let members = members.iter().map(|(name, joined, left, code)| {
+        Ok(GroupMember {
+            user: user("group_members", name)?,
+            role: role(*code)?,
+            joined: position("group_members", *joined)?,
+            left: left.map(|left| position("group_members", left)).transpose()?,
+        })
+    });
+    Ok(Some(GroupRow {
+        group: id,
+        name: name.into(),
+        created_by: user("groups", &created_by)?,
+        created_at: uint("groups", created_at)?,
+        deleted,
+        order: position("groups", changed)?,
+        members: members.collect::<Result<_, Fault>>()?,
+        head: position("group_heads", head)?,
+    }))
+}
+
+async fn of_user(connection: &mut SqliteConnection, of: UserId) -> Result<Vec<(GroupId, Position)>, Fault> {
+    // Within each interval the newest pulled message that the user may see is one step into the index.
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT i.grp, coalesce(max((
+             SELECT p.ord FROM pulled p
+             WHERE p.grp = i.grp AND p.ord >= i.joined AND p.ord < coalesce(i.left_at, 9223372036854775807)
+               AND (p.audience IS NULL OR p.sender = ?1 OR EXISTS (SELECT 1 FROM json_each(p.audience) a WHERE a.value = ?1))
+             ORDER BY p.ord DESC LIMIT 1)), 0)
+         FROM group_members i WHERE i.user = ?1
+         GROUP BY i.grp HAVING max(i.left_at IS NULL) = 1 ORDER BY i.grp",
+    )
+    .bind(of.as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|(name, head)| Ok((group("group_members", name)?, position("pulled", *head)?))).collect()
+}

@@ -1,0 +1,86 @@
+//! Everything that can be written.
+
+use heddle_model::{Conversation, Millis, Position, TopicPartition, UserId};
+use sqlx::sqlite::SqliteConnection;
+
+use super::fault::Fault;
+use super::{archive, catalog, devices, directory, epochs};
+use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow};
+
+/// One write.
+#[derive(Debug)]
+pub(super) enum Work {
+    Archive(archive::Prepared),
+    SaveDevices { rows: Vec<(UserId, DeviceRow)>, per_user_max: u32 },
+    ResetDevice { user: UserId, row: DeviceRow, per_user_max: u32 },
+    SaveRead { user: UserId, conversation: Conversation, order: Position },
+    SeeUser { user: UserId, at: Millis },
+    SetContact { user: UserId, other: UserId, listed: bool, at: Millis },
+    SetMute { user: UserId, conversation: Conversation, muted: bool },
+    AddPlugin(CatalogPlugin),
+    AddGeneration(CatalogGeneration, AuditEntry),
+    Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Changed(bool),
+    Epoch(u32),
+}
+
+impl Work {
+    /// Its name, in errors.
+    pub(super) fn operation(&self) -> &'static str {
+        match self {
+            Self::Archive(_) => "archive",
+            Self::SaveDevices { .. } => "save devices",
+            Self::ResetDevice { .. } => "reset device",
+            Self::SaveRead { .. } => "save read",
+            Self::SeeUser { .. } => "see user",
+            Self::SetContact { .. } => "set contact",
+            Self::SetMute { .. } => "set mute",
+            Self::AddPlugin(_) => "add plugin",
+            Self::AddGeneration(..) => "add generation",
+            Self::Epoch { .. } => "epoch",
+        }
+    }
+
+    /// Writes it; the caller commits. Runs again from the start if the commit fails.
+    pub(super) async fn run(&self, connection: &mut SqliteConnection) -> Result<Outcome, Fault> {
+        match self {
+            Self::Archive(prepared) => archive::write(connection, prepared).await?,
+            Self::SaveDevices { rows, per_user_max } => devices::save(connection, rows, *per_user_max).await?,
+            Self::ResetDevice { user, row, per_user_max } => {
+                devices::reset(connection, user, row, *per_user_max).await?;
+            }
+            Self::SaveRead { user, conversation, order } => {
+                devices::save_read(connection, user, conversation, *order).await?;
+            }
+            Self::SeeUser { user, at } => directory::see_user(connection, user, *at).await?,
+            Self::SetContact { user, other, listed, at } => {
+                let changed = directory::set_contact(connection, user, other, *listed, *at).await?;
+                return Ok(Outcome::Changed(changed));
+            }
+            Self::SetMute { user, conversation, muted } => {
+                directory::set_mute(connection, user, conversation, *muted).await?;
+            }
+            Self::AddPlugin(plugin) => catalog::add_plugin(connection, plugin).await?,
+            Self::AddGeneration(generation, audit) => {
+                return catalog::add_generation(connection, generation, audit).await.map(Outcome::Changed);
+            }
+            Self::Epoch { identity, partitions, heads } => {
+                return epochs::epoch(connection, *identity, *partitions, heads).await.map(Outcome::Epoch);
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Outcome {
+    /// Whether anything changed.
+    pub(super) fn changed(self) -> bool {
+        self == Self::Changed(true)
+    }
+}
