@@ -1,0 +1,82 @@
+//! Sends that are not settled, in the order in which they were made.
+
+use std::collections::VecDeque;
+
+use heddle_protocol::{ChatMessage, RawJson, RejectCode, Target};
+
+use crate::ClientError;
+
+/// Sends that may wait for an answer at a time.
+pub(crate) const WAITING_MAX: usize = 1_000;
+
+/// A message as its author thinks of it; the client adds `lamport` and `resend`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// The sender's own id of it: never again for another message.
+    pub client_id: String,
+    /// To whom.
+    pub target: Target,
+    /// Text for people.
+    pub text: Option<String>,
+    /// Any JSON value.
+    pub data: Option<RawJson>,
+    /// Users whom it names.
+    pub mentions: Vec<String>,
+}
+
+impl Draft {
+    /// A text message.
+    #[must_use]
+    pub fn text(client_id: impl Into<String>, target: Target, text: impl Into<String>) -> Self {
+        Self { client_id: client_id.into(), target, text: Some(text.into()), data: None, mentions: Vec::new() }
+    }
+}
+
+/// Keeps each send until `accepted` or a final `rejected` settles it.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    waiting: VecDeque<ChatMessage>,
+}
+
+impl Outbox {
+    pub(crate) fn add(&mut self, draft: Draft, lamport: u64) -> Result<&ChatMessage, ClientError> {
+        if self.waiting.len() >= WAITING_MAX {
+            return Err(ClientError::TooManyWaiting { waiting: self.waiting.len() });
+        }
+        self.waiting.push_back(ChatMessage {
+            client_id: draft.client_id,
+            target: draft.target,
+            text: draft.text,
+            data: draft.data,
+            lamport: Some(lamport),
+            tags: std::collections::BTreeMap::new(),
+            mentions: draft.mentions,
+            resend: false,
+        });
+        Ok(&self.waiting[self.waiting.len() - 1])
+    }
+
+    /// Takes a send out: it was answered for good.
+    pub(crate) fn settle(&mut self, client_id: &str) -> bool {
+        let found = self.waiting.iter().position(|message| message.client_id == client_id);
+        found.is_some_and(|at| self.waiting.remove(at).is_some())
+    }
+
+    /// Whether a rejection leaves the send waiting: its outcome is unknown, or a policy is away for a moment, or there
+    /// were too many at once.
+    pub(crate) fn stays(code: RejectCode, retryable: bool) -> bool {
+        retryable && matches!(code, RejectCode::Unavailable | RejectCode::PolicyUnavailable | RejectCode::RateLimited)
+    }
+
+    /// Everything unsettled, in order, marked as sent before.
+    pub(crate) fn again(&mut self) -> impl Iterator<Item = &ChatMessage> {
+        for message in &mut self.waiting {
+            message.resend = true;
+        }
+        self.waiting.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
