@@ -1,5 +1,6 @@
 """What was sent, accepted and delivered, and the check over it."""
 
+import asyncio
 from collections import defaultdict
 
 from .device import Device
@@ -31,6 +32,17 @@ class Ledger:
         come = {m["text"] for m in self.receiver.messages}
         return len(self.accepted - come)
 
+    async def drain(self, senders):
+        """Takes what is still in the sockets of a server that stands still: until nothing comes for a while."""
+        def state():
+            return len(self.receiver.messages), sum(len(s.device.outcomes) for s in senders)
+
+        quiet, before = 0, state()
+        while quiet < 5:
+            await asyncio.sleep(0.02)
+            now = state()
+            quiet, before = (quiet + 1, now) if now == before else (0, now)
+
     def check(self):
         """Every accepted message came, once, in order per sender."""
         assert self.missing() == 0
@@ -39,7 +51,7 @@ class Ledger:
         offsets = [m["offset"] for m in self.receiver.messages]
         assert offsets == sorted(set(offsets)), "offsets do not grow"
         for sender, texts in self.delivered().items():
-            numbers = [int(text.rsplit("#", 1)[1]) for text in texts]
+            numbers = [int(text.rsplit("#", 1)[1].rstrip("~")) for text in texts]
             assert numbers == sorted(set(numbers)), f"{sender}: out of order or twice"
             assert numbers == list(range(len(numbers))), f"{sender}: a hole"
 
@@ -47,10 +59,9 @@ class Ledger:
 class Sender:
     """Sends numbered messages with a window of unacknowledged ones, and goes on after each crash."""
 
-    def __init__(self, server, user, to, ledger):
+    def __init__(self, server, user, to, ledger, mark=""):
         self.device = Device(server, user)
-        self.to, self.ledger, self.number = to, ledger, 0
-        self.taken = 0
+        self.to, self.ledger, self.number, self.mark = to, ledger, 0, mark
 
     async def connect(self):
         """Connects, and sends again what has no outcome."""
@@ -59,16 +70,17 @@ class Sender:
     async def flood(self):
         """Sends until it is cancelled or the connection ends."""
         while True:
-            await self.device.until(lambda: self._collect() or len(self.device.pending) < WINDOW, "room", 30)
-            text = f"{self.device.user}#{self.number}"
+            await self.device.until(lambda: self.collect() or len(self.device.pending) < WINDOW, "room", 30)
+            text = f"{self.device.user}#{self.number}{self.mark}"
             self.number += 1
             await self.device.post(self.to, text, client_id=text)
 
     async def settle(self):
         """Waits until nothing is without an outcome."""
-        await self.device.until(lambda: self._collect() or not self.device.pending, "all outcomes", 30)
+        await self.device.until(lambda: self.collect() or not self.device.pending, "all outcomes", 30)
 
-    def _collect(self):
+    def collect(self):
+        """Enters the outcomes in the books."""
         device = self.device
         for client_id, outcome in list(device.outcomes.items()):
             if outcome["type"] == "accepted":

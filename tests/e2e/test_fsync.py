@@ -1,0 +1,82 @@
+"""Durable before anything: seen from the system calls."""
+
+import re
+
+import pytest
+
+from harness.device import Closed, Device
+from harness.faults import attach, detach, need_strace
+from harness.trace import Trace
+
+
+@pytest.mark.timeout(120)
+async def test_no_accepted_leaves_before_the_fdatasync_of_its_batch_returned(start, name, tmp_path):
+    need_strace()
+    server = start()
+    bob = name("bob")
+    async with Device(server, name("alice")) as a, Device(server, name("carol")) as c:
+        out = tmp_path / "trace"
+        tracer = attach(
+            server.pid, "-ttt", "-y", "-s", "262144",
+            "-e", "trace=fdatasync,fsync,write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg", out=out,
+        )
+        ids = []
+        for i in range(60):
+            ids.append((a, await a.post(bob, f"mark-a-{i}-end", client_id=f"sync-a-{i}-end")))
+            ids.append((c, await c.post(bob, f"mark-c-{i}-end", client_id=f"sync-c-{i}-end")))
+            if i % 7 == 0:
+                await a.ping()
+        for device, client_id in ids:
+            assert (await device.outcome(client_id, 30))["type"] == "accepted"
+        detach(tracer)
+    trace = Trace(out.read_text(errors="replace"))
+    for device, client_id in ids:
+        mark = client_id.replace("sync-", "mark-")
+        trace.check(client_id, mark)
+    assert trace.syncs > 0
+
+
+@pytest.mark.timeout(120)
+async def test_an_injected_disk_error_gives_rejected_or_a_closed_connection_never_accepted(start, name):
+    need_strace()
+    server = start()
+    alice, bob = name("alice"), name("bob")
+    a = Device(server, alice)
+    await a.connect()
+    before = await a.say(bob, "before the fault")
+    tracer = attach(server.pid, "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=1+")
+    outcomes = []
+    try:
+        for i in range(5):
+            outcomes.append(await a.outcome(await a.post(bob, f"into the fault {i}", client_id=f"f-{i}"), 20))
+    except (Closed, Exception) as error:
+        assert isinstance(error, Closed) or "close" in type(error).__name__.lower(), repr(error)
+    assert all(o["type"] == "rejected" and o["code"] == "unavailable" and o["retryable"] for o in outcomes), outcomes
+    await a.abort()
+    server.kill()
+    detach(tracer)
+    server.start()
+    await a.connect()
+    again = await a.say(bob, "before the fault", client_id=before["client_id"], resend=True)
+    assert again["order"] == before["order"]
+    for i in range(5):
+        assert (await a.say(bob, f"into the fault {i}", client_id=f"f-{i}", resend=True))["order"] > before["order"]
+    async with Device(server, bob) as b:
+        await b.next("caught_up")
+        assert sorted(b.texts()) == sorted(["before the fault", *(f"into the fault {i}" for i in range(5))]), b.texts()
+    await a.leave()
+
+
+def test_the_trace_checker_finds_an_early_acceptance():
+    """The checker itself: an `accepted` before the fdatasync returned must not pass."""
+    lines = [
+        '1 1.0 pwrite64(9</d/log/0000000001.seg>, "..mark-x-0-end..", 4096, 0) = 4096',
+        "1 1.1 fdatasync(9</d/log/0000000001.seg> <unfinished ...>",
+        '2 1.2 sendto(7<TCP:[1]>, "{\\"type\\":\\"accepted\\",\\"client_id\\":\\"sync-x-0-end\\"}", 9, 0, NULL, 0) = 9',
+        "1 1.3 <... fdatasync resumed>) = 0",
+    ]
+    with pytest.raises(AssertionError):
+        Trace("\n".join(lines)).check("sync-x-0-end", "mark-x-0-end")
+    lines[2], lines[3] = lines[3], lines[2]
+    Trace("\n".join(lines)).check("sync-x-0-end", "mark-x-0-end")
+    assert re.search("fdatasync", lines[1])
