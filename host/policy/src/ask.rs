@@ -138,6 +138,16 @@ pub trait RoutingRights {
 
     /// Is `user` in `conversation`? (Of a direct one: sender and recipient.)
     fn is_member(&self, conversation: &Conversation, user: &UserId) -> bool;
+
+    /// May a policy whose manifest names `to` in `redirect_to` send this there, though the sender is no member?
+    fn may_be_redirected_to(&self, _to: &Conversation) -> bool {
+        false
+    }
+
+    /// How many members a conversation has, for the plugins that come after a redirection; none: as before it.
+    fn members(&self, _conversation: &Conversation) -> Option<u32> {
+        None
+    }
 }
 
 /// What becomes of it.

@@ -1,9 +1,10 @@
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use heddle_model::{Clock, Hook};
 use heddle_store::Catalog;
+
+use crate::Loader;
 
 /// A plugin that an operator put into a chain.
 #[derive(Debug, Clone)]
@@ -44,13 +45,7 @@ pub struct PolicyLimits {
 
 impl Default for PolicyLimits {
     fn default() -> Self {
-        Self {
-            chain_max: 8,
-            memory_bytes_max: 64 << 20,
-            deadline_ms_max: 50,
-            states_max: 200_000,
-            generations_max: 4,
-        }
+        Self { chain_max: 8, memory_bytes_max: 64 << 20, deadline_ms_max: 50, states_max: 200_000, generations_max: 4 }
     }
 }
 
@@ -62,6 +57,6 @@ pub struct PolicyDeps {
     pub clock: Arc<dyn Clock>,
     /// The first-party plugin file of each hook, embedded in the binary.
     pub builtins: Vec<(Hook, &'static [u8])>,
-    /// Where native code is cached; a directory of ours.
-    pub cache: PathBuf,
+    /// What makes a component of a plugin file.
+    pub loader: Arc<dyn Loader>,
 }

@@ -7,19 +7,30 @@
 //! Read first: [`Policies`] (the handle) and [`Generation`] (one immutable policy set, with a function per hook).
 
 mod ask;
+mod component;
 mod config;
+mod content;
 mod error;
+mod fanout;
 mod generation;
+mod load;
+mod measure;
+mod member;
 mod policies;
+mod rate;
+mod routing;
+mod sight;
+mod state;
 
 pub use ask::{
     Accepted, Command, MessageView, Outcome, PlanAsk, RateAnswer, RateAsk, Refusal, RefusalCode, RouteAsk, Routed,
     RoutingRights, SortAsk, SortRetry, Sorted,
 };
+pub use component::{Component, Fault, Loader};
 pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits};
 pub use error::{PolicyError, StartError};
 pub use generation::{Generation, PolicyInfo};
-pub use policies::Policies;
+pub use policies::{Policies, PolicyFigures};
 
 /// Bits of a byte of [`SortAsk::facts`].
 pub mod fact {
