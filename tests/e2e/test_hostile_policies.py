@@ -8,7 +8,7 @@ import pytest
 from harness.device import Device
 from harness.policies import fixture, manifest
 
-ONE_WORKER = {"TOKIO_WORKER_THREADS": "1"}
+ONE_WORKER = {"HEDDLE_NODE__WORKER_THREADS": "1"}
 
 
 def _one_worker(start, policies, **config):

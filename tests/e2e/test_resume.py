@@ -38,7 +38,7 @@ async def test_bob_is_away_while_alice_sends_50_and_returns_on_another_device(se
 
 async def test_half_of_what_bob_missed_comes_from_the_archive_when_retention_is_short(start, name):
     """Segments of 64 KiB and a retention of a second: the first half is unlinked from the log before bob returns."""
-    server = start(config={"log": {"retention": "1 s", "segment_bytes": "64 KiB"}})
+    server = start(config={"log": {"retention": "1 s", "retention_interval": "100 ms", "segment_bytes": "64 KiB"}})
     alice, bob = name("alice"), name("bob")
     filler = "x" * 8000
     async with Device(server, bob, "phone") as b:

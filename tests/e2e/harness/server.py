@@ -172,12 +172,14 @@ class Heddle:
         raise AssertionError("no VmRSS")
 
     def token(self, user, **claims):
-        """A token that this server takes."""
+        """A token that this server takes: signed here for `serve`, by `heddle token` for `dev`."""
+        if self.mode == "dev":
+            return heddle("token", "--user", user).stdout.strip()
         return token(user, secret=self.secret(), **claims)
 
     def secret(self):
         """The HMAC secret in use."""
-        return settings.DEV_SECRET if self.mode == "dev" else self.config["auth"]["secret"]
+        return self.config["auth"]["secret"]
 
     def rest(self, user, **more):
         """REST as that user."""

@@ -4,10 +4,15 @@ import copy
 
 from .tokens import SECRET
 
+_EACH = {"burst": 1_000_000, "per_second": 1_000_000.0}
+_KINDS = ("connect", "chat-message", "receipt", "typing", "presence", "history", "membership", "other")
+
 # Limits far above what any test does, except where a test lowers one: the first-party limiter would throttle load.
 BASE = {
     "auth": {"secret": SECRET, "first_frame": True},
-    "users": {"unknown": "accept"},
+    "gateway": {"loopback_exempt": True, "frames_per_second_max": 100_000, "sends_in_flight_max": 1024},
+    "policies": {"config": {"token-bucket": {**_EACH, "commands": {kind: _EACH for kind in _KINDS}}}},
+    "telemetry": {"format": "text"},
 }
 
 
@@ -48,17 +53,12 @@ def _value(value):
     return f'"{escaped}"'
 
 
-# The published development secret; `dev` tells it in its documentation.
-DEV_SECRET = ""
-
-
 def placed(config, data):
     """The configuration with its addresses and its data directory."""
-    return merged(
-        {"node": {"data": str(data)}, "gateway": {"listen": "127.0.0.1:0"}, "admin": {"listen": "127.0.0.1:0"}}, config
-    )
+    own = {"node": {"data_dir": str(data)}, "gateway": {"listen": "127.0.0.1:0"}, "admin": {"listen": "127.0.0.1:0"}}
+    return merged(own, config)
 
 
 def explain_args(server):
     """What `heddle explain` needs to find the server."""
-    return ["--data", str(server.data)]
+    return ["--admin", server.admin]

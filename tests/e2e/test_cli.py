@@ -1,0 +1,162 @@
+"""What is typed, and what comes out of it."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness.device import Device
+from harness.server import ROOT, Heddle, binary, heddle
+from harness.waiting import until
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory):
+    """`heddle dev`, without the answering user."""
+    server = Heddle(tmp_path_factory.mktemp("dev") / "data", mode="dev").start()
+    yield server
+    server.kill()
+
+
+async def test_dev_says_in_one_line_all_that_a_program_needs(dev):
+    for field in ("client", "admin", "tokens", "admin_token", "generation", "policies"):
+        assert field in dev.ready, dev.ready
+    assert set(dev.ready["tokens"]) >= {"alice", "bob"} and len(dev.ready["policies"]) == 4
+    async with Device(dev, "alice", token=dev.ready["tokens"]["alice"]) as a:
+        assert a.hello["user"] == "alice"
+
+
+async def test_heddle_token_prints_a_token_alone_that_dev_takes(dev):
+    done = heddle("token", "--user", "carol")
+    assert done.returncode == 0 and re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+\n", done.stdout), done
+    async with Device(dev, "carol", token=done.stdout.strip()) as c:
+        assert c.hello["user"] == "carol"
+
+
+def test_dev_refuses_any_address_but_loopback(tmp_path):
+    done = heddle("dev", "--data", tmp_path / "d", "--listen", "0.0.0.0:0", "--no-bot", "--output", "json")
+    assert done.returncode != 0 and "loopback" in done.stderr.lower(), done
+
+
+def test_in_dev_a_user_bob_types_reads_and_replies_within_five_seconds(tmp_path):
+    import asyncio
+
+    server = Heddle(tmp_path / "bot", mode="dev")
+    words = [w for w in server.command() if w != "--no-bot"]
+    server.command = lambda: words
+    server.start()
+
+    async def talk():
+        async with Device(server, "alice", token=server.ready["tokens"]["alice"]) as a:
+            began = time.monotonic()
+            await a.say("bob", "hello bob")
+            await a.next("receipt", status="read")
+            await a.next("typing_indicator", typing=True)
+            await a.until(lambda: any(m["from"] == "bob" for m in a.messages), "a reply")
+            assert time.monotonic() - began < 5
+
+    try:
+        asyncio.run(talk())
+    finally:
+        server.kill()
+
+
+def test_dev_prints_at_most_20_lines(tmp_path):
+    with open(tmp_path / "out", "wb") as out:
+        words = [binary(), "dev", "--data", str(tmp_path / "d"), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        child = subprocess.Popen(words, stdout=out, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        text = until(lambda: _settled(tmp_path / "out"), "it prints", 60)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    assert len(text.splitlines()) <= 20, text
+    for word in ("alice", "bob", "token-bucket", "inbox-routing", "group-fanout", "last-seen", "127.0.0.1"):
+        assert word in text, (word, text)
+
+
+def _settled(path):
+    text = path.read_text()
+    return text if "last-seen" in text and "bob" in text and text.endswith("\n") else None
+
+
+def test_defaults_are_shown_and_taken_again(tmp_path):
+    shown = heddle("config", "show", "--defaults")
+    assert shown.returncode == 0 and "HEDDLE_GATEWAY__LISTEN" in shown.stdout, shown
+    file = tmp_path / "heddle.toml"
+    file.write_text(shown.stdout)
+    checked = heddle("config", "check", file)
+    assert "unknown" not in checked.stderr, checked
+
+
+def test_all_problems_of_a_configuration_are_told_at_once_with_did_you_mean(tmp_path):
+    file = tmp_path / "heddle.toml"
+    file.write_text('[gateway]\nheartbeet = "30 s"\nconnections_per_user = "many"\n[grups]\nmembers_max = 5\n')
+    done = heddle("config", "check", file)
+    said = done.stdout + done.stderr
+    assert done.returncode == 64, done
+    for word in ("heartbeet", "heartbeat", "connections_per_user", "grups", "groups"):
+        assert word in said, (word, said)
+
+
+def test_a_variable_sets_a_key(start):
+    server = start(env={"HEDDLE_GATEWAY__HEARTBEAT": "7 s"})
+    import asyncio
+
+    async def ask():
+        async with Device(server, "variable") as a:
+            return a.hello["heartbeat_ms"]
+
+    assert asyncio.run(ask()) == 7000
+
+
+def test_a_wrong_variable_is_told_by_its_name(start):
+    server = start(launch=False, env={"HEDDLE_GATEWAY__HEARTBEET": "7 s"})
+    code, said = server.refused()
+    assert code == 64 and "HEARTBEAT" in said.upper(), said
+
+
+def test_chat_script_speaks_frames_and_prints_what_it_receives(dev, tmp_path):
+    script = tmp_path / "script"
+    script.write_text(
+        '{"type":"chat_message","client_id":"s1","to":"dora","text":"from a script"}\nwait accepted\npause 10\n'
+        '{"type":"ping"}\nwait pong\n'
+    )
+    done = heddle("chat", "--user", "alice", "--url", f"ws://{dev.client}/v1/ws", "--script", script)
+    assert done.returncode == 0, done
+    types = [json.loads(line)["type"] for line in done.stdout.splitlines() if line.startswith("{")]
+    assert "hello_ok" in types and "accepted" in types and types[-1] == "pong", done.stdout
+
+
+def test_the_try_page_is_one_static_page(dev):
+    answer = dev.admin_rest().get("/try").ok()
+    assert answer.type == "text/html" and b"<script" in answer.raw
+    assert not re.search(rb'(src|href)="https?://', answer.raw), "it loads something from elsewhere"
+
+
+def test_node_ws_holds_a_conversation(dev):
+    """Another language's library: hello, send, receive, acknowledge, receipts, ping."""
+    folder = pathlib.Path(__file__).parent / "node"
+    if not (folder / "node_modules" / "ws").is_dir():
+        done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, check=False)
+        if done.returncode != 0:
+            if os.environ.get("CI") == "true":
+                pytest.fail(done.stderr.decode())
+            pytest.skip("npm cannot install ws")
+    tokens = dev.ready["tokens"]
+    done = subprocess.run(
+        ["node", "client.mjs", f"ws://{dev.client}/v1/ws", tokens["alice"], tokens["bob"]],
+        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("node: all frames as the contract says")
+
+
+def test_the_annotated_configuration_of_deploy_is_valid():
+    done = heddle("config", "check", ROOT / "deploy" / "heddle.toml")
+    assert "unknown" not in done.stdout + done.stderr, done

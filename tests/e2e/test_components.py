@@ -1,0 +1,66 @@
+"""Files that are no policy: refused at start with words, and nothing serves."""
+
+import pytest
+
+from harness.policies import FOLDER, fixture, truncated
+from harness.waiting import until
+
+
+def _refused(start, hook, path, *words):
+    server = start(launch=False, policies=[(hook, path)])
+    code, said = server.refused()
+    assert code != 0 and "panicked" not in said, said
+    for word in words:
+        assert word.lower() in said.lower(), (word, said)
+    return said
+
+
+def test_a_component_of_the_wrong_world_is_refused(start):
+    _refused(start, "routing", fixture("everyone-offline"), "routing")
+
+
+def test_a_truncated_file_is_refused(start):
+    path = fixture("deny-all")
+    size = path.stat().st_size
+    for keep in (0, 4, 8, 100, size // 2, size - 1):
+        _refused(start, "routing", truncated(path, keep))
+
+
+def test_a_file_that_is_not_wasm_is_refused(start, tmp_path):
+    file = tmp_path / "poem.wasm"
+    file.write_text("roses are red")
+    _refused(start, "routing", file, "poem.wasm")
+
+
+def test_a_file_that_is_not_there_is_refused_with_its_name(start, tmp_path):
+    _refused(start, "routing", tmp_path / "missing.wasm", "missing.wasm")
+
+
+def test_a_component_without_a_manifest_is_refused(start, tmp_path):
+    file = tmp_path / "bare.wasm"
+    file.write_bytes(b"\0asm\x0d\0\1\0")
+    _refused(start, "routing", file)
+
+
+def test_an_unknown_hook_is_refused_with_the_known_ones(start, tmp_path):
+    _refused(start, "routin", tmp_path / "x.wasm", "routing")
+
+
+@pytest.mark.parametrize("name_,hook", [("trap-at-start", "routing"), ("wrong-type", "routing")])
+def test_a_component_that_cannot_start_is_refused(start, name_, hook):
+    assert (FOLDER / name_).is_dir(), f"there is no fixture {name_}"
+    _refused(start, hook, fixture(name_))
+
+
+@pytest.mark.parametrize("name_", ["too-few-codes", "unknown-codes"])
+async def test_a_fanout_that_answers_too_few_or_unknown_codes_is_a_fault_and_the_message_arrives(start, name, name_):
+    from harness.device import Device
+
+    assert (FOLDER / name_).is_dir(), f"there is no fixture {name_}"
+    server = start(policies=[("fanout", fixture(name_))])
+    alice, bob = name("alice"), name("bob")
+    group = server.rest(alice).group("codes", [bob])
+    async with Device(server, alice) as a, Device(server, bob) as b:
+        await a.say(group=group, text="whole")
+        await b.next("new_message", text="whole", deadline_s=30)
+    until(lambda: server.metrics_sum("fault") > 0, "the fault is counted")
