@@ -28,9 +28,8 @@ pub async fn run(config: ClientConfig) {
                 let _ = handle.say(ClientFrame::PresenceSet(PresenceSet { status: PresenceStatus::Online }));
             }
             Event::Frame(ServerFrame::NewMessage(message)) if is_for_me(&message, &user) => {
-                if letters.try_send(message).is_err() {
-                    tracing::debug!("the bot has enough to answer");
-                }
+                let kept = letters.try_send(message).is_ok();
+                tracing::debug!(kept, "a message for the bot");
             }
             Event::Stopped(stopped) => tracing::info!(reason = %stopped.reason, "the bot has stopped"),
             _ => {}

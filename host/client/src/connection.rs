@@ -61,7 +61,8 @@ impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.number {
             Some(number) => write!(f, "closed with {number} ({})", self.reason),
-            None => f.write_str("the connection broke"),
+            None if self.reason.is_empty() => f.write_str("the connection broke"),
+            None => write!(f, "the connection ended: {}", self.reason),
         }
     }
 }
