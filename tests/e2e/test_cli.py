@@ -1,5 +1,6 @@
 """What is typed, and what comes out of it."""
 
+import asyncio
 import json
 import os
 import pathlib
@@ -44,8 +45,6 @@ def test_dev_refuses_any_address_but_loopback(tmp_path):
 
 
 def test_in_dev_a_user_bob_types_reads_and_replies_within_five_seconds(tmp_path):
-    import asyncio
-
     server = Heddle(tmp_path / "bot", mode="dev")
     words = [w for w in server.command() if w != "--no-bot"]
     server.command = lambda: words
@@ -106,8 +105,6 @@ def test_all_problems_of_a_configuration_are_told_at_once_with_did_you_mean(tmp_
 
 def test_a_variable_sets_a_key(start):
     server = start(env={"HEDDLE_GATEWAY__HEARTBEAT": "7 s"})
-    import asyncio
-
     async def ask():
         async with Device(server, "variable") as a:
             return a.hello["heartbeat_ms"]

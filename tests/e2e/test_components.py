@@ -2,6 +2,7 @@
 
 import pytest
 
+from harness.device import Device
 from harness.policies import FOLDER, fixture, truncated
 from harness.waiting import until
 
@@ -54,8 +55,6 @@ def test_a_component_that_cannot_start_is_refused(start, name_, hook):
 
 @pytest.mark.parametrize("name_", ["too-few-codes", "unknown-codes"])
 async def test_a_fanout_that_answers_too_few_or_unknown_codes_is_a_fault_and_the_message_arrives(start, name, name_):
-    from harness.device import Device
-
     assert (FOLDER / name_).is_dir(), f"there is no fixture {name_}"
     server = start(policies=[("fanout", fixture(name_))])
     alice, bob = name("alice"), name("bob")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 
 import pytest
 
@@ -44,8 +45,6 @@ async def test_a_directory_of_a_newer_version_is_refused_and_left_alone(start, n
 
 
 def test_a_store_of_a_newer_version_is_refused(start):
-    import sqlite3
-
     server = start()
     server.stop()
     files = [p for p in server.data.rglob("*") if p.is_file() and p.open("rb").read(15) == b"SQLite format 3"]
@@ -68,7 +67,7 @@ def test_a_directory_that_is_read_only_is_refused(start, tmp_path):
     with Image(tmp_path / "disk", tmp_path / "mount", 32) as image:
         run("mount", "-o", "remount,ro", image.mount)
         server = _on(start, image, tmp_path)
-        _refused(server, str(image.mount))
+        _refused(_on(start, image, tmp_path), str(image.mount))
 
 
 def _on(start, image, tmp_path, **config):

@@ -15,7 +15,7 @@ CLIENTS = 500
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
 async def test_a_drain_with_500_clients_is_paced_all_resume_and_nothing_comes_twice(start, name):
-    server = start(config={"gateway": {"drain_connections_per_second": 200}})
+    server = start(config={"gateway": {"drain_pace": "2 s"}})
     users = [f"{name('u')}-{i}" for i in range(CLIENTS)]
     devices = [Device(server, user) for user in users]
     for at in range(0, CLIENTS, 50):

@@ -1,8 +1,7 @@
 """Durable before anything: seen from the system calls."""
 
-import re
-
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from harness.device import Closed, Device
 from harness.faults import attach, detach, need_strace
@@ -30,9 +29,8 @@ async def test_no_accepted_leaves_before_the_fdatasync_of_its_batch_returned(sta
             assert (await device.outcome(client_id, 30))["type"] == "accepted"
         detach(tracer)
     trace = Trace(out.read_text(errors="replace"))
-    for device, client_id in ids:
-        mark = client_id.replace("sync-", "mark-")
-        trace.check(client_id, mark)
+    for _, client_id in ids:
+        trace.check(client_id, client_id.replace("sync-", "mark-"))
     assert trace.syncs > 0
 
 
@@ -49,8 +47,8 @@ async def test_an_injected_disk_error_gives_rejected_or_a_closed_connection_neve
     try:
         for i in range(5):
             outcomes.append(await a.outcome(await a.post(bob, f"into the fault {i}", client_id=f"f-{i}"), 20))
-    except (Closed, Exception) as error:
-        assert isinstance(error, Closed) or "close" in type(error).__name__.lower(), repr(error)
+    except (Closed, ConnectionClosed):
+        pass
     assert all(o["type"] == "rejected" and o["code"] == "unavailable" and o["retryable"] for o in outcomes), outcomes
     await a.abort()
     server.kill()
@@ -79,4 +77,3 @@ def test_the_trace_checker_finds_an_early_acceptance():
         Trace("\n".join(lines)).check("sync-x-0-end", "mark-x-0-end")
     lines[2], lines[3] = lines[3], lines[2]
     Trace("\n".join(lines)).check("sync-x-0-end", "mark-x-0-end")
-    assert re.search("fdatasync", lines[1])

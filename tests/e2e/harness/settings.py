@@ -10,7 +10,7 @@ _KINDS = ("connect", "chat-message", "receipt", "typing", "presence", "history",
 # Limits far above what any test does, except where a test lowers one: the first-party limiter would throttle load.
 BASE = {
     "auth": {"secret": SECRET, "first_frame": True},
-    "gateway": {"loopback_exempt": True, "frames_per_second_max": 100_000, "sends_in_flight_max": 1024},
+    "gateway": {"loopback_exempt": True, "frames_per_second_max": 100_000, "sends_in_flight_max": 1024, "sockets_per_ip": 10_000},
     "policies": {"config": {"token-bucket": {**_EACH, "commands": {kind: _EACH for kind in _KINDS}}}},
     "telemetry": {"format": "text"},
 }
