@@ -133,6 +133,7 @@ async def test_65_kib_of_text_are_too_large_and_64_are_not(server, name):
 
 BAD_TOKENS = {
     "for another audience": lambda secret: token("eve", secret, aud="somebody-else"),
+    "for no audience": lambda secret: token("eve", secret, aud=None),
     "alg none": lambda secret: token("eve", secret, alg="none"),
     "another secret": lambda secret: token("eve", "another secret that is long enough for HS256"),
     "without sub": lambda secret: token("eve", secret, sub=None),

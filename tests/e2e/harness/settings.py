@@ -2,14 +2,17 @@
 
 import copy
 
-from .tokens import SECRET
+from .tokens import AUDIENCE, SECRET
+
+ADMIN_TOKEN = "an admin token of the end-to-end tests, known to everybody"
 
 _EACH = {"burst": 1_000_000, "per_second": 1_000_000.0}
 _KINDS = ("connect", "chat-message", "receipt", "typing", "presence", "history", "membership", "other")
 
 # Limits far above what any test does, except where a test lowers one: the first-party limiter would throttle load.
 BASE = {
-    "auth": {"secret": SECRET, "first_frame": True},
+    "auth": {"secret": SECRET, "audience": AUDIENCE, "first_frame": True},
+    "admin": {"token": ADMIN_TOKEN},
     "gateway": {"loopback_exempt": True, "frames_per_second_max": 100_000, "sends_in_flight_max": 1024, "sockets_per_ip": 10_000},
     "policies": {"config": {"token-bucket": {**_EACH, "commands": {kind: _EACH for kind in _KINDS}}}},
     "telemetry": {"format": "text"},
@@ -61,4 +64,5 @@ def placed(config, data):
 
 def explain_args(server):
     """What `heddle explain` needs to find the server."""
-    return ["--admin", server.admin]
+    token = server.ready.get("admin_token") or server.config["admin"]["token"]
+    return ["--admin", server.admin, "--token", token]

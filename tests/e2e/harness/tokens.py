@@ -8,6 +8,8 @@ import time
 
 SECRET = "an end-to-end secret, long enough for HS256 and known to everybody"
 
+AUDIENCE = "heddle-e2e"
+
 
 def _part(value):
     raw = value if isinstance(value, bytes) else json.dumps(value, separators=(",", ":")).encode()
@@ -17,7 +19,7 @@ def _part(value):
 def token(user, secret=SECRET, alg="HS256", life_s=3600, **claims):
     """A token for `user`. `claims` adds or replaces; a claim that is None is left out."""
     now = int(time.time())
-    body = {"sub": user, "iat": now, "exp": now + life_s} | claims
+    body = {"sub": user, "iat": now, "exp": now + life_s, "aud": AUDIENCE} | claims
     body = {name: value for name, value in body.items() if value is not None}
     head = _part({"alg": alg, "typ": "JWT"})
     signed = f"{head}.{_part(body)}"
