@@ -1,2 +1,60 @@
-//! The binary.
-fn main() {}
+//! The binary: the command line, the configuration, and the one place that names concrete backends.
+//!
+//! It wires the crates below it and says in words what they report; it decides nothing about messages. Read `cli` (what can be typed) and
+//! `run` (how a server is put together) first.
+
+#![allow(unreachable_pub, reason = "a binary has no outside: `pub` says what a module offers to the others")]
+
+mod cli;
+mod config;
+mod config_command;
+mod explain;
+mod failure;
+mod plugin;
+mod ready;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command, PluginCommand};
+use failure::Failure;
+
+#[allow(clippy::print_stderr, clippy::print_stdout, reason = "this is where the commands speak")]
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(Some(text)) => println!("{}", text.trim_end_matches('\n')),
+        Ok(None) => {}
+        Err(failure) => {
+            eprintln!("heddle: {failure}");
+            return ExitCode::from(failure.code);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Does it; the text is for stdout.
+fn dispatch(command: Command) -> Result<Option<String>, Failure> {
+    match command {
+        Command::Token(args) => token::command(&args).map(Some),
+        Command::Config(command) => config_command::command(&command).map(Some),
+        Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
+        Command::Plugin(PluginCommand::Build { dir, out, output }) => plugin::build(&dir, out, output).map(Some),
+        Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
+    }
+}
+
+/// For commands that speak over a socket and end.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format!("no runtime: {error}")))
+}

@@ -1,0 +1,251 @@
+//! The command line, and what `--help` teaches.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A real-time messaging platform whose behaviour is made of WebAssembly components.
+#[derive(Debug, Parser)]
+#[command(name = "heddle", version, propagate_version = true, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Start here:
+  heddle dev                     a server on this machine, with tokens for alice and bob
+  heddle chat --user alice       chat with bob, in another terminal
+  heddle explain MESSAGE_ID      who decided about a message
+
+`heddle COMMAND --help` has examples for each.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print a token for a user, alone on one line
+    Token(TokenArgs),
+    /// Show or check configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Say who decided about a message: generation, plugin, digest, microseconds
+    Explain(ExplainArgs),
+    /// Build plugins
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Print the version
+    Version,
+}
+
+/// How a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A hook and the plugin file that decides there.
+#[derive(Debug, Clone)]
+pub struct PolicyFlag {
+    /// The key of the hook's chain.
+    pub key: &'static str,
+    /// The plugin file.
+    pub file: String,
+}
+
+fn policy_flag(text: &str) -> Result<PolicyFlag, String> {
+    let (hook, file) = text.split_once('=').ok_or("write it as HOOK=FILE, like routing=my-policy.wasm")?;
+    let hook = heddle_model::Hook::named(hook.trim())
+        .ok_or_else(|| format!("there is no hook {hook:?}: it is rate-limit, routing, fanout or presence"))?;
+    if file.is_empty() {
+        return Err(format!("{hook} has no file: write it as {hook}=FILE"));
+    }
+    Ok(PolicyFlag { key: policies_key(hook), file: file.to_owned() })
+}
+
+fn policies_key(hook: heddle_model::Hook) -> &'static str {
+    match hook {
+        heddle_model::Hook::RateLimit => "policies.rate_limit",
+        heddle_model::Hook::Routing => "policies.routing",
+        heddle_model::Hook::Fanout => "policies.fanout",
+        heddle_model::Hook::Presence => "policies.presence",
+    }
+}
+
+/// `heddle dev`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heddle dev                                       127.0.0.1:7600 for clients, 127.0.0.1:7601 for you
+  heddle dev --listen 127.0.0.1:0 --admin 127.0.0.1:0 --output json     free ports, told on one line
+  heddle dev --policy routing=my-policy.wasm       with a policy of yours (see heddle plugin build)
+  heddle dev --set gateway.heartbeat='10 s'        any key of heddle config show --defaults
+
+Its secret is published and its tokens live 30 days: it listens on loopback only. Use `heddle serve` for the rest.")]
+pub struct DevArgs {
+    /// Where everything durable lives
+    #[arg(long, value_name = "DIR", default_value = "./heddle-data")]
+    pub data: PathBuf,
+    /// Address for clients; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7600")]
+    pub listen: SocketAddr,
+    /// Address for operators; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7601")]
+    pub admin: SocketAddr,
+    /// One JSON line when ready, or a screen for people
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+    /// Do not answer as bob
+    #[arg(long)]
+    pub no_bot: bool,
+    /// A plugin file for a hook; repeatable, asked in this order
+    #[arg(long = "policy", value_name = "HOOK=FILE", value_parser = policy_flag)]
+    pub policies: Vec<PolicyFlag>,
+    /// Any key of the configuration; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `heddle serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heddle config show --defaults > heddle.toml      every key, explained
+  heddle config check heddle.toml                  all problems at once
+  heddle serve --config heddle.toml
+  HEDDLE_GATEWAY__LISTEN=0.0.0.0:7600 heddle serve --config heddle.toml
+
+Stop it with SIGTERM or Ctrl-C: it sends clients away at a pace, then says what is safe where.")]
+pub struct ServeArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// One JSON line when ready, or a line for people
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+    /// A plugin file for a hook; repeatable, in place of the hook's chain in the configuration
+    #[arg(long = "policy", value_name = "HOOK=FILE", value_parser = policy_flag)]
+    pub policies: Vec<PolicyFlag>,
+    /// Any key of the configuration; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `heddle token`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heddle token --user carol                                   for `heddle dev`
+  heddle token --user carol --ttl '1 h' --config heddle.toml  signed with the file's auth.secret
+  curl -H \"Authorization: Bearer $(heddle token --user carol)\" http://127.0.0.1:7600/v1/conversations")]
+pub struct TokenArgs {
+    /// Whose token
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// How long it is valid, with its unit: ms, s, min, h, d
+    #[arg(long, value_name = "TIME", default_value = "30 d")]
+    pub ttl: String,
+    /// Sign with the secret of this configuration instead of the development secret
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `heddle config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the configuration in force: file and HEDDLE_SECTION__KEY variables over the defaults
+    #[command(after_help = "Examples:
+  heddle config show --defaults                  every key, its meaning, its default
+  heddle config show --config heddle.toml        what is in force, what differs from the defaults")]
+    Show {
+        /// The configuration
+        #[arg(long, value_name = "FILE", conflicts_with = "defaults")]
+        config: Option<PathBuf>,
+        /// Every key with its meaning and default
+        #[arg(long)]
+        defaults: bool,
+    },
+    /// Check a file and the HEDDLE_SECTION__KEY variables: all problems at once, exit 64 if there are any
+    #[command(after_help = "Example:
+  heddle config check heddle.toml && systemctl restart heddle")]
+    Check {
+        /// The configuration
+        file: PathBuf,
+    },
+}
+
+/// `heddle log`.
+#[derive(Debug, Subcommand)]
+pub enum LogCommand {
+    /// Print durable records with their stamps, one JSON object a line
+    #[command(after_help = "Examples:
+  heddle log cat --topic messages
+  heddle log cat --topic group_messages --partition 3 --from 100 --data /var/lib/heddle
+  heddle log cat --topic messages | grep alice
+
+It reads the files only, and works while a server runs.")]
+    Cat(LogCatArgs),
+}
+
+/// `heddle log cat`.
+#[derive(Debug, Args)]
+pub struct LogCatArgs {
+    /// messages or group_messages
+    #[arg(long, value_parser = ["messages", "group_messages"])]
+    pub topic: String,
+    /// Only this partition; else all, one after the other
+    #[arg(long, value_name = "P")]
+    pub partition: Option<u32>,
+    /// From this log offset on
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub from: u64,
+    /// The data directory
+    #[arg(long, value_name = "DIR", default_value = "./heddle-data")]
+    pub data: PathBuf,
+}
+
+/// `heddle explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heddle explain 3kq2v5y7c4m6n8p0r2t4w6x8za
+  heddle explain 3kq2v5y7c4m6n8p0r2t4w6x8za --data /var/lib/heddle --output json
+  heddle explain 3kq2v5y7c4m6n8p0r2t4w6x8za --admin 10.0.0.5:7601 --token \"$TOKEN\"
+
+The server must run: it is found by run.json in its data directory, or by --admin.")]
+pub struct ExplainArgs {
+    /// The id, as `accepted` and `new_message` carry it
+    pub message_id: String,
+    /// The data directory of the server
+    #[arg(long, value_name = "DIR", default_value = "./heddle-data", conflicts_with = "admin")]
+    pub data: PathBuf,
+    /// The server's admin address
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// An admin token; without it, with --admin, the one of `heddle dev`
+    #[arg(long, env = "HEDDLE_ADMIN__TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `heddle plugin`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Build a plugin into one file: component, manifest and cases
+    #[command(after_help = "Examples:
+  heddle plugin build plugins/token-bucket
+  heddle dev --policy rate-limit=plugins/token-bucket/token-bucket.wasm
+
+The digest that it prints is `sha256sum` of the file; records, generations and explain speak of that digest.")]
+    Build {
+        /// The plugin's directory, with its plugin.toml
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Where to write the file; else NAME.wasm in the directory
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+}

@@ -1,0 +1,237 @@
+//! The table of keys. What stands here is the configuration: `deploy/heddle.toml` and `heddle config show --defaults` are printed from it.
+
+use std::path::PathBuf;
+
+use super::setting::{Free, Network, Size, Span, choice};
+use super::table::sections;
+
+choice! {
+    /// How the log of the process is written.
+    LogFormat {
+        /// For eyes.
+        Text = "text",
+        /// For programs, one object a line.
+        Json = "json",
+    }
+    form "\"text\" or \"json\""
+}
+
+choice! {
+    /// What becomes of a message to a user that was never seen.
+    UnknownUsers {
+        /// It waits for them.
+        Accept = "accept",
+        /// It is rejected with `unknown_user`.
+        Reject = "reject",
+    }
+    form "\"accept\" or \"reject\""
+}
+
+sections! {
+    /// This process.
+    node: Node {
+        /// Where everything durable lives: the log, the archive, the cache of native code. One process at a time.
+        data_dir: PathBuf = "./heddle-data";
+        /// Threads that serve connections and run policies; 0 takes one per core.
+        worker_threads: u64 = 0 [0, 1024];
+    }
+    /// Where clients connect, and what one of them may use.
+    gateway: Gateway {
+        /// Address of WebSocket and REST. Port 0 takes a free one.
+        listen: std::net::SocketAddr = "127.0.0.1:7600";
+        /// Connections of one user; one more closes with 4403.
+        connections_per_user: u64 = 5 [1, 1000];
+        /// Connections from one address; one more closes with 4403, or 429 before the upgrade.
+        connections_per_ip: u64 = 10 [1, 1_000_000];
+        /// Loopback does not count against `connections_per_ip`. On in `heddle dev` only.
+        loopback_exempt: bool = false;
+        /// Sockets open at once, before and after their upgrade; beyond it new ones wait.
+        sockets_max: u64 = 18_000 [1, 10_000_000];
+        /// Sockets open at once from one address that is no trusted proxy; one more is closed at once.
+        sockets_per_ip: u64 = 64 [1, 1_000_000];
+        /// Proxies whose `X-Forwarded-For` names the client.
+        trusted_proxies: Vec<Network> = [];
+        /// Origins of pages that may call REST, like "https://chat.example".
+        allowed_origins: Vec<String> = [];
+        /// From a connection's first byte to its `hello`: headers, upgrade and authentication.
+        handshake_deadline: Span = "5 s" ["100 ms", "1 min"];
+        /// The server pings so often; a connection from which nothing came until the next ping closes with 4012.
+        heartbeat: Span = "30 s" ["100 ms", "1 h"];
+        /// How long one write to a socket may take before the client is slow: 4008.
+        write_timeout: Span = "10 s" ["100 ms", "10 min"];
+        /// How long a REST call may take, its body included.
+        rest_timeout: Span = "30 s" ["100 ms", "10 min"];
+        /// Frames that a connection may send a second, on average, twice as many at once; more closes with 4013.
+        frames_per_second_max: u64 = 1_000 [1, 1_000_000];
+        /// Sends of one connection that are not durable yet; then nothing is read from it.
+        sends_in_flight_max: u64 = 256 [1, 65_536];
+        /// Conversations of one connection with a send of unknown outcome; one more closes with 4003.
+        unsettled_max: u64 = 64 [1, 65_536];
+        /// Typing indicators that one connection has on; the oldest ends early.
+        typing_max: u64 = 64 [1, 65_536];
+        /// A typing indicator ends by itself after so long.
+        typing_timeout: Span = "5 s" ["100 ms", "1 min"];
+        /// A drain spreads its closes over so long.
+        drain_pace: Span = "5 s" ["0 ms", "10 min"];
+        /// The longest delay before a reconnect that a drain asks for.
+        drain_reconnect_delay: Span = "5 s" ["0 ms", "10 min"];
+        /// How long a drain waits for connections to end, its pace included.
+        drain_deadline: Span = "15 s" ["0 s", "1 h"];
+    }
+    /// Who a client is. At least one of `secret`, `secret_file` and `keys` is needed.
+    auth: Auth {
+        /// Secret for HS256, at least 32 bytes.
+        secret: String = "" : secret;
+        /// File that holds the secret instead.
+        secret_file: PathBuf = "";
+        /// Files with public keys in PEM (EdDSA, ES256) or a JWKS in JSON.
+        keys: Vec<String> = [];
+        /// If set, the `aud` that a token must carry.
+        audience: String = "";
+        /// If set, the `iss` that a token must carry.
+        issuer: String = "";
+        /// Clocks may differ by so much.
+        leeway: Span = "5 s" ["0 s", "5 min"];
+        /// Lets a client bring its token in `hello`. On in `heddle dev`.
+        first_frame: bool = false;
+        /// Connections that have not shown a token yet, if `first_frame` is on.
+        first_frame_connections_max: u64 = 256 [1, 100_000];
+    }
+    /// People.
+    users: Users {
+        /// What becomes of a message to a user that was never seen: "accept" or "reject".
+        unknown: UnknownUsers = "accept";
+        /// Devices of a user; the least recently seen is forgotten first.
+        devices_max: u64 = 20 [1, 1_000];
+        /// Users whose first day is kept in memory.
+        cached_max: u64 = 50_000 [16, 10_000_000];
+    }
+    /// Groups.
+    groups: Groups {
+        /// Members of a group.
+        members_max: u64 = 10_000 [2, 100_000];
+        /// Members that share one record of a message.
+        chunk_members: u64 = 1_000 [1, 10_000];
+        /// Up to so many members receipts are events per member, above it a counter.
+        receipts_members_max: u64 = 32 [0, 1_000];
+        /// Groups kept in memory per partition.
+        cached_max: u64 = 2_000 [16, 1_000_000];
+        /// How long a change of members waits to be applied before it is answered with 503.
+        change_deadline: Span = "5 s" ["100 ms", "1 min"];
+    }
+    /// The log: the truth of the platform.
+    log: LogSection {
+        /// Partitions of `messages` and of `group_messages`, each. Fixed when the log is made.
+        partitions: u64 = 16 [1, 1_024];
+        /// What is older is removed, once it is archived and derived.
+        retention: Span = "7 d" ["1 s", "3650 d"];
+        /// How often retention runs.
+        retention_interval: Span = "1 min" ["100 ms", "1 d"];
+        /// Bytes of one segment file; retention removes whole segments.
+        segment_bytes: Size = "64 MiB" ["16 KiB", "1 GiB"];
+        /// Bytes of all segments, at which sends are refused; "0 B": the disk is the bound.
+        bytes_max: Size = "0 B" ["0 B", "1048576 GiB"];
+        /// For how long a message id is remembered.
+        dedupe_window: Span = "30 d" ["1 s", "3650 d"];
+        /// Appends that wait for the commit thread; more are refused.
+        queue_max: u64 = 8_192 [16, 1_000_000];
+        /// Bytes of appends that wait for the commit thread.
+        queue_bytes_max: Size = "64 MiB" ["1 MiB", "4 GiB"];
+        /// Bytes of records in one group commit.
+        commit_bytes_max: Size = "4 MiB" ["64 KiB", "64 MiB"];
+        /// Records in one group commit.
+        commit_records_max: u64 = 4_096 [1, 65_536];
+        /// The newest records, kept in memory.
+        cache_bytes_max: Size = "32 MiB" ["1 MiB", "4 GiB"];
+        /// Block cache of the index of message ids.
+        ids_cache_bytes: Size = "16 MiB" ["1 MiB", "4 GiB"];
+    }
+    /// The archive, users, groups, contacts and the catalog.
+    store: StoreSection {
+        /// Connections that read. Writes have one of their own.
+        readers_max: u64 = 4 [1, 64];
+        /// Writes that wait for the writer.
+        queue_max: u64 = 256 [16, 1_000_000];
+        /// Records in one archive transaction.
+        archive_records_max: u64 = 2_000 [1, 100_000];
+        /// Pause between archive transactions while there is little to write.
+        archive_interval: Span = "50 ms" ["0 ms", "1 min"];
+    }
+    /// From the log to devices.
+    delivery: DeliverySection {
+        /// Events of a connection that are sent and not acknowledged; then the gateway waits.
+        unacknowledged_max: u64 = 1_000 [1, 100_000];
+        /// Bytes of them.
+        unacknowledged_bytes_max: Size = "1 MiB" ["1 KiB", "64 MiB"];
+        /// Without an acknowledgement for so long, while some are due, a connection closes with 4008.
+        slow_timeout: Span = "60 s" ["100 ms", "1 d"];
+        /// Un-archived events in memory per partition; readers below them go to the archive.
+        tail_events_max: u64 = 16_384 [16, 10_000_000];
+        /// Events read from the archive at once.
+        page_events: u64 = 200 [1, 10_000];
+        /// Bytes that a worker reads from the log at once.
+        read_bytes: Size = "256 KiB" ["4 KiB", "64 MiB"];
+        /// Pushes that wait for a connection; beyond it the connection reads its stream.
+        mailbox_max: u64 = 128 [1, 65_536];
+        /// At most one receipt per reader and conversation in so long.
+        receipt_interval: Span = "1 s" ["0 ms", "1 min"];
+        /// At most one write of a device's position in so long.
+        position_interval: Span = "1 s" ["0 ms", "1 min"];
+        /// How long a read of history waits for the archive.
+        history_deadline: Span = "2 s" ["0 ms", "1 min"];
+        /// Times that a record which fails for its own sake is tried before it is set aside.
+        poison_tries: u64 = 3 [1, 100];
+        /// Messages on their way into the log, on this node.
+        in_flight_max: u64 = 100_000 [16, 10_000_000];
+    }
+    /// Who is online.
+    presence: PresenceSection {
+        /// A connection of which nothing was heard for so long counts as gone.
+        lease: Span = "90 s" ["1 s", "1 d"];
+        /// Users with a known status.
+        users_max: u64 = 200_000 [16, 10_000_000];
+        /// Users that one connection may watch.
+        watched_max: u64 = 500 [1, 10_000];
+        /// Connections that may watch one user.
+        watchers_max: u64 = 10_000 [1, 1_000_000];
+        /// While a user is online, activity within so long is noted without asking the policy.
+        pause: Span = "5 s" ["0 ms", "5 min"];
+    }
+    /// The policies in use. A hook without one gets the built-in component.
+    policies: PoliciesSection {
+        /// Plugin files, in the order in which they are asked. All must allow.
+        rate_limit: Vec<String> = [];
+        /// Plugin files, in the order in which they are asked. Changes are passed on, the first refusal ends it.
+        routing: Vec<String> = [];
+        /// Plugin files. Pull wins; per member the more restrictive answer.
+        fanout: Vec<String> = [];
+        /// Plugin files. The lowest status and the least revealing answer win.
+        presence: Vec<String> = [];
+        /// Merged over the `[config]` of a plugin, by its name: `[policies.config.token-bucket]` with `burst = 50`.
+        config: Free = {};
+        /// Plugins in one chain.
+        chain_max: u64 = 8 [1, 64];
+        /// The most memory that a manifest may ask for.
+        memory_max: Size = "64 MiB" ["1 MiB", "4 GiB"];
+        /// The longest deadline that a manifest may ask for.
+        deadline_max: Span = "50 ms" ["1 ms", "10 s"];
+        /// Keys of rate limits whose state is kept; the oldest go first.
+        states_max: u64 = 200_000 [16, 100_000_000];
+        /// Generations held loaded beside the current one.
+        generations_max: u64 = 4 [1, 64];
+    }
+    /// The listener for operators.
+    admin: Admin {
+        /// Its address. Keep it off the internet. Port 0 takes a free one.
+        listen: std::net::SocketAddr = "127.0.0.1:7601";
+        /// Token for everything. Empty: only /healthz, /readyz, /version and /metrics answer.
+        token: String = "" : secret;
+    }
+    /// What the process tells about itself.
+    telemetry: Telemetry {
+        /// "json" or "text".
+        format: LogFormat = "json";
+        /// What is logged, as `tracing` filters are written: "info", "warn,heddle_log=debug".
+        filter: String = "info";
+    }
+}

@@ -1,0 +1,150 @@
+//! The configuration: typed sections, from a file, `HEDDLE_SECTION__KEY` variables and flags, everything wrong told at once.
+//!
+//! [`keys`] is the table that all of it comes from; [`Sources`] says where values are; [`Config`] is what the rest of the binary sees.
+
+mod keys;
+mod problem;
+mod render;
+mod setting;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+pub use keys::{Config, KEYS, LogFormat, SECTIONS, UnknownUsers};
+pub use problem::{Problem, Problems};
+pub use render::{annotated, effective};
+pub use setting::Network;
+use table::{Given, Raw, Values};
+
+/// Where the values of a configuration are; later ones win.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Values of `heddle dev`, below all others.
+    pub presets: Vec<(&'static str, String)>,
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub variables: Vec<(String, String)>,
+    /// `--set KEY=VALUE`.
+    pub assignments: Vec<String>,
+    /// What other flags say, by key; the name of the flag for errors.
+    pub flags: Vec<(&'static str, String, &'static str)>,
+}
+
+impl Sources {
+    /// The environment of this process.
+    #[must_use]
+    pub fn environment() -> Vec<(String, String)> {
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect()
+    }
+
+    /// Reads and checks all of it.
+    ///
+    /// # Errors
+    /// All problems, at once.
+    pub fn load(&self) -> Result<Config, Problems> {
+        let mut problems = Vec::new();
+        let mut values = Values::new();
+        for (path, text) in &self.presets {
+            values.insert((*path).to_owned(), text_from(text, "heddle dev"));
+        }
+        if let Some(path) = &self.file {
+            source::file(path, &mut values, &mut problems);
+        }
+        source::environment(self.variables.iter().cloned(), &mut values, &mut problems);
+        for text in &self.assignments {
+            source::assignment(text, &mut values, &mut problems);
+        }
+        for (path, text, flag) in &self.flags {
+            values.insert((*path).to_owned(), text_from(text, flag));
+        }
+        let mut config = Config::from_values(&values, &mut problems);
+        check(&mut config, &mut problems);
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+}
+
+fn text_from(text: &str, origin: &str) -> Given {
+    Given { raw: Raw::Text(text.to_owned()), origin: origin.to_owned() }
+}
+
+/// What concerns more than one key, or a file that a key names.
+fn check(config: &mut Config, problems: &mut Vec<Problem>) {
+    let mut say = |key: &str, wrong: String, remedy: &str| {
+        let (key, remedy) = (key.to_owned(), remedy.to_owned());
+        problems.push(Problem { key, origin: "checked".to_owned(), wrong, remedy });
+    };
+    let auth = &mut config.auth;
+    if !auth.secret_file.as_os_str().is_empty() {
+        match std::fs::read_to_string(&auth.secret_file) {
+            Ok(_) if !auth.secret.is_empty() => {
+                say("auth.secret_file", "is set beside auth.secret".to_owned(), "leave out one of them");
+            }
+            Ok(text) => auth.secret = text.trim_end_matches(['\r', '\n']).to_owned(),
+            Err(error) => {
+                let wrong = format!("{:?} cannot be read: {error}", auth.secret_file);
+                say("auth.secret_file", wrong, "name a file that this user may read");
+            }
+        }
+    }
+    if !auth.secret.is_empty() && auth.secret.len() < SECRET_BYTES_MIN {
+        let wrong = format!("has {} bytes, at least {SECRET_BYTES_MIN} are needed", auth.secret.len());
+        say("auth.secret", wrong, "make one with `openssl rand -base64 48`");
+    }
+    for path in &auth.keys {
+        if let Err(error) = std::fs::metadata(path) {
+            say("auth.keys", format!("{path:?} cannot be read: {error}"), "name files in PEM or JWKS form");
+        }
+    }
+    if config.groups.chunk_members > config.groups.members_max {
+        let wrong =
+            format!("{} is above groups.members_max {}", config.groups.chunk_members, config.groups.members_max);
+        say("groups.chunk_members", wrong, "lower it, or raise groups.members_max");
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.telemetry.filter) {
+        let wrong = format!("{:?} is not a filter: {error}", config.telemetry.filter);
+        say("telemetry.filter", wrong, "write \"info\" or \"warn,heddle_log=debug\"");
+    }
+    if config.gateway.listen == config.admin.listen && config.admin.listen.port() != 0 {
+        let wrong = format!("{} is gateway.listen too", config.admin.listen);
+        say("admin.listen", wrong, "give each an address of its own");
+    }
+}
+
+/// The shortest secret for HS256.
+pub const SECRET_BYTES_MIN: usize = 32;
+
+/// What `serve` needs beyond a well-formed configuration: someone who may enter.
+///
+/// # Errors
+/// What is missing.
+pub fn check_serve(config: &Config, development_secret: &str) -> Result<(), Problems> {
+    let mut problems = Vec::new();
+    let mut say = |wrong: &str, remedy: &str| {
+        problems.push(Problem {
+            key: "auth.secret".to_owned(),
+            origin: "checked".to_owned(),
+            wrong: wrong.to_owned(),
+            remedy: remedy.to_owned(),
+        });
+    };
+    if config.auth.secret.is_empty() && config.auth.keys.is_empty() {
+        say("no client could enter: auth.secret, auth.secret_file and auth.keys are empty", "set one of them");
+    }
+    if config.auth.secret == development_secret && !config.gateway.listen.ip().is_loopback() {
+        let remedy = "make one with `openssl rand -base64 48`, or listen on loopback";
+        say("is the published development secret, and gateway.listen is not loopback", remedy);
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+}
+
+/// A time with its unit, as the configuration writes it.
+#[must_use]
+pub fn span(text: &str) -> Option<std::time::Duration> {
+    <setting::Span as setting::Setting>::from_text(text).ok().map(|span| span.0)
+}

@@ -1,0 +1,114 @@
+use std::path::PathBuf;
+
+use super::{Config, KEYS, Problem, Sources, annotated, effective};
+
+fn from(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("heddle.toml");
+    std::fs::write(&file, text).unwrap();
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Sources { file: Some(file), variables, ..Sources::default() }.load().map_err(|problems| problems.0)
+}
+
+#[test]
+fn the_annotated_file_gives_the_defaults() {
+    let read = from(&annotated(), &[]).unwrap();
+    assert_eq!(read, Sources::default().load().unwrap());
+}
+
+#[test]
+fn the_annotated_file_of_deploy_is_the_one_that_the_table_prints() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../deploy/heddle.toml");
+    let stands = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(stands, annotated(), "write it anew: heddle config show --defaults > deploy/heddle.toml");
+}
+
+#[test]
+fn every_default_is_written_as_it_would_be_shown() {
+    let shown = Sources::default().load().unwrap().shown();
+    for (key, shown) in KEYS.iter().zip(shown) {
+        let normal: String = key.default.replace('_', "");
+        assert!(
+            shown == normal || shown == key.default || normal == "\"60s\"" || key.default == "\"60 s\"",
+            "{}: {shown} {normal}",
+            key.path
+        );
+    }
+}
+
+#[test]
+fn every_key_can_be_set_by_its_variable() {
+    for key in KEYS.iter().filter(|key| key.form != "a table like { token-bucket = { burst = 50 } }") {
+        let text = key.default.trim_matches('"').to_owned();
+        let loaded = from("", &[(&key.variable(), &text)]);
+        assert!(loaded.is_ok(), "{}: {loaded:?}", key.variable());
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_key_value_and_remedy() {
+    let text = "[gateway]\nheartbeet = \"30 s\"\nconnections_per_user = \"many\"\nconnections_per_ip = 0\n\
+                [grups]\nmembers_max = 5\n[log]\nretention = 7\n";
+    let problems = from(text, &[("HEDDLE_GATEWAY__LISTN", "x"), ("HEDDLE_STORE__READERS_MAX", "three")]).unwrap_err();
+    let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let said = said.join("\n");
+    for part in [
+        "gateway.heartbeet",
+        "did you mean `gateway.heartbeat`?",
+        "\"many\" is not a whole number",
+        "0 is not between 1 and 1_000_000",
+        "grups",
+        "did you mean `groups`?",
+        "log.retention",
+        "7 is not a time with its unit",
+        "variable HEDDLE_GATEWAY__LISTN",
+        "did you mean `gateway.listen`?",
+        "variable HEDDLE_STORE__READERS_MAX",
+    ] {
+        assert!(said.contains(part), "{part} is missing in\n{said}");
+    }
+    assert_eq!(problems.len(), 7, "{said}");
+}
+
+#[test]
+fn a_variable_wins_over_the_file_and_a_flag_over_both() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("heddle.toml");
+    std::fs::write(&file, "[gateway]\nheartbeat = \"10 s\"\n").unwrap();
+    let mut sources = Sources { file: Some(file), ..Sources::default() };
+    assert_eq!(sources.load().unwrap().gateway.heartbeat.millis(), 10_000);
+    sources.variables = vec![("HEDDLE_GATEWAY__HEARTBEAT".into(), "20 s".into())];
+    assert_eq!(sources.load().unwrap().gateway.heartbeat.millis(), 20_000);
+    sources.assignments = vec!["gateway.heartbeat=40 s".into()];
+    assert_eq!(sources.load().unwrap().gateway.heartbeat.millis(), 40_000);
+}
+
+#[test]
+fn other_programs_variables_are_left_alone() {
+    assert!(from("", &[("HEDDLE_BIN", "x"), ("HOME", "/"), ("HEDDLE_E2E", "long")]).is_ok());
+}
+
+#[test]
+fn a_secret_is_never_shown_not_even_in_a_problem() {
+    let config = from("[auth]\nsecret = \"0123456789012345678901234567890123456789\"\n", &[]).unwrap();
+    assert!(!effective(&config).contains("0123456789"), "{}", effective(&config));
+    let problems = from("[auth]\nsecret = \"short-and-secret\"\n", &[]).unwrap_err();
+    assert!(!problems[0].to_string().contains("short-and-secret"), "{}", problems[0]);
+}
+
+#[test]
+fn hyphens_and_underscores_name_the_same_hook() {
+    let config =
+        from("[policies]\nrate-limit = [\"a.wasm\"]\n[policies.config.token-bucket]\nburst = 7\n", &[]).unwrap();
+    assert_eq!(config.policies.rate_limit, ["a.wasm"]);
+    assert_eq!(config.policies.config.0["token-bucket"]["burst"].as_integer(), Some(7));
+}
+
+#[test]
+fn sizes_and_times_are_read_with_their_units() {
+    let config = from("[log]\nsegment_bytes = \"128 KiB\"\nretention = \"36 h\"\n", &[]).unwrap();
+    assert_eq!((config.log.segment_bytes.0, config.log.retention.millis()), (131_072, 129_600_000));
+    for wrong in ["\"128\"", "\"128 KB\"", "\"KiB\"", "\"-1 KiB\"", "\"99999999999999 GiB\"", "128"] {
+        assert!(from(&format!("[log]\nsegment_bytes = {wrong}\n"), &[]).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,155 @@
+//! What a server says when it is ready: a screen for a newcomer, a line for a program, `run.json` for other commands.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use heddle_policy::PolicyInfo;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::Failure;
+
+/// Everything that is worth saying.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// Tokens of `heddle dev`, by user.
+    pub tokens: Vec<(String, String)>,
+    /// For the admin listener.
+    pub admin_token: String,
+    /// The policy set in force.
+    pub generation: u64,
+    /// Its plugins.
+    pub policies: Vec<PolicyInfo>,
+    /// From start to now.
+    pub took: Duration,
+    /// Where everything durable lives.
+    pub data: PathBuf,
+    /// Somebody answers as bob.
+    pub bot: bool,
+}
+
+impl Ready {
+    /// One line for programs.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let tokens: serde_json::Map<_, _> =
+            self.tokens.iter().map(|(user, token)| (user.clone(), token.clone().into())).collect();
+        let policies: Vec<_> = self
+            .policies
+            .iter()
+            .map(|policy| {
+                serde_json::json!({
+                    "hook": policy.hook, "name": policy.name, "version": policy.version,
+                    "digest": policy.digest.to_string(), "micros": policy.micros,
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "client": self.client.to_string(), "admin": self.admin.to_string(), "tokens": tokens,
+            "admin_token": self.admin_token, "generation": self.generation, "policies": policies,
+        })
+        .to_string()
+    }
+
+    /// At most 20 lines for a person; each can be pasted into a shell as it stands.
+    #[must_use]
+    pub fn screen(&self, program: &str) -> String {
+        let Self { client, admin, generation, .. } = self;
+        let data = self.data.display();
+        let mut lines = vec![
+            format!(
+                "# Heddle is ready after {} ms. Clients: {client}, you: {admin}, data: {data}",
+                self.took.as_millis()
+            ),
+            format!("# Generation {generation} decides, with these components:"),
+        ];
+        lines.extend(self.policies.iter().take(8).map(|policy| {
+            let digest = policy.digest.to_string();
+            let name = format!("{} {}", policy.name, policy.version);
+            format!(
+                "#   {:<10} {name:<22} sha256 {}  {:.2} µs a call",
+                policy.hook.name(),
+                &digest[..16],
+                policy.micros
+            )
+        }));
+        if self.policies.len() > 8 {
+            lines.push(format!("#   and {} more: {program} dev --output json", self.policies.len() - 8));
+        }
+        lines.extend(self.tokens.iter().map(|(user, token)| format!("{}={token}", user.to_uppercase())));
+        lines.push("# In another terminal:".to_owned());
+        let partner = if self.bot { "   # bob answers" } else { "" };
+        lines.push(format!("{program} chat --user alice --url ws://{client}/v1/ws{partner}"));
+        lines.push(format!("xdg-open http://{admin}/try   # two panes and the raw frames"));
+        lines.push(format!(
+            "curl -H \"Authorization: Bearer $({program} token --user alice)\" http://{client}/v1/conversations"
+        ));
+        lines.push(format!("{program} log cat --topic messages --data {data}"));
+        lines.push("# Ctrl-C drains and stops; nothing that was accepted is lost.".to_owned());
+        lines.join("\n")
+    }
+}
+
+/// How other commands find a running server: `run.json` in its data directory, readable by its user only.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RunFile {
+    /// Where clients connect.
+    pub client: SocketAddr,
+    /// Where operators connect.
+    pub admin: SocketAddr,
+    /// For the admin listener.
+    pub admin_token: String,
+    /// The process.
+    pub pid: u32,
+}
+
+impl RunFile {
+    fn path(data: &Path) -> PathBuf {
+        data.join("run.json")
+    }
+
+    /// Writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// If the directory does not take it.
+    pub fn write(&self, data: &Path) -> Result<(), Failure> {
+        let path = Self::path(data);
+        let beside = data.join("run.json.new");
+        let write = || -> std::io::Result<()> {
+            // Made anew: the mode of an older file would stay.
+            let _ = std::fs::remove_file(&beside);
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
+            file.write_all(&serde_json::to_vec(self)?)?;
+            std::fs::rename(&beside, &path)
+        };
+        write()
+            .map_err(|error| Failure::new(format!("cannot write {path:?}: {error}; make room or mend its permissions")))
+    }
+
+    /// Takes it away at the end.
+    pub fn remove(data: &Path) {
+        let _ = std::fs::remove_file(Self::path(data));
+    }
+
+    /// Reads the one of the server that runs on this directory.
+    ///
+    /// # Errors
+    /// If none runs there.
+    pub fn read(data: &Path) -> Result<Self, Failure> {
+        let path = Self::path(data);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::missing(format!(
+                "no server is found in {data:?} ({error}): start one with `heddle dev --data {}`, or name it with --admin",
+                data.display()
+            ))
+        })?;
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::new(format!("{path:?} is broken ({error}): start the server again")))
+    }
+}
