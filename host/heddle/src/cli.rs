@@ -28,6 +28,9 @@ pub enum Command {
     /// Show or check configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look into the log
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Say who decided about a message: generation, plugin, digest, microseconds
     Explain(ExplainArgs),
     /// Build plugins

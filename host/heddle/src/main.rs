@@ -10,6 +10,7 @@ mod config;
 mod config_command;
 mod explain;
 mod failure;
+mod log_cat;
 mod plugin;
 mod ready;
 mod token;
@@ -17,7 +18,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Command, PluginCommand};
+use cli::{Cli, Command, LogCommand, PluginCommand};
 use failure::Failure;
 
 #[allow(clippy::print_stderr, clippy::print_stdout, reason = "this is where the commands speak")]
@@ -46,6 +47,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Token(args) => token::command(&args).map(Some),
         Command::Config(command) => config_command::command(&command).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
+        Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
         Command::Plugin(PluginCommand::Build { dir, out, output }) => plugin::build(&dir, out, output).map(Some),
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
     }

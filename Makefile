@@ -1,0 +1,42 @@
+# `make run` starts Heddle on a machine that has nothing but Rust; `make test` shows that it works. `make help` lists the rest.
+# What these need is checked, and installed where it can be, by deploy/setup.sh, which says what it does.
+
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/heddle
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export HEDDLE_CACHE := $(CACHE)
+DATA ?= ./heddle-data
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test lint figures clean-data
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the host and the plugins, and link ./heddle
+	@deploy/setup.sh build
+	@cargo build --quiet --package heddle
+	@ln -sfn "$(CARGO_TARGET_DIR)/debug/heddle" heddle
+
+run: build ## Start `heddle dev` with data in ./heddle-data (DATA=DIR, ARGS='--no-bot')
+	@exec ./heddle dev --data "$(DATA)" $(ARGS)
+
+lint: ## Check formatting and lints
+	@deploy/setup.sh build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+
+test: lint ## Run everything: lints, unit tests, end-to-end tests against the real binary
+	@deploy/setup.sh test
+	cargo test --workspace --quiet
+	$(MAKE) --no-print-directory build
+	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" tests/e2e/run
+
+figures: ## Measure, with a release build, and print the tables of the README
+	@deploy/setup.sh test
+	cargo build --release --quiet --package heddle
+	HEDDLE_BIN="$(CARGO_TARGET_DIR)/release/heddle" HEDDLE_VENV="$(CACHE)/venv" tests/figures/run
+
+clean-data: ## Remove ./heddle-data: every message, user and group in it
+	rm -rf ./heddle-data

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Checks what the Makefile needs, installs what is missing, and says so.
+#   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, the wasm32-wasip2 target
+#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace
+# A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+cache="${HEDDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/heddle}"
+target="${CARGO_TARGET_DIR:-$cache/target}"
+rust_min=1.95
+disk_needed_mib=6000
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$1"; shift; printf '  %s\n' "$@" >&2; exit 69; }
+
+# Installs Debian packages: fail prints the command when that cannot be done from here.
+debian() {
+  local command=(apt-get install -y --no-install-recommends "$@")
+  [ "$(id -u)" = 0 ] || command=(sudo -n "${command[@]}")
+  say "installing Debian packages: $*"
+  if command -v apt-get >/dev/null && DEBIAN_FRONTEND=noninteractive "${command[@]}" >"$cache/apt.log" 2>&1; then return; fi
+  local refresh=(apt-get update)
+  [ "$(id -u)" = 0 ] || refresh=(sudo -n "${refresh[@]}")
+  if command -v apt-get >/dev/null && "${refresh[@]}" >>"$cache/apt.log" 2>&1 \
+    && DEBIAN_FRONTEND=noninteractive "${command[@]}" >>"$cache/apt.log" 2>&1; then return; fi
+  fail "cannot install $* from here ($cache/apt.log says why). Run, then try again:" "sudo apt-get update && sudo apt-get install -y $*"
+}
+
+rust() {
+  command -v rustc >/dev/null && command -v cargo >/dev/null \
+    || fail "there is no Rust. Run, then try again:" "curl --proto '=https' -sSf https://sh.rustup.rs | sh"
+  local version
+  version="$(rustc --version | awk '{ print $2 }')"
+  [ "$(printf '%s\n%s\n' "$rust_min" "$version" | sort -V | head -n 1)" = "$rust_min" ] \
+    || fail "rustc $version is older than $rust_min. Run, then try again:" "rustup update stable"
+  local have
+  have="$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2"
+  if [ ! -d "$have" ]; then
+    command -v rustup >/dev/null \
+      || fail "the Rust target wasm32-wasip2 is missing, and there is no rustup to install it. Run, then try again:" \
+        "curl --proto '=https' -sSf https://sh.rustup.rs | sh && rustup target add wasm32-wasip2"
+    say "installing the Rust target wasm32-wasip2, for which policies are compiled"
+    rustup target add wasm32-wasip2 >/dev/null 2>"$cache/rustup.log" \
+      || fail "that failed ($cache/rustup.log says why). Run, then try again:" "rustup target add wasm32-wasip2"
+  fi
+}
+
+disk() {
+  [ -e "$target/debug/heddle" ] && return
+  local free
+  free="$(df --output=avail -m "$target" | tail -n 1 | tr -d ' ')"
+  [ "$free" -ge "$disk_needed_mib" ] \
+    || fail "$target has $free MiB free, the build needs $disk_needed_mib. Make room, or build elsewhere:" \
+      "make run CARGO_TARGET_DIR=/a/larger/disk/heddle-target"
+  say "first build, into $target: about $((1200 / $(nproc) / 60 + 2)) minutes on these $(nproc) cores, then seconds"
+}
+
+# Runs a step once per state of the files that it depends on.
+once() {
+  local name="$1" files="$2" stamp="$target/.setup-$1"
+  shift 2
+  local state
+  state="$(cat $files deploy/setup.sh | sha256sum | cut -c1-64) $(rustc --version 2>/dev/null || true)"
+  if [ -e "$stamp" ] && [ "$(cat "$stamp")" = "$state" ]; then return; fi
+  "$@"
+  printf '%s' "$state" >"$stamp"
+}
+
+build_needs() {
+  command -v cc >/dev/null || debian gcc libc6-dev
+  rust
+}
+
+test_needs() {
+  command -v python3 >/dev/null || debian python3 python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || debian python3-venv
+  command -v node >/dev/null || debian nodejs
+  command -v npm >/dev/null || debian npm
+  command -v strace >/dev/null || debian strace
+  say "Python packages of the tests go into $cache/venv"
+  [ -x "$cache/venv/bin/python" ] || python3 -m venv "$cache/venv"
+  "$cache/venv/bin/python" -m pip install --quiet --requirement tests/e2e/requirements.txt \
+    || fail "pip cannot install the tests' packages. Run, then try again:" \
+      "$cache/venv/bin/python -m pip install --requirement tests/e2e/requirements.txt"
+}
+
+node_needs() {
+  [ -d tests/e2e/node/node_modules/ws ] && return
+  say "Node's ws goes into tests/e2e/node/node_modules"
+  npm ci --prefix tests/e2e/node --no-audit --no-fund --silent \
+    || fail "npm cannot install ws. Run, then try again:" "npm ci --prefix tests/e2e/node"
+}
+
+mkdir -p "$cache" "$target" 2>/dev/null || fail "cannot make $target. Choose another place:" "make run CARGO_TARGET_DIR=DIR"
+case "${1:-}" in
+  build) disk; build_needs ;;
+  test) once test tests/e2e/requirements.txt test_needs; node_needs ;;
+  *) fail "say what for:" "deploy/setup.sh build" "deploy/setup.sh test" ;;
+esac
