@@ -18,6 +18,9 @@ const SWEEP_IDS_MAX: usize = 10_000;
 /// Memory that new ids take before fjall writes them to a table.
 const MEMTABLE_BYTES: u64 = 8 << 20;
 
+/// What fjall reads again when it opens: the least that it allows.
+const JOURNAL_BYTES: u64 = 64 << 20;
+
 pub(crate) struct IdIndex {
     database: Database,
     ids: Keyspace,
@@ -59,7 +62,11 @@ impl IdIndex {
     }
 
     fn try_open(dir: &Path, cache_bytes: u64) -> fjall::Result<Self> {
-        let database = Database::builder(dir).cache_size(cache_bytes).worker_threads(1).open()?;
+        let database = Database::builder(dir)
+            .cache_size(cache_bytes)
+            .worker_threads(1)
+            .max_journaling_size(JOURNAL_BYTES)
+            .open()?;
         let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
         let ids = database.keyspace("ids", options)?;
         let about = database.keyspace("about", options)?;
