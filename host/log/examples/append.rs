@@ -23,7 +23,7 @@ fn main() {
     };
     let scratch = scratch.expect("a scratch directory");
     let clock = Arc::new(SystemClock::new());
-    bare(scratch.path(), &*clock);
+    bare(scratch.path(), &clock);
     let dir = scratch.path().join("log");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
     let log = EmbeddedLog::open(LogConfig::new(&dir), clock.clone()).expect("the log opens");
