@@ -66,7 +66,6 @@ def test_a_directory_that_is_read_only_is_refused(start, tmp_path):
     need(Image.possible(), "mount loop images (needs root)")
     with Image(tmp_path / "disk", tmp_path / "mount", 32) as image:
         run("mount", "-o", "remount,ro", image.mount)
-        server = _on(start, image, tmp_path)
         _refused(_on(start, image, tmp_path), str(image.mount))
 
 
