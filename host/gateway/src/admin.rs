@@ -1,0 +1,187 @@
+//! The operators' listener: health and figures without a token, everything else with one, and the page `/try`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::{FromRequestParts, State};
+use axum::response::{Html, IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use heddle_model::{Decision, MessageId, UserId};
+use heddle_policy::PolicyInfo;
+use heddle_protocol::ErrorCode;
+use hyper::http::request::Parts;
+use hyper::{StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::auth::{AuthError, mint};
+use crate::core::Core;
+use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
+
+const TRY_PAGE: &str = include_str!("../assets/try/index.html");
+
+#[derive(Clone)]
+struct Admin {
+    core: Arc<Core>,
+    client_address: SocketAddr,
+}
+
+/// An admin's token was shown.
+struct Operator;
+
+impl FromRequestParts<Admin> for Operator {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.core.auth.verify_admin(&parts.headers).map(|()| Self).map_err(|error| {
+            admin.core.figures.auth_failed(error.word());
+            let code = if error == AuthError::NotAdmin { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
+            Refused::new(code, error.to_string())
+        })
+    }
+}
+
+pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
+    let dev = core.config.dev.is_some();
+    let router = Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/version", get(version))
+        .route("/metrics", get(metrics))
+        .route("/explain/{message}", get(explain))
+        .route("/policies", get(policies))
+        .route("/policies/log", get(policy_log))
+        .route("/connections", get(connections))
+        .route("/try", get(async || Html(TRY_PAGE)))
+        .route("/try/", get(async || Html(TRY_PAGE)));
+    let router = if dev { router.route("/try/tokens", get(try_tokens)) } else { router };
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Admin { core, client_address })
+}
+
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let ready = if admin.core.draining.is_cancelled() {
+        Err("shutting down".to_owned())
+    } else {
+        (admin.core.deps.readiness)()
+    };
+    match ready {
+        Ok(()) => "ready\n".into_response(),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")).into_response(),
+    }
+}
+
+async fn version(State(admin): State<Admin>) -> Json<Value> {
+    let generation = admin.core.deps.policies.current().number();
+    Json(json!({
+        "name": "heddle",
+        "version": admin.core.deps.version,
+        "node": admin.core.deps.node.as_str(),
+        "generation": generation,
+    }))
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let text = (admin.core.deps.metrics)();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+async fn explain(
+    State(admin): State<Admin>,
+    _: Operator,
+    PathOf(message): PathOf<String>,
+) -> Result<Json<Value>, Refused> {
+    let id = MessageId::parse(&message)?;
+    let explained = admin.core.deps.delivery.explain(&id).await?;
+    let explained = explained.ok_or_else(|| Refused::new(ErrorCode::NotFound, format!("there is no message {id}")))?;
+    let message = &explained.message;
+    let decisions: Vec<Value> = message.stamp.decisions.iter().chain(&explained.sorted).map(decision).collect();
+    Ok(Json(json!({
+        "message_id": message.id.to_string(),
+        "sender": message.sender.as_str(),
+        "addressed": message.addressed.to_string(),
+        "to": message.to.to_string(),
+        "sent_at": message.sent_at,
+        "order": explained.position.0,
+        "partition": explained.partition.to_string(),
+        "generation": message.stamp.generation,
+        "discarded": message.discarded,
+        "rewritten": message.rewritten,
+        "decisions": decisions,
+    })))
+}
+
+fn decision(decision: &Decision) -> Value {
+    json!({
+        "hook": decision.hook,
+        "plugin": decision.plugin,
+        "version": decision.version,
+        "digest": decision.digest.to_string(),
+        "micros": decision.micros,
+        "verdict": decision.verdict,
+        "fallback": decision.fallback,
+    })
+}
+
+async fn policies(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+    let generation = admin.core.deps.policies.current();
+    let policy = |info: PolicyInfo| {
+        json!({
+            "hook": info.hook,
+            "name": info.name,
+            "version": info.version,
+            "digest": info.digest.to_string(),
+            "micros": info.micros,
+        })
+    };
+    let policies: Vec<Value> = generation.describe().into_iter().map(policy).collect();
+    Json(json!({"generation": generation.number(), "policies": policies}))
+}
+
+async fn policy_log(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+    Json((admin.core.deps.plugin_log)())
+}
+
+async fn connections(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+    let (users, addresses) = admin.core.counts.sizes();
+    Json(json!({
+        "connections": admin.core.open.load(Ordering::Relaxed),
+        "users": users,
+        "addresses": addresses,
+        "draining": admin.core.draining.is_cancelled(),
+    }))
+}
+
+#[derive(serde::Deserialize)]
+struct TryQuery {
+    user: Option<String>,
+}
+
+/// Development only: the secret behind these tokens is published anyway.
+async fn try_tokens(State(admin): State<Admin>, query: axum::extract::Query<TryQuery>) -> Result<Json<Value>, Refused> {
+    let Some(dev) = &admin.core.config.dev else {
+        return Err(Refused::new(ErrorCode::NotFound, "there is no /try/tokens"));
+    };
+    let now = admin.core.deps.clock.now();
+    let token = |user: &str, is_admin| {
+        mint(&dev.secret, user, is_admin, now, dev.token_life_ms)
+            .map_err(|error| Refused::new(ErrorCode::Internal, format!("no token could be made: {error}")))
+    };
+    let mut tokens = serde_json::Map::new();
+    match &query.user {
+        Some(user) => {
+            let user = UserId::new(user)?;
+            tokens.insert(user.to_string(), token(user.as_str(), false)?.into());
+        }
+        None => {
+            for user in &dev.users {
+                tokens.insert(user.clone(), token(user, false)?.into());
+            }
+        }
+    }
+    let admin_token = token("operator", true)?;
+    Ok(Json(json!({"client": admin.client_address.to_string(), "tokens": tokens, "admin_token": admin_token})))
+}

@@ -1,0 +1,139 @@
+//! Limits and times of the gateway, and what it stands on.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use heddle_delivery::Delivery;
+use heddle_model::{Clock, NodeId};
+use heddle_policy::Policies;
+
+use crate::auth::AuthConfig;
+use crate::proxy::Network;
+
+/// Everything that an operator may set. Times in milliseconds.
+#[derive(Debug, Clone)]
+pub struct GatewayConfig {
+    /// Where clients connect (`gateway.listen`); port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where operators connect (`admin.listen`); port 0 takes a free one.
+    pub admin_listen: SocketAddr,
+    /// Who is who.
+    pub auth: AuthConfig,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Origins of pages that may call REST.
+    pub allowed_origins: Vec<String>,
+    /// Sockets open at once, before and after their upgrade; beyond it the accept loop waits.
+    pub sockets_max: usize,
+    /// Sockets open at once from one address that is no trusted proxy; one more is closed at once.
+    pub sockets_per_ip_max: u32,
+    /// WebSocket connections of one address; one more is refused with 429.
+    pub connections_per_ip_max: u32,
+    /// Devices of one user that are connected; one more is closed with 4403.
+    pub connections_per_user_max: u32,
+    /// Sockets without a token before the upgrade (`auth.first_frame`) that still owe their `hello`.
+    pub anonymous_max: usize,
+    /// Loopback addresses have no limit by address: for development only.
+    pub loopback_exempt: bool,
+    /// From a socket's acceptance to its `hello`.
+    pub hello_ms: u64,
+    /// Between two pings of the server.
+    pub heartbeat_ms: u64,
+    /// That one write may take before the client is slow.
+    pub write_timeout_ms: u64,
+    /// That a REST call may take, its body included.
+    pub rest_timeout_ms: u64,
+    /// Frames that a connection may send a second, on average; acknowledgements that move on are not counted.
+    pub frames_per_second_max: u32,
+    /// Frames that a connection may send at once.
+    pub frames_burst_max: u32,
+    /// Sends of one connection that are not durable yet; beyond it nothing is read from the socket.
+    pub appending_max: usize,
+    /// Conversations of one connection with a send whose outcome is unknown; one more closes it with 4003.
+    pub unsettled_max: usize,
+    /// Typing indicators that one connection has on; the oldest ends early.
+    pub typing_max: usize,
+    /// After which a typing indicator ends by itself.
+    pub typing_ms: u64,
+    /// Over which a drain spreads its closes.
+    pub drain_pace_ms: u64,
+    /// The longest delay before a reconnect that a drain asks for.
+    pub drain_reconnect_ms: u64,
+    /// That a drain waits for connections to end, pace included.
+    pub drain_ms: u64,
+    /// Set in development: the page `/try` gets tokens.
+    pub dev: Option<DevConfig>,
+}
+
+/// What only `heddle dev` has.
+#[derive(Debug, Clone)]
+pub struct DevConfig {
+    /// The published development secret, with which `/try/tokens` signs.
+    pub secret: String,
+    /// Users whose tokens `/try/tokens` gives when it is not asked for others.
+    pub users: Vec<String>,
+    /// How long those tokens live.
+    pub token_life_ms: u64,
+}
+
+impl GatewayConfig {
+    /// Defaults, for these addresses and keys.
+    #[must_use]
+    pub fn new(listen: SocketAddr, admin_listen: SocketAddr, auth: AuthConfig) -> Self {
+        Self {
+            listen,
+            admin_listen,
+            auth,
+            trusted_proxies: Vec::new(),
+            allowed_origins: Vec::new(),
+            sockets_max: 19_000,
+            sockets_per_ip_max: 64,
+            connections_per_ip_max: 10,
+            connections_per_user_max: 5,
+            anonymous_max: 256,
+            loopback_exempt: false,
+            hello_ms: heddle_protocol::limits::HELLO_DEADLINE_MS,
+            heartbeat_ms: 30_000,
+            write_timeout_ms: 10_000,
+            rest_timeout_ms: 30_000,
+            frames_per_second_max: 1_000,
+            frames_burst_max: 2_000,
+            appending_max: 256,
+            unsettled_max: 64,
+            typing_max: 64,
+            typing_ms: 5_000,
+            drain_pace_ms: 5_000,
+            drain_reconnect_ms: 5_000,
+            drain_ms: 15_000,
+            dev: None,
+        }
+    }
+}
+
+/// Text for `/metrics`, in Prometheus' format.
+pub type RenderMetrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Whether the node's backends serve; an error says which does not and why.
+pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// The newest lines that plugins logged, for `/policies/log`.
+pub type PluginLog = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
+
+/// What the gateway stands on.
+#[derive(Clone)]
+pub struct GatewayDeps {
+    /// Streams, sends, groups.
+    pub delivery: Delivery,
+    /// Who decides.
+    pub policies: Policies,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// This node, as presence and registry name it.
+    pub node: NodeId,
+    /// What `/metrics` answers. Install the recorder before [`Gateway::bind`](crate::Gateway::bind).
+    pub metrics: RenderMetrics,
+    /// What `/readyz` asks.
+    pub readiness: Readiness,
+    /// What `/policies/log` answers.
+    pub plugin_log: PluginLog,
+    /// The build, for `/version`.
+    pub version: String,
+}

@@ -1,0 +1,189 @@
+//! What all parts of the gateway share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use heddle_delivery::Submission;
+use heddle_model::{ClientId, ConnectionId, Conversation, Decision, GroupId, IdError, UserId};
+use heddle_policy::{Command, Generation, RateAsk, Refusal};
+use heddle_protocol::{ChatMessage, RejectCode, Rejected, Target};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Auth;
+use crate::config::{GatewayConfig, GatewayDeps};
+use crate::figures::Figures;
+use crate::limits::Counts;
+
+pub(crate) struct Core {
+    pub(crate) config: GatewayConfig,
+    pub(crate) deps: GatewayDeps,
+    pub(crate) auth: Auth,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) figures: Figures,
+    pub(crate) sockets: Arc<Semaphore>,
+    pub(crate) anonymous: Arc<Semaphore>,
+    /// Set once: nothing new is taken, connections close in turn.
+    pub(crate) draining: CancellationToken,
+    /// Places in the queue of a drain that were given out.
+    pub(crate) drain_turns: AtomicU64,
+    /// Connections when the drain began.
+    pub(crate) drain_total: AtomicU64,
+    pub(crate) open: AtomicU64,
+    pub(crate) tasks: TaskTracker,
+    next_connection: AtomicU64,
+}
+
+/// Who asks, for a rate limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker<'a> {
+    pub(crate) user: &'a UserId,
+    pub(crate) ip: IpAddr,
+    pub(crate) connection: Option<ConnectionId>,
+}
+
+impl Core {
+    pub(crate) fn new(config: GatewayConfig, deps: GatewayDeps, auth: Auth) -> Self {
+        Self {
+            auth,
+            counts: Arc::default(),
+            figures: Figures::new(),
+            sockets: Arc::new(Semaphore::new(config.sockets_max)),
+            anonymous: Arc::new(Semaphore::new(config.anonymous_max)),
+            draining: CancellationToken::new(),
+            drain_turns: AtomicU64::new(0),
+            drain_total: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            next_connection: AtomicU64::new(1),
+            config,
+            deps,
+        }
+    }
+
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Asks the rate limits of `generation`; the decisions go into a message's stamp.
+    pub(crate) fn ask_rate(
+        &self,
+        generation: &Generation,
+        asker: Asker<'_>,
+        command: Command,
+        size: usize,
+        about: Option<(&Conversation, u32)>,
+    ) -> Result<Vec<Decision>, Refusal> {
+        let answer = generation.rate_limit(&RateAsk {
+            now: self.deps.clock.now(),
+            user: asker.user,
+            ip: asker.ip,
+            connection: asker.connection,
+            conversation: about.map(|(conversation, _)| conversation),
+            command,
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            connections_user: self.counts.of_user(asker.user),
+            connections_ip: self.counts.of_address(asker.ip),
+            recipients: about.map_or(0, |(_, recipients)| recipients),
+        });
+        answer.denied.map_or(Ok(answer.decisions), Err)
+    }
+
+    /// A message as delivery takes it: named, allowed by the rate limits, with the one generation that will decide it.
+    pub(crate) async fn submission(
+        &self,
+        asker: Asker<'_>,
+        to: Conversation,
+        message: ChatMessage,
+        size: usize,
+    ) -> Result<Submission, Rejected> {
+        let invalid =
+            |client_id: &str, error: IdError| Rejected::new(client_id, RejectCode::Invalid, error.to_string());
+        let client_id = ClientId::new(&message.client_id).map_err(|error| invalid(&message.client_id, error))?;
+        let mentions = message.mentions.iter().map(|user| UserId::new(user)).collect::<Result<Vec<UserId>, IdError>>();
+        let mentions = mentions.map_err(|error| invalid(&message.client_id, error))?;
+        let recipients = self.deps.delivery.recipients(asker.user, &to).await;
+        let generation = self.deps.policies.current();
+        let decisions = self
+            .ask_rate(&generation, asker, Command::ChatMessage, size, Some((&to, recipients)))
+            .map_err(|refusal| refused(&message.client_id, &refusal))?;
+        Ok(Submission {
+            sender: asker.user.clone(),
+            client_id,
+            to,
+            text: message.text.map(String::into_boxed_str),
+            data: message.data.map(|data| Bytes::copy_from_slice(data.get().as_bytes())),
+            tags: message.tags.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            mentions,
+            lamport: message.lamport,
+            resend: message.resend,
+            generation,
+            decisions,
+        })
+    }
+}
+
+/// A policy's refusal of a send.
+fn refused(client_id: &str, refusal: &Refusal) -> Rejected {
+    let code = match refusal.code {
+        heddle_policy::RefusalCode::RateLimited => RejectCode::RateLimited,
+        heddle_policy::RefusalCode::Refused => RejectCode::Refused,
+        heddle_policy::RefusalCode::PolicyUnavailable => RejectCode::PolicyUnavailable,
+    };
+    let mut rejected = Rejected::new(client_id, code, &*refusal.reason);
+    rejected.retryable = refusal.retryable;
+    rejected.retry_after_ms = refusal.retry_after_ms;
+    rejected
+}
+
+/// The conversation that a target names, from its sender's side.
+pub(crate) fn conversation(target: &Target) -> Result<Conversation, IdError> {
+    match target {
+        Target::User(user) => UserId::new(user).map(Conversation::Direct),
+        Target::Group(group) => GroupId::new(group).map(Conversation::Group),
+    }
+}
+
+/// The outcome of a send as the wire has it.
+pub(crate) fn accepted(accepted: heddle_delivery::Accepted) -> heddle_protocol::Accepted {
+    heddle_protocol::Accepted {
+        client_id: accepted.client_id.to_string(),
+        message_id: accepted.message_id.to_string(),
+        sent_at: accepted.sent_at,
+        lamport: accepted.lamport,
+        order: accepted.order.0,
+        generation: accepted.generation,
+        text: accepted.text.map(String::from),
+    }
+}
+
+/// The refusal of a send as the wire has it.
+pub(crate) fn rejected(rejected: heddle_delivery::Rejected) -> Rejected {
+    Rejected {
+        client_id: rejected.client_id.to_string(),
+        code: reject_code(rejected.code),
+        reason: rejected.reason.to_string(),
+        retryable: rejected.retryable,
+        retry_after_ms: rejected.retry_after_ms,
+        offset: None,
+        order: None,
+    }
+}
+
+fn reject_code(code: heddle_delivery::RejectCode) -> RejectCode {
+    use heddle_delivery::RejectCode as Inner;
+    match code {
+        Inner::RateLimited => RejectCode::RateLimited,
+        Inner::Refused => RejectCode::Refused,
+        Inner::PolicyUnavailable => RejectCode::PolicyUnavailable,
+        Inner::Unavailable => RejectCode::Unavailable,
+        Inner::Conflict => RejectCode::Conflict,
+        Inner::NotMember => RejectCode::NotMember,
+        Inner::TooLarge => RejectCode::TooLarge,
+        Inner::Invalid => RejectCode::Invalid,
+        Inner::UnknownUser => RejectCode::UnknownUser,
+    }
+}

@@ -1,0 +1,171 @@
+//! The accept loop, HTTP, and the door to the WebSocket.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use heddle_protocol::{ErrorCode, Problem, WS_PATH};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::core::Core;
+use crate::limits::Per;
+use crate::proxy::{client_ip, plain};
+use crate::rest::problem;
+use crate::upgrade;
+
+/// Bytes of a request's line and headers: a token of 5 KiB still gets its 401.
+const HEADER_BYTES_MAX: usize = 16 << 10;
+
+/// The client's address, as the limits count it. In a request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientIp(pub(crate) IpAddr);
+
+/// Which listener a socket came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    Clients,
+    Admin,
+}
+
+/// Accepts until `stop`; each socket is a task of its own.
+pub(crate) async fn accept(
+    core: Arc<Core>,
+    listener: TcpListener,
+    router: Router,
+    door: Door,
+    stop: CancellationToken,
+) {
+    loop {
+        let permit = Arc::clone(&core.sockets).acquire_owned();
+        let next = async {
+            let permit = if door == Door::Clients { permit.await.ok() } else { None };
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = stop.cancelled() => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (core, router) = (Arc::clone(&core), router.clone());
+                let tasks = core.tasks.clone();
+                tasks.spawn(async move {
+                    serve(core, stream, peer, router, door).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                // Out of file descriptors, mostly: others must close theirs first.
+                tracing::warn!(%error, "a socket could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Router, door: Door) {
+    let ip = plain(peer.ip());
+    let proxied = core.config.trusted_proxies.iter().any(|network| network.contains(ip));
+    let max = if proxied || exempt(&core, ip) { u32::MAX } else { core.config.sockets_per_ip_max };
+    let Some(slot) = core.counts.enter(Per::Socket, ip, max) else { return };
+    core.figures.accepted.increment(1);
+    core.figures.sockets.increment(1.0);
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a socket keeps its delay");
+    }
+    let first = AtomicBool::new(true);
+    let accepted_at = core.deps.clock.monotonic();
+    let shared = Arc::clone(&core);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (core, router) = (Arc::clone(&shared), router.clone());
+        // The socket's first request shares the socket's deadline, later ones have their own.
+        let began = if first.swap(false, Ordering::Relaxed) { accepted_at } else { core.deps.clock.monotonic() };
+        let deadline = began + Duration::from_millis(core.config.hello_ms);
+        async move { Ok::<Response, Infallible>(answer(core, request, router, door, ip, deadline).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(core.config.hello_ms))
+        .max_buf_size(HEADER_BYTES_MAX)
+        .half_close(false);
+    let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = core.draining.cancelled(), if door == Door::Clients => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a socket ended early");
+    }
+    core.figures.sockets.decrement(1.0);
+    drop(slot);
+}
+
+/// Does the limit by address not hold for this one?
+pub(crate) fn exempt(core: &Core, ip: IpAddr) -> bool {
+    core.config.loopback_exempt && ip.is_loopback()
+}
+
+async fn answer(
+    core: Arc<Core>,
+    mut request: Request<Incoming>,
+    router: Router,
+    door: Door,
+    peer: IpAddr,
+    deadline: Duration,
+) -> Response {
+    let ip = client_ip(peer, request.headers(), &core.config.trusted_proxies);
+    if door == Door::Clients && request.uri().path() == WS_PATH {
+        return upgrade::upgrade(core, request, ip, deadline).await.unwrap_or_else(|refused| *refused);
+    }
+    let origin = allowed_origin(&core, request.headers());
+    if let (Some(origin), &Method::OPTIONS) = (&origin, request.method()) {
+        return preflight(origin);
+    }
+    request.extensions_mut().insert(ClientIp(ip));
+    let call = router.oneshot(request.map(Body::new));
+    let mut response = match tokio::time::timeout(Duration::from_millis(core.config.rest_timeout_ms), call).await {
+        Ok(Ok(response)) => response,
+        Err(_) => problem(Problem::new(ErrorCode::Unavailable, "the request took too long: send it again")),
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
+    }
+    response
+}
+
+fn allowed_origin(core: &Core, headers: &HeaderMap) -> Option<HeaderValue> {
+    let origin = headers.get(header::ORIGIN)?;
+    let text = origin.to_str().ok()?;
+    core.config.allowed_origins.iter().any(|allowed| allowed == text).then(|| origin.clone())
+}
+
+fn preflight(origin: &HeaderValue) -> Response {
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    headers.insert(header::VARY, HeaderValue::from_static("origin"));
+    response
+}
