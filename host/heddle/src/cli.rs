@@ -252,3 +252,7 @@ The digest that it prints is `sha256sum` of the file; records, generations and e
         output: Output,
     },
 }
+
+#[cfg(test)]
+#[path = "cli_tests.rs"]
+mod tests;

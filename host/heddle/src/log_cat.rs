@@ -155,3 +155,7 @@ fn group_change(change: &GroupChange) -> Value {
     };
     with("group_change", json!({ "group": change.group, "by": change.by, "at": change.at }), what)
 }
+
+#[cfg(test)]
+#[path = "log_cat_tests.rs"]
+mod tests;

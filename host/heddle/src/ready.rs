@@ -153,3 +153,7 @@ impl RunFile {
             .map_err(|error| Failure::new(format!("{path:?} is broken ({error}): start the server again")))
     }
 }
+
+#[cfg(test)]
+#[path = "ready_tests.rs"]
+mod tests;

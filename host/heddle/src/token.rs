@@ -74,3 +74,35 @@ pub fn command(args: &TokenArgs) -> Result<String, Failure> {
     })?;
     mint(&config, &args.user, ttl.as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(user: &str, ttl: &str) -> TokenArgs {
+        TokenArgs { user: user.to_owned(), ttl: ttl.to_owned(), config: None }
+    }
+
+    #[test]
+    fn a_token_names_its_user_and_ends_when_it_was_asked_to() {
+        let token = command(&args("carol", "2 h")).unwrap();
+        let key = jsonwebtoken::DecodingKey::from_secret(DEVELOPMENT_SECRET.as_bytes());
+        let mut validation = jsonwebtoken::Validation::new(jsonwebtoken::Algorithm::HS256);
+        validation.required_spec_claims = ["exp", "sub"].map(str::to_owned).into();
+        let claims = jsonwebtoken::decode::<serde_json::Value>(&token, &key, &validation).unwrap().claims;
+        assert_eq!(claims["sub"], "carol");
+        assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 7_200);
+    }
+
+    #[test]
+    fn what_is_no_name_and_what_is_no_time_is_refused() {
+        for (user, ttl) in [("", "1 h"), ("a\u{0}b", "1 h"), ("carol", "soon"), ("carol", "10"), ("carol", "1 ms")] {
+            assert_eq!(command(&args(user, ttl)).unwrap_err().code, crate::failure::USAGE, "{user:?} {ttl:?}");
+        }
+    }
+
+    #[test]
+    fn the_development_secret_is_long_enough() {
+        assert!(DEVELOPMENT_SECRET.len() >= crate::config::SECRET_BYTES_MIN);
+    }
+}

@@ -164,7 +164,7 @@ sections! {
         /// Bytes of them.
         unacknowledged_bytes_max: Size = "1 MiB" ["1 KiB", "64 MiB"];
         /// Without an acknowledgement for so long, while some are due, a connection closes with 4008.
-        slow_timeout: Span = "60 s" ["100 ms", "1 d"];
+        slow_timeout: Span = "1 min" ["100 ms", "1 d"];
         /// Un-archived events in memory per partition; readers below them go to the archive.
         tail_events_max: u64 = 16_384 [16, 10_000_000];
         /// Events read from the archive at once.

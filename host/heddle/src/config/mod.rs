@@ -13,10 +13,9 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use keys::{Config, KEYS, LogFormat, SECTIONS, UnknownUsers};
+pub use keys::{Config, LogFormat, UnknownUsers};
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
-pub use setting::Network;
 use table::{Given, Raw, Values};
 
 /// Where the values of a configuration are; later ones win.
@@ -32,6 +31,8 @@ pub struct Sources {
     pub assignments: Vec<String>,
     /// What other flags say, by key; the name of the flag for errors.
     pub flags: Vec<(&'static str, String, &'static str)>,
+    /// `--policy`: plugin files by the key of their hook's chain.
+    pub chains: Vec<(&'static str, Vec<String>)>,
 }
 
 impl Sources {
@@ -62,6 +63,11 @@ impl Sources {
         }
         for (path, text, flag) in &self.flags {
             values.insert((*path).to_owned(), text_from(text, flag));
+        }
+        for (path, files) in &self.chains {
+            let files = files.iter().cloned().map(toml::Value::String).collect();
+            let given = Given { raw: Raw::Toml(toml::Value::Array(files)), origin: "flag --policy".to_owned() };
+            values.insert((*path).to_owned(), given);
         }
         let mut config = Config::from_values(&values, &mut problems);
         check(&mut config, &mut problems);

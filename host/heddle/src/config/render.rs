@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::keys::{Config, KEYS, SECTIONS};
 
 const HEAD: &str = "# Heddle's configuration: each key with its default. Printed by `heddle config show --defaults`.
-# A line that you do not change may go. Each key can also be set by a variable: gateway.heartbeat by HEDDLE_GATEWAY__HEARTBEAT.
+# A line that you do not change may go.
 # Check a file with `heddle config check FILE`; start with `heddle serve --config FILE`.
 ";
 
@@ -19,9 +19,9 @@ pub fn annotated() -> String {
         let _ = writeln!(text, "[{section}]");
         for key in KEYS.iter().filter(|key| key.section == *section) {
             key.doc.iter().for_each(|line| writeln!(text, "#{line}").unwrap_or_default());
-            if !key.range.is_empty() {
-                let _ = writeln!(text, "# From {}.", key.range.replace('"', ""));
-            }
+            let range =
+                if key.range.is_empty() { String::new() } else { format!(", from {}", key.range.replace('"', "")) };
+            let _ = writeln!(text, "# Takes {}{range}. Variable: {}.", key.form, key.variable());
             let _ = writeln!(text, "{} = {}", key.name, key.default);
         }
     }

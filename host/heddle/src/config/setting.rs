@@ -232,6 +232,12 @@ pub struct Network {
     pub prefix_bits: u8,
 }
 
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix_bits)
+    }
+}
+
 impl Setting for Vec<Network> {
     const FORM: &'static str = "a list of addresses or networks like [\"10.0.0.0/8\", \"::1\"]";
 
@@ -245,7 +251,7 @@ impl Setting for Vec<Network> {
     }
 
     fn show(&self) -> String {
-        let items: Vec<String> = self.iter().map(|n| quoted(&format!("{}/{}", n.address, n.prefix_bits))).collect();
+        let items: Vec<String> = self.iter().map(|n| quoted(&n.to_string())).collect();
         format!("[{}]", items.join(", "))
     }
 }

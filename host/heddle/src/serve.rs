@@ -1,0 +1,256 @@
+//! `heddle dev` and `heddle serve`: from flags to a server that runs until it is told to stop.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use heddle_model::{Clock as _, SystemClock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::cli::{DevArgs, Output, PolicyFlag, ServeArgs};
+use crate::config::{Config, Sources, check_serve};
+use crate::failure::Failure;
+use crate::ready::{Ready, RunFile};
+use crate::server::{Server, Terms, install_telemetry};
+use crate::token::{DEVELOPMENT_ADMIN_TOKEN, DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S, mint};
+
+/// Users of `heddle dev` who get a token at start.
+const DEVELOPMENT_USERS: [&str; 2] = ["alice", "bob"];
+/// Work that holds the process back when it ends by a second signal.
+const LAST_BREATH: Duration = Duration::from_millis(100);
+
+/// How a server was asked to be.
+struct Wish {
+    config: Config,
+    terms: Terms,
+    output: Output,
+    bot: bool,
+}
+
+/// `heddle dev`.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn dev(args: &DevArgs) -> Result<(), Failure> {
+    for (flag, address) in [("--listen", args.listen), ("--admin", args.admin)] {
+        if !address.ip().is_loopback() {
+            return Err(Failure::usage(format!(
+                "{flag} {address} is not a loopback address, and the secret of `heddle dev` is published: use {flag} 127.0.0.1:{}, or `heddle serve --config FILE` with a secret of your own",
+                address.port()
+            )));
+        }
+    }
+    let mut sources = Sources {
+        presets: vec![
+            ("auth.secret", DEVELOPMENT_SECRET.to_owned()),
+            ("auth.first_frame", "true".to_owned()),
+            ("gateway.loopback_exempt", "true".to_owned()),
+            ("gateway.sockets_per_ip", "4096".to_owned()),
+            ("admin.token", DEVELOPMENT_ADMIN_TOKEN.to_owned()),
+            ("telemetry.format", "text".to_owned()),
+            ("telemetry.filter", "warn".to_owned()),
+        ],
+        variables: Sources::environment(),
+        assignments: args.set.clone(),
+        ..Sources::default()
+    };
+    sources.flags.extend([
+        ("node.data_dir", args.data.to_string_lossy().into_owned(), "flag --data"),
+        ("gateway.listen", args.listen.to_string(), "flag --listen"),
+        ("admin.listen", args.admin.to_string(), "flag --admin"),
+        // Tokens of `dev` are signed with it, whatever the environment says.
+        ("auth.secret", DEVELOPMENT_SECRET.to_owned(), "heddle dev"),
+    ]);
+    sources.chains.extend(chains(&args.policies));
+    let config = sources.load()?;
+    let terms = Terms { admin_token: config.admin.token.clone(), dev: true };
+    run(Wish { config, terms, output: args.output, bot: !args.no_bot })
+}
+
+/// `heddle serve`.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
+    let sources = Sources {
+        file: Some(args.config.clone()),
+        variables: Sources::environment(),
+        assignments: args.set.clone(),
+        chains: chains(&args.policies),
+        ..Sources::default()
+    };
+    let config = sources.load()?;
+    check_serve(&config, DEVELOPMENT_SECRET)?;
+    let admin_token = match config.admin.token.as_str() {
+        "" => once_token()?,
+        token => token.to_owned(),
+    };
+    run(Wish { config, terms: Terms { admin_token, dev: false }, output: args.output, bot: false })
+}
+
+/// One flag a plugin; those of a hook replace its chain.
+fn chains(flags: &[PolicyFlag]) -> Vec<(&'static str, Vec<String>)> {
+    let mut chains: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for flag in flags {
+        match chains.iter_mut().find(|(key, _)| *key == flag.key) {
+            Some((_, files)) => files.push(flag.file.clone()),
+            None => chains.push((flag.key, vec![flag.file.clone()])),
+        }
+    }
+    chains
+}
+
+/// An admin token for this run only: whoever may read `run.json` may use it.
+fn once_token() -> Result<String, Failure> {
+    use std::io::Read as _;
+    let mut bytes = [0; 24];
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Failure::new(format!("/dev/urandom cannot be read: {error}; set admin.token")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn run(wish: Wish) -> Result<(), Failure> {
+    let clock = SystemClock::new();
+    let metrics = install_telemetry(&wish.config)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if wish.config.node.worker_threads > 0 {
+        builder.worker_threads(usize::try_from(wish.config.node.worker_threads).unwrap_or(usize::MAX));
+    }
+    let runtime = builder
+        .enable_all()
+        .thread_name("heddle")
+        .build()
+        .map_err(|error| Failure::new(format!("no runtime: {error}")))?;
+    let done = runtime.block_on(async {
+        // Before anything is open: a signal during a long recovery must not find nobody at home.
+        let mut stop = Stop::listen()?;
+        let mut server = tokio::select! {
+            built = Server::build(&wish.config, &wish.terms, metrics) => built?,
+            () = stop.asked() => return Ok(()),
+        };
+        server.serve();
+        let ready = announce(&wish, &server, clock.monotonic())?;
+        let bot = wish.bot.then(|| {
+            let token = ready.tokens.iter().find(|(user, _)| user == "bob").map(|(_, token)| token.clone());
+            let config = heddle_client::ClientConfig::new(ready.client.to_string(), token.unwrap_or_default(), "heddle-bot");
+            tokio::spawn(heddle_client::bot::run(config))
+        });
+        let end = until_stopped(&wish, server, &mut stop).await;
+        if let Some(bot) = bot {
+            bot.abort();
+        }
+        end
+    });
+    // A database or a disk that hangs must not hold the process.
+    runtime.shutdown_timeout(LAST_BREATH);
+    done
+}
+
+/// Writes `run.json` and says that it is ready.
+fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<Ready, Failure> {
+    let (generation, policies) = server.generation();
+    let mut tokens = Vec::new();
+    if wish.terms.dev {
+        for user in DEVELOPMENT_USERS {
+            tokens.push((user.to_owned(), mint(&wish.config, user, DEVELOPMENT_TTL_S)?));
+        }
+    }
+    let ready = Ready {
+        client: server.gateway().client_address(),
+        admin: server.gateway().admin_address(),
+        tokens,
+        admin_token: wish.terms.admin_token.clone(),
+        generation,
+        policies,
+        took,
+        data: wish.config.node.data_dir.clone(),
+        bot: wish.bot,
+    };
+    RunFile {
+        client: ready.client,
+        admin: ready.admin,
+        admin_token: ready.admin_token.clone(),
+        pid: std::process::id(),
+    }
+    .write(&ready.data)?;
+    let text = match wish.output {
+        Output::Json => ready.json(),
+        Output::Text => ready.screen(&program()),
+    };
+    say(&text)?;
+    Ok(ready)
+}
+
+/// What to type for this binary: as it was typed, if that was a path.
+fn program() -> String {
+    std::env::args().next().filter(|name| name.contains('/')).unwrap_or_else(|| "heddle".to_owned())
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure::new(format!("stdout: {error}")))
+}
+
+async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(), Failure> {
+    let mut failed = server.log_failed();
+    let data = wish.config.node.data_dir.display().to_string();
+    tokio::select! {
+        () = stop.asked() => {}
+        reason = failed.wait_for(Option::is_some) => {
+            let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "it ended".to_owned());
+            RunFile::remove(&wish.config.node.data_dir);
+            // What the kernel holds after a failed sync is not known: leave, and recover from disk at the next start.
+            return Err(Failure::new(format!(
+                "the log in {data} is closed: {reason}. Everything acknowledged is on disk; look after the disk, then start again"
+            )));
+        }
+    }
+    tell(wish, "draining: clients are sent away at a pace and come back to where they were. Again to stop at once.");
+    RunFile::remove(&wish.config.node.data_dir);
+    let drained = tokio::select! {
+        drained = server.drain() => drained,
+        () = stop.asked() => {
+            tell(wish, &format!("stopped at once. Everything acknowledged is on disk in {data}; the next start recovers."));
+            return Ok(());
+        }
+    };
+    let left = match drained.left {
+        0 => String::new(),
+        left => format!(" ({left} did not go in time)"),
+    };
+    tell(wish, &format!(
+        "stopped. {} connections were sent away{left}. Every accepted message is on disk in {data}; devices resume from their position.",
+        drained.connections
+    ));
+    Ok(())
+}
+
+/// On stderr: stdout is for what programs read.
+fn tell(wish: &Wish, text: &str) {
+    if wish.config.telemetry.format == crate::config::LogFormat::Json {
+        tracing::info!("{text}");
+    } else {
+        let _ = writeln!(std::io::stderr(), "# {text}");
+    }
+}
+
+/// SIGINT and SIGTERM.
+struct Stop {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Stop {
+    fn listen() -> Result<Self, Failure> {
+        let on = |kind| signal(kind).map_err(|error| Failure::new(format!("signals cannot be taken: {error}")));
+        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+    }
+
+    /// The next of them.
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! A server: build its parts from the floor up, bind, serve, drain. The one place that names concrete backends.
+
+mod settings;
+mod telemetry;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_delivery::{Delivery, Ports};
+use heddle_gateway::{Drained, Gateway, GatewayDeps};
+use heddle_log::{EmbeddedLog, Log};
+use heddle_model::{Clock, NodeId, SystemClock};
+use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
+use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
+use heddle_store::SqliteStore;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::failure::Failure;
+
+pub use telemetry::install as install_telemetry;
+
+/// How long the archive may take to catch up at the end. What it does not reach, the next start does.
+const SETTLE: Duration = Duration::from_secs(5);
+/// The exporter folds what its histograms collected this often.
+const METRICS_UPKEEP: Duration = Duration::from_secs(5);
+
+/// Everything that runs.
+pub struct Server {
+    gateway: Gateway,
+    delivery: Delivery,
+    policies: Policies,
+    log: Arc<EmbeddedLog>,
+    store: SqliteStore,
+    upkeep: tokio::task::JoinHandle<()>,
+}
+
+/// What an operator of `dev` gets, and one of `serve` does not.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// Opens the admin listener.
+    pub admin_token: String,
+    /// The page /try hands out tokens.
+    pub dev: bool,
+}
+
+impl Server {
+    /// Opens what is on disk, loads the policies, starts delivery, takes the addresses. Nothing is accepted yet.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with what mends it.
+    pub async fn build(config: &Config, terms: &Terms, metrics: PrometheusHandle) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let node = NodeId::new("node-1").map_err(|error| Failure::new(error.to_string()))?;
+        let builtins = heddle_builtin::all();
+        // Read first: a wrong name in the configuration should not cost an opened log.
+        let policy_config = settings::policies(config, &builtins)?;
+        let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
+
+        let log = open_log(config, &clock).await?;
+        let store = SqliteStore::open(settings::store(config), Arc::clone(&clock)).await.map_err(|error| failed(&error))?;
+        let ports = store.store();
+        let loader = heddle_policy::engine(config.node.data_dir.join("native")).map_err(|error| failed(&error))?;
+        let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };
+        let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
+
+        let ports = Ports {
+            log: Arc::clone(&log) as Arc<dyn Log>,
+            store: ports,
+            registry: Arc::new(EmbeddedRegistry::new()),
+            bus: |node, inbox| Arc::new(EmbeddedBus::new(node, inbox)),
+            policies: policies.clone(),
+            clock: Arc::clone(&clock),
+            node: node.clone(),
+        };
+        let delivery =
+            Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
+        let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
+        let log_failed = log.failed();
+        let deps = GatewayDeps {
+            delivery: delivery.clone(),
+            policies: policies.clone(),
+            clock,
+            node,
+            metrics: Arc::new(move || metrics.render()),
+            readiness: Arc::new(move || match &*log_failed.borrow() {
+                Some(reason) => Err(format!("the log is closed: {reason}")),
+                None => Ok(()),
+            }),
+            plugin_log: Arc::new(|| serde_json::Value::Array(Vec::new())),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
+        Ok(Self { gateway, delivery, policies, log, store, upkeep })
+    }
+
+    /// Begins to accept.
+    pub fn serve(&mut self) {
+        self.gateway.serve();
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// The policy set in force.
+    #[must_use]
+    pub fn generation(&self) -> (u64, Vec<PolicyInfo>) {
+        let current = self.policies.current();
+        (current.number(), current.describe())
+    }
+
+    /// Says why, once the log has failed and this process can accept nothing more.
+    #[must_use]
+    pub fn log_failed(&self) -> watch::Receiver<Option<String>> {
+        self.log.failed()
+    }
+
+    /// Sends clients away at a pace, lets the archive catch up, closes everything.
+    pub async fn drain(self) -> Drained {
+        let drained = self.gateway.drain().await;
+        self.delivery.stop(SETTLE).await;
+        self.gateway.stop();
+        self.upkeep.abort();
+        let log = Arc::clone(&self.log);
+        // It joins a thread.
+        let closed = tokio::task::spawn_blocking(move || log.close()).await;
+        if let Err(error) = closed {
+            tracing::error!(%error, "the log did not close as it should; the next start recovers it");
+        }
+        self.store.close().await;
+        drained
+    }
+}
+
+/// Opening reads the disk, recovery perhaps a lot of it.
+async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<EmbeddedLog>, Failure> {
+    make_data_dir(&config.node.data_dir)?;
+    let (settings, clock) = (settings::log(config), Arc::clone(clock));
+    tokio::task::spawn_blocking(move || EmbeddedLog::open(settings, clock))
+        .await
+        .map_err(|error| Failure::new(format!("opening the log failed: {error}")))?
+        .map_err(|error| failed(&error))
+}
+
+fn make_data_dir(dir: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| {
+        Failure::new(format!(
+            "data directory {} cannot be made: {error}; choose another with --data DIR (dev) or node.data_dir (serve)",
+            dir.display()
+        ))
+    })
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(error.to_string())
+}
+
+fn taken(config: &Config, error: &heddle_gateway::GatewayError) -> Failure {
+    match error {
+        heddle_gateway::GatewayError::Listen { key, address, .. } => {
+            let flag = if *key == "gateway.listen" { "--listen" } else { "--admin" };
+            let port = address.port();
+            let dir = config.node.data_dir.display();
+            Failure::new(format!(
+                "{error}\n  who has it:       ss -ltnp 'sport = :{port}'\n  another address:  heddle dev --data {dir} {flag} 127.0.0.1:0"
+            ))
+        }
+        other => Failure::usage(other.to_string()),
+    }
+}
+
+async fn keep_metrics(metrics: PrometheusHandle) {
+    let mut ticks = tokio::time::interval(METRICS_UPKEEP);
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+    }
+}

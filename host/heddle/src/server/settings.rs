@@ -1,0 +1,245 @@
+//! From the configuration to what each crate is told: the only place where names of keys meet names of fields.
+
+use heddle_delivery::DeliveryConfig;
+use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
+use heddle_log::LogConfig;
+use heddle_model::Hook;
+use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits};
+use heddle_presence::PresenceConfig;
+use heddle_store::StoreConfig;
+
+use crate::config::{Config, Problem, Problems, UnknownUsers};
+use crate::failure::Failure;
+use crate::log_cat::LOG_DIR;
+use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
+
+/// A number that its range keeps small.
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn count(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// For the log.
+pub fn log(config: &Config) -> LogConfig {
+    let section = &config.log;
+    LogConfig {
+        partitions: small(section.partitions),
+        segment_bytes: section.segment_bytes.0,
+        frame_bytes_max: section.commit_bytes_max.bytes(),
+        frame_records_max: count(section.commit_records_max),
+        queue_requests_max: count(section.queue_max),
+        queue_bytes_max: section.queue_bytes_max.bytes(),
+        cache_bytes_max: section.cache_bytes_max.bytes(),
+        retention_ms: section.retention.millis(),
+        retention_interval_ms: section.retention_interval.millis(),
+        bytes_max: (section.bytes_max.0 > 0).then_some(section.bytes_max.0),
+        dedupe_window_ms: section.dedupe_window.millis(),
+        ids_cache_bytes: section.ids_cache_bytes.0,
+        ..LogConfig::new(config.node.data_dir.join(LOG_DIR))
+    }
+}
+
+/// For the store.
+pub fn store(config: &Config) -> StoreConfig {
+    StoreConfig {
+        readers: small(config.store.readers_max),
+        queue_max: count(config.store.queue_max),
+        ..StoreConfig::at(config.node.data_dir.join("store.sqlite"))
+    }
+}
+
+/// For delivery.
+pub fn delivery(config: &Config) -> DeliveryConfig {
+    let (section, groups, users, archive) = (&config.delivery, &config.groups, &config.users, &config.store);
+    DeliveryConfig {
+        read_bytes: section.read_bytes.bytes(),
+        tail_events_max: count(section.tail_events_max),
+        archive_batch_records: count(archive.archive_records_max),
+        archive_interval_ms: archive.archive_interval.millis(),
+        unacked_events_max: count(section.unacknowledged_max),
+        unacked_bytes_max: section.unacknowledged_bytes_max.bytes(),
+        slow_ms: section.slow_timeout.millis(),
+        page_events: small(section.page_events),
+        mailbox_items: count(section.mailbox_max),
+        devices_per_user: small(users.devices_max),
+        group_members_max: count(groups.members_max),
+        chunk_members: count(groups.chunk_members),
+        groups_cached: count(groups.cached_max),
+        receipts_members_max: count(groups.receipts_members_max),
+        receipt_interval_ms: section.receipt_interval.millis(),
+        position_interval_ms: section.position_interval.millis(),
+        history_wait_ms: section.history_deadline.millis(),
+        group_wait_ms: groups.change_deadline.millis(),
+        poison_tries: small(section.poison_tries),
+        reject_unknown_users: users.unknown == UnknownUsers::Reject,
+        users_cached: count(users.cached_max),
+        in_flight_max: count(section.in_flight_max),
+        presence: presence(config),
+    }
+}
+
+/// For presence.
+fn presence(config: &Config) -> PresenceConfig {
+    let section = &config.presence;
+    PresenceConfig {
+        lease_ms: section.lease.millis(),
+        users_max: count(section.users_max),
+        watched_per_connection_max: count(section.watched_max),
+        watchers_per_user_max: count(section.watchers_max),
+        pause_ms: section.pause.millis(),
+        ..PresenceConfig::default()
+    }
+}
+
+/// For the gateway. `admin_token` opens the admin listener.
+///
+/// # Errors
+/// A file of `auth.keys` that cannot be read or is no key.
+pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayConfig, Failure> {
+    let section = &config.gateway;
+    let dev = dev.then(|| DevConfig {
+        secret: DEVELOPMENT_SECRET.to_owned(),
+        users: vec!["alice".to_owned(), "bob".to_owned()],
+        token_life_ms: DEVELOPMENT_TTL_S * 1_000,
+    });
+    Ok(GatewayConfig {
+        // Both have checked the form.
+        trusted_proxies: section.trusted_proxies.iter().filter_map(|network| network.to_string().parse().ok()).collect(),
+        allowed_origins: section.allowed_origins.clone(),
+        sockets_max: count(section.sockets_max),
+        sockets_per_ip_max: small(section.sockets_per_ip),
+        connections_per_ip_max: small(section.connections_per_ip),
+        connections_per_user_max: small(section.connections_per_user),
+        anonymous_max: count(config.auth.first_frame_connections_max),
+        loopback_exempt: section.loopback_exempt,
+        hello_ms: section.handshake_deadline.millis(),
+        heartbeat_ms: section.heartbeat.millis(),
+        write_timeout_ms: section.write_timeout.millis(),
+        rest_timeout_ms: section.rest_timeout.millis(),
+        frames_per_second_max: small(section.frames_per_second_max),
+        frames_burst_max: small(section.frames_per_second_max * 2),
+        appending_max: count(section.sends_in_flight_max),
+        unsettled_max: count(section.unsettled_max),
+        typing_max: count(section.typing_max),
+        typing_ms: section.typing_timeout.millis(),
+        drain_pace_ms: section.drain_pace.millis(),
+        drain_reconnect_ms: section.drain_reconnect_delay.millis(),
+        drain_ms: section.drain_deadline.millis(),
+        dev,
+        ..GatewayConfig::new(section.listen, config.admin.listen, auth(config, admin_token)?)
+    })
+}
+
+fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Failure> {
+    let section = &config.auth;
+    let mut keys = Vec::new();
+    if !section.secret.is_empty() {
+        keys.push(("auth.secret".to_owned(), AuthKey::Secret(section.secret.clone().into_bytes())));
+    }
+    let mut problems = Vec::new();
+    for path in &section.keys {
+        match key(path) {
+            Ok(key) => keys.push((path.clone(), key)),
+            Err(wrong) => problems.push(problem("auth.keys", wrong, "name files in PEM or JWKS form")),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems).into());
+    }
+    let given = |text: &String| if text.is_empty() { Vec::new() } else { vec![text.clone()] };
+    Ok(AuthConfig {
+        keys,
+        audience: given(&section.audience),
+        issuer: given(&section.issuer),
+        leeway_ms: section.leeway.millis(),
+        first_frame: section.first_frame,
+        admin_tokens: vec![admin_token.to_owned()],
+    })
+}
+
+/// A public key in PEM says by its length which curve it is of: the DER of an Ed25519 key has 44 bytes, of a P-256 key 91. (RFC 8410, RFC 5480.)
+fn key(path: &str) -> Result<AuthKey, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{path:?} cannot be read: {error}"))?;
+    if text.trim_start().starts_with('{') {
+        return Ok(AuthKey::Jwks(text));
+    }
+    if !text.contains("-----BEGIN PUBLIC KEY-----") {
+        return Err(format!("{path:?} is neither a public key in PEM nor a JWKS"));
+    }
+    let base64 = text.lines().filter(|line| !line.starts_with("-----")).map(|line| line.trim().len()).sum::<usize>();
+    match base64 {
+        60 => Ok(AuthKey::Ed25519Pem(text)),
+        124 => Ok(AuthKey::Es256Pem(text)),
+        _ => Err(format!("{path:?} is a public key for something other than EdDSA or ES256")),
+    }
+}
+
+fn problem(key: &str, wrong: String, remedy: &str) -> Problem {
+    Problem { key: key.to_owned(), origin: "checked".to_owned(), wrong, remedy: remedy.to_owned() }
+}
+
+/// For the policies: reads the plugin files. A hook without any gets the built-in component, with the configuration that bears its name.
+///
+/// # Errors
+/// Files that cannot be read, all of them at once.
+pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<PolicyConfig, Failure> {
+    let section = &config.policies;
+    let chains = [
+        (Hook::RateLimit, "policies.rate_limit", &section.rate_limit),
+        (Hook::Routing, "policies.routing", &section.routing),
+        (Hook::Fanout, "policies.fanout", &section.fanout),
+        (Hook::Presence, "policies.presence", &section.presence),
+    ];
+    let mut problems = Vec::new();
+    let mut unused: Vec<&str> = section.config.0.keys().map(String::as_str).collect();
+    let mut settings = |bytes: &[u8]| {
+        let name = heddle_pack::unpack(bytes).ok().map(|packed| packed.manifest.name);
+        let found = name.and_then(|name| {
+            unused.retain(|known| *known != name);
+            section.config.0.get(&name)
+        });
+        found.map(json_object).unwrap_or_default()
+    };
+    let mut loaded = Vec::new();
+    for (hook, key, files) in chains {
+        let mut plugins = Vec::new();
+        for file in files {
+            match std::fs::read(file) {
+                Ok(bytes) => plugins.push(PluginRef { source: file.clone(), config: settings(&bytes), bytes: bytes.into() }),
+                Err(error) => {
+                    let wrong = format!("{file:?} cannot be read: {error}");
+                    problems.push(problem(key, wrong, "name the file that `heddle plugin build` wrote"));
+                }
+            }
+        }
+        if !plugins.is_empty() {
+            loaded.push((hook, plugins));
+        }
+    }
+    let builtin_config = builtins.iter().map(|(hook, bytes)| (*hook, settings(bytes))).collect();
+    for name in unused {
+        let wrong = format!("no plugin in use is called {name:?}");
+        problems.push(problem("policies.config", wrong, "write the `name` of its plugin.toml, or remove it"));
+    }
+    if !problems.is_empty() {
+        return Err(Problems(problems).into());
+    }
+    let limits = PolicyLimits {
+        chain_max: count(section.chain_max),
+        memory_bytes_max: section.memory_max.0,
+        deadline_ms_max: small(section.deadline_max.millis()),
+        states_max: count(section.states_max),
+        generations_max: count(section.generations_max),
+    };
+    Ok(PolicyConfig { chains: loaded, builtin_config, limits })
+}
+
+fn json_object(value: &toml::Value) -> serde_json::Map<String, serde_json::Value> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    }
+}
