@@ -1,5 +1,6 @@
 """The binary as a child process, always ended by its id."""
 
+import ctypes
 import json
 import os
 import pathlib
@@ -75,7 +76,7 @@ class Heddle:
         with open(self.stderr_path, "wb") as stderr:
             self.child = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
-                env={**os.environ, **self.env}, start_new_session=True,
+                env={**os.environ, **self.env}, start_new_session=True, preexec_fn=_dies_with_the_tests,
             )
         Heddle.alive.append(self)
         self.lines = queue.Queue(maxsize=10_000)
@@ -208,6 +209,15 @@ class Heddle:
         done = heddle("log", "cat", "--topic", topic, "--data", self.data, *more)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def _dies_with_the_tests():
+    """Should the tests be killed themselves, the server goes too (prctl(2))."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_all():
