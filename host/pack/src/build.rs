@@ -21,7 +21,8 @@ pub struct BuildOptions {
 /// The command sees neither cargo's nor rustc's variables of an outer build, so that it may run inside a build script.
 pub fn build_plugin(dir: &Path, options: &BuildOptions) -> Result<(Manifest, Vec<u8>), PackError> {
     let path = dir.join("plugin.toml");
-    let text = std::fs::read_to_string(&path).map_err(|source| PackError::Io { what: "read", path: path.clone(), source })?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| PackError::Io { what: "read", path: path.clone(), source })?;
     let manifest = Manifest::parse(&text, &path.display().to_string())?;
     let cases = cases_from_dir(&dir.join("cases"))?;
     let Some(build) = &manifest.build else {
@@ -67,7 +68,8 @@ fn run(command: &[String], dir: &Path, options: &BuildOptions) -> Result<(), Pac
         return Ok(());
     }
     let printed = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    let missing = printed.contains("target may not be installed") || printed.contains("can't find crate for `std`")
+    let missing = printed.contains("target may not be installed")
+        || printed.contains("can't find crate for `std`")
         || printed.contains("can't find crate for `core`");
     let hint = if missing { ": run `rustup target add wasm32-wasip2`" } else { "" };
     Err(PackError::Build {

@@ -43,12 +43,30 @@ pub struct Step {
 #[allow(missing_docs)]
 pub enum Call {
     /// `state`: none takes what the step before returned.
-    RateLimit { request: RateLimitRequest, state: Option<Vec<u8>> },
-    Routing { envelope: Envelope, message: CaseMessage },
-    Plan { audience: Audience, message: CaseMessage },
-    Sort { audience: Audience, facts: Vec<u8>, message: CaseMessage },
-    Observe { observation: Observation },
-    Reveal { subject: String, relations: Vec<u8> },
+    RateLimit {
+        request: RateLimitRequest,
+        state: Option<Vec<u8>>,
+    },
+    Routing {
+        envelope: Envelope,
+        message: CaseMessage,
+    },
+    Plan {
+        audience: Audience,
+        message: CaseMessage,
+    },
+    Sort {
+        audience: Audience,
+        facts: Vec<u8>,
+        message: CaseMessage,
+    },
+    Observe {
+        observation: Observation,
+    },
+    Reveal {
+        subject: String,
+        relations: Vec<u8>,
+    },
 }
 
 /// What the getters of `message` answer.
@@ -111,7 +129,13 @@ impl Case {
             whole.extend(step);
             parse_step(hook, whole).map_err(|problem| refused(format!("step {}: {problem}", index + 1)))
         });
-        Ok(Self { name: name.to_owned(), hook, config, steps: steps.collect::<Result<_, _>>()?, source: text.to_owned() })
+        Ok(Self {
+            name: name.to_owned(),
+            hook,
+            config,
+            steps: steps.collect::<Result<_, _>>()?,
+            source: text.to_owned(),
+        })
     }
 
     /// The text that it was read from.
@@ -139,8 +163,11 @@ pub fn cases_from_dir(dir: &Path) -> Result<Vec<Case>, PackError> {
     paths.sort();
     let mut cases = Vec::with_capacity(paths.len());
     for path in paths {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|source| PackError::Io { what: "read", path: path.clone(), source })?;
+        let text = std::fs::read_to_string(&path).map_err(|source| PackError::Io {
+            what: "read",
+            path: path.clone(),
+            source,
+        })?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         cases.push(Case::parse(&name, &text)?);
     }
@@ -197,8 +224,8 @@ fn bits(key: &str, value: &Value, names: &[&str]) -> Result<Vec<u8>, String> {
     if let Some(text) = value.as_str() {
         return base64(key, text);
     }
-    let lists: Vec<Vec<String>> =
-        serde_json::from_value(value.clone()).map_err(|_| format!("{key}: write base64, or a list of names for each"))?;
+    let lists: Vec<Vec<String>> = serde_json::from_value(value.clone())
+        .map_err(|_| format!("{key}: write base64, or a list of names for each"))?;
     let byte = |list: &Vec<String>| {
         list.iter().try_fold(0_u8, |byte, name| match names.iter().position(|known| known == name) {
             Some(bit) => Ok(byte | 1 << bit),

@@ -61,7 +61,9 @@ pub enum PackError {
     #[error("a component without the section `heddle:plugin`: pack it with `heddle plugin build`")]
     NoSection,
     /// Packed twice.
-    #[error("the section `heddle:plugin` stands in it {count} times: pack the component as the compiler wrote it, once")]
+    #[error(
+        "the section `heddle:plugin` stands in it {count} times: pack the component as the compiler wrote it, once"
+    )]
     SectionTwice {
         /// As many as were found.
         count: usize,

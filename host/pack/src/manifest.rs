@@ -147,11 +147,7 @@ impl Manifest {
         }
         let table: Table = text.parse().map_err(|error: toml::de::Error| refused(vec![error.to_string()]))?;
         let mut keys = Keys::new();
-        keys.only(
-            &table,
-            "",
-            &["name", "version", "state_version", "hooks", "reads", "limits", "build", "config"],
-        );
+        keys.only(&table, "", &["name", "version", "state_version", "hooks", "reads", "limits", "build", "config"]);
         let manifest = Self {
             name: read_name(&mut keys, &table),
             version: read_version(&mut keys, &table),
@@ -269,7 +265,8 @@ fn read_hook(keys: &mut Keys, table: &Table, hook: Hook) -> HookManifest {
 fn read_on_failure(keys: &mut Keys, table: &Table, hook: Hook, path: &str) -> OnFailure {
     let all = [OnFailure::Previous, OnFailure::Builtin, OnFailure::Closed, OnFailure::Open];
     let open = matches!(hook, Hook::RateLimit | Hook::Presence);
-    let offered: Vec<&str> = all.iter().filter(|mode| open || **mode != OnFailure::Open).map(|mode| mode.as_str()).collect();
+    let offered: Vec<&str> =
+        all.iter().filter(|mode| open || **mode != OnFailure::Open).map(|mode| mode.as_str()).collect();
     let place = join(path, "on_failure");
     match keys.string(table, path, "on_failure") {
         None => OnFailure::default(),

@@ -106,7 +106,11 @@ impl RateLimit for TokenBucket {
                 full_at_us[index] = then_us;
                 let last_us = full_at_us.iter().copied().max().unwrap_or(now_us);
                 let keep = (last_us.saturating_sub(now_us) / 1_000 + 1).min(KEEP_MAX_MS);
-                Outcome { verdict: Verdict::Allow, state: full_at_us.iter().flat_map(|us| us.to_le_bytes()).collect(), keep }
+                Outcome {
+                    verdict: Verdict::Allow,
+                    state: full_at_us.iter().flat_map(|us| us.to_le_bytes()).collect(),
+                    keep,
+                }
             }
             Err(wait_us) => Outcome {
                 verdict: Verdict::deny(reason(request.command), wait_us.div_ceil(1_000)),

@@ -1,6 +1,6 @@
 use crate::{
-    Audience, Config, Decision, Delivery, Envelope, Fact, Message, Mode, Moment, Observation, Outcome, Relation, Request,
-    Sighting, Visibility,
+    Audience, Config, Decision, Delivery, Envelope, Fact, Message, Mode, Moment, Observation, Outcome, Relation,
+    Request, Sighting, Visibility,
 };
 
 /// Every policy: made from its configuration, once per instance, before any decision.

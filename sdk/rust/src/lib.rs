@@ -94,13 +94,27 @@ macro_rules! export {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __check {
-    (rate_limit, $policy:ty) => { const _: () = $crate::glue::is_rate_limit::<$policy>(); };
-    (routing, $policy:ty) => { const _: () = $crate::glue::is_routing::<$policy>(); };
-    (fanout, $policy:ty) => { const _: () = $crate::glue::is_fanout::<$policy>(); };
-    (presence, $policy:ty) => { const _: () = $crate::glue::is_presence::<$policy>(); };
-    (state_migration, $policy:ty) => { const _: () = $crate::glue::is_state_migration::<$policy>(); };
+    (rate_limit, $policy:ty) => {
+        const _: () = $crate::glue::is_rate_limit::<$policy>();
+    };
+    (routing, $policy:ty) => {
+        const _: () = $crate::glue::is_routing::<$policy>();
+    };
+    (fanout, $policy:ty) => {
+        const _: () = $crate::glue::is_fanout::<$policy>();
+    };
+    (presence, $policy:ty) => {
+        const _: () = $crate::glue::is_presence::<$policy>();
+    };
+    (state_migration, $policy:ty) => {
+        const _: () = $crate::glue::is_state_migration::<$policy>();
+    };
     ($other:ident, $policy:ty) => {
-        compile_error!(concat!("unknown hook `", stringify!($other), "`: use rate_limit, routing, fanout, presence or state_migration"));
+        compile_error!(concat!(
+            "unknown hook `",
+            stringify!($other),
+            "`: use rate_limit, routing, fanout, presence or state_migration"
+        ));
     };
 }
 

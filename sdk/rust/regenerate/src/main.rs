@@ -27,7 +27,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut resolve = Resolve::default();
     resolve.push_dir(here.join("../../../wit"))?;
-    let package = resolve.push_group(UnresolvedPackageGroup::parse("sdk.wit", SDK_WORLDS).map_err(|(_, error)| error)?)?;
+    let package =
+        resolve.push_group(UnresolvedPackageGroup::parse("sdk.wit", SDK_WORLDS).map_err(|(_, error)| error)?)?;
 
     let mut options = Opts::default();
     options.format = true;
@@ -42,12 +43,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (_, bindings) = files.iter().next().ok_or("wit-bindgen wrote nothing")?;
     std::fs::write(here.join("../src/bindings.rs"), bindings)?;
 
-    let mut text = String::from("// Written by sdk/rust/regenerate: the type of each hook's world, for the linker. Do not edit.\n");
+    let mut text = String::from(
+        "// Written by sdk/rust/regenerate: the type of each hook's world, for the linker. Do not edit.\n",
+    );
     for hook in HOOKS {
         let world = resolve.select_world(&[package], Some(hook))?;
         let bytes = wit_component::metadata::encode(&resolve, world, StringEncoding::UTF8, None)?;
         let name = hook.replace('-', "_");
-        writeln!(text, "\n#[doc(hidden)]\n#[rustfmt::skip]\npub const {}: [u8; {}] = [", name.to_uppercase(), bytes.len())?;
+        writeln!(
+            text,
+            "\n#[doc(hidden)]\n#[rustfmt::skip]\npub const {}: [u8; {}] = [",
+            name.to_uppercase(),
+            bytes.len()
+        )?;
         for line in bytes.chunks(24) {
             let line: Vec<String> = line.iter().map(u8::to_string).collect();
             writeln!(text, "    {},", line.join(", "))?;

@@ -1,0 +1,135 @@
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::Duration;
+
+use wasmtime::component::Linker;
+use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails};
+
+use crate::host::{self, Host, TABLE_ELEMENTS_MAX};
+use crate::wasi;
+
+const TICK: Duration = Duration::from_millis(1);
+const STACK_BYTES: usize = 256 << 10;
+
+/// What plugins may use, whatever their manifests say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of an instance, at most; a manifest that asks for more is refused.
+    pub memory_bytes_max: usize,
+    /// CPU time of a call, at most; a manifest that asks for more is refused.
+    pub deadline_ms_max: u32,
+    /// Instances at one time, of all plugins together: workers, times live plugins, times 2.
+    pub instances_max: u32,
+    /// Warm instances that a plugin keeps when nobody calls.
+    pub warm_max: usize,
+    /// Calls after which an instance is renewed.
+    pub calls_per_instance_max: u64,
+    /// Bytes that a call may hand to the host in lists and strings.
+    pub hostcall_bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 64 << 20,
+            deadline_ms_max: 50,
+            instances_max: 256,
+            warm_max: 32,
+            calls_per_instance_max: 100_000,
+            hostcall_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// The engine could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Mostly too little address space.
+    #[error(
+        "cannot make the WebAssembly engine: {problem}; lower `instances_max` ({instances_max}) if address space is limited"
+    )]
+    Make {
+        /// What the engine says.
+        problem: String,
+        /// As configured.
+        instances_max: u32,
+    },
+    /// No thread to be had.
+    #[error("cannot start the thread that keeps the plugins' time")]
+    Ticker(#[source] std::io::Error),
+}
+
+/// Compiles and runs components. One per process; cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: wasmtime::Engine,
+    pub(crate) linker: Linker<Host>,
+    pub(crate) limits: Limits,
+}
+
+impl Engine {
+    /// Makes the engine and starts its clock, a thread that ends with the last clone of it and the last plugin.
+    pub fn new(limits: Limits) -> Result<Self, EngineError> {
+        let make = |error: wasmtime::Error| EngineError::Make {
+            problem: format!("{error:#}"),
+            instances_max: limits.instances_max,
+        };
+        let engine = wasmtime::Engine::new(&config(&limits)).map_err(make)?;
+        let mut linker = Linker::new(&engine);
+        host::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(make)?;
+        let inner = Arc::new(Inner { engine, linker, limits });
+        let weak = Arc::downgrade(&inner);
+        let spawned = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || tick(&weak));
+        spawned.map_err(EngineError::Ticker)?;
+        Ok(Self { inner })
+    }
+
+    /// As given to [`Engine::new`].
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+}
+
+/// The only place where an engine is configured.
+fn config(limits: &Limits) -> Config {
+    let instances = limits.instances_max;
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(8))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(4))
+        .max_core_instances_per_component(32)
+        .max_memories_per_component(8)
+        .max_tables_per_component(32)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .max_memory_size(limits.memory_bytes_max);
+    let mut config = Config::new();
+    config
+        .strategy(Strategy::Cranelift)
+        .cranelift_opt_level(OptLevel::Speed)
+        .cranelift_nan_canonicalization(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(STACK_BYTES)
+        .async_stack_size(1 << 20)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(20))
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_component_model(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+fn tick(engine: &Weak<Inner>) {
+    while let Some(inner) = engine.upgrade() {
+        inner.engine.increment_epoch();
+        drop(inner);
+        thread::sleep(TICK);
+    }
+}
