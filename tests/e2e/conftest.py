@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import os
 import pathlib
+import resource
 import sys
 
 import pytest
@@ -38,7 +39,9 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
-    """Own marks."""
+    """Own marks; and as many open files as the system allows, for tests with a thousand sockets."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     config.addinivalue_line("markers", "heavy: takes longer than ten seconds; runs last")
 
 
