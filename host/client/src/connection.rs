@@ -149,6 +149,11 @@ impl RawConnection {
 
     /// Says goodbye.
     pub async fn close(mut self) {
+        self.goodbye().await;
+    }
+
+    /// Says goodbye, and leaves what is still under way to be received, up to the end.
+    pub async fn goodbye(&mut self) {
         let _ = self.socket.close(None).await;
     }
 }

@@ -23,6 +23,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Chat in the terminal, or run a script of frames
+    Chat(crate::chat::ChatArgs),
     /// Print a token for a user, alone on one line
     Token(TokenArgs),
     /// Show or check configuration

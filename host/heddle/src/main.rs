@@ -5,6 +5,7 @@
 
 #![allow(unreachable_pub, reason = "a binary has no outside: `pub` says what a module offers to the others")]
 
+mod chat;
 mod cli;
 mod config;
 mod config_command;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<Option<String>, Failure> {
     match command {
         Command::Token(args) => token::command(&args).map(Some),
+        Command::Chat(args) => chat::command(&args).map(|()| None),
         Command::Config(command) => config_command::command(&command).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
