@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         let file = out.join(format!("{plugin}.wasm"));
         std::fs::write(&file, &packed)?;
-        writeln!(text, "/// `{plugin}`.\npub const {name}: Builtin = Builtin {{")?;
+        writeln!(text, "/// `{plugin}`, packed.\npub const {name}: Builtin = Builtin {{")?;
         writeln!(text, "    digest: {:?},\n    bytes: include_bytes!({file:?}),\n}};", digest(&packed))?;
     }
     std::fs::write(out.join("builtin.rs"), text)?;
