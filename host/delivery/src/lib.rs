@@ -1,1 +1,36 @@
-//! 
+//! Delivery: from an accepted message to every device that should have it, in order, whole.
+//!
+//! It decides, appends, derives, archives, pushes and resumes; the rules are numbered in its comments as `DELIVERY n`. It does not know sockets,
+//! frames or JSON, nor that policies are components; it names no concrete backend. Read [`Delivery`] first (what a gateway calls), then
+//! [`Session`] (one connection's view of its user's stream).
+
+mod archiver;
+mod config;
+mod delivery;
+mod event;
+mod expand;
+mod groups;
+mod history;
+mod hub;
+mod judge;
+mod membership;
+mod numbering;
+mod people;
+mod receipts;
+mod send;
+mod session;
+mod stream;
+mod tail;
+mod worker;
+
+pub use config::DeliveryConfig;
+pub use delivery::{Delivery, DeliveryError, Explained, Ports};
+pub use event::{Event, Flags, Variant};
+pub use groups::GroupView;
+pub use history::{ConversationView, HistoryView, Status, ViewedMessage};
+pub use hub::{Kick, NodeMessage};
+pub use membership::GroupError;
+pub use numbering::Numbering;
+pub use receipts::ReadError;
+pub use send::{Accepted, RejectCode, Rejected, SendOutcome, Submission, Submitted};
+pub use session::{AckError, Gap, OpenError, Opened, Opening, Outgoing, Session, SessionEnd};

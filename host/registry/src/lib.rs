@@ -6,5 +6,5 @@
 mod embedded;
 mod port;
 
-pub use embedded::{EmbeddedBus, EmbeddedRegistry};
+pub use embedded::{EmbeddedBus, EmbeddedRegistry, Inbox};
 pub use port::{Bus, BusError, Registry, RegistryError, Route};

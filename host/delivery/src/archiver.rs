@@ -1,0 +1,297 @@
+//! The archiver: a second reader of every partition, which writes rows and cursors in one transaction. (DELIVERY 10, 13, 17)
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_log::ReadError;
+use heddle_model::{
+    GroupChange, GroupChangeKind, Message, Offset, Plan, Position, Record, Role, TopicPartition, UserId,
+};
+use heddle_store::{
+    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StoreError,
+    StreamRow,
+};
+
+use crate::delivery::Shared;
+use crate::expand::group_of;
+use crate::judge::{Judge, Standing};
+
+/// Between two tries while the store does not answer.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+struct Reader {
+    judge: Judge,
+    next: Offset,
+}
+
+/// What one round read, and how far it came.
+#[derive(Default)]
+struct Round {
+    batch: ArchiveBatch,
+    reached: Vec<(TopicPartition, Offset, Judge)>,
+    records: usize,
+}
+
+/// Archives all partitions of this node until told to stop.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let all: Vec<TopicPartition> = shared.numbering.partitioning.all().collect();
+    let mut readers: HashMap<TopicPartition, Reader> = all
+        .iter()
+        .map(|p| {
+            let part = shared.partition(*p);
+            (*p, Reader { judge: part.judge.clone(), next: *part.archived.borrow() })
+        })
+        .collect();
+    let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
+    loop {
+        let round = read(&shared, &readers).await;
+        let busy = round.records >= shared.config.archive_batch_records;
+        if !round.reached.is_empty() && !write(&shared, round, &mut readers).await {
+            return;
+        }
+        if busy {
+            continue;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(interval) => {}
+            () = shared.stop.cancelled() => return,
+        }
+    }
+}
+
+/// What the workers have judged and the archive does not have, of all partitions, up to a batch.
+async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Round {
+    let mut round = Round::default();
+    for (partition, reader) in readers {
+        let worked = *shared.partition(*partition).worked.borrow();
+        if worked <= reader.next {
+            continue;
+        }
+        if round.records >= shared.config.archive_batch_records {
+            break;
+        }
+        let (mut next, mut judge) = (reader.next, reader.judge.clone());
+        match shared.log.read(*partition, next, shared.config.read_bytes).await {
+            Ok(batch) => {
+                for stored in batch.records.into_iter().filter(|stored| stored.offset < worked) {
+                    let position = shared.numbering.position(stored.offset);
+                    let row = Row { shared, partition: *partition, position, at: stored.appended_at };
+                    match Record::decode(&stored.bytes) {
+                        Ok(record) => {
+                            if judge.judge(&record) == Standing::Stands {
+                                row.add(&mut round.batch, &record, stored.bytes);
+                            }
+                        }
+                        Err(error) => round.batch.dead.push(row.dead(stored.bytes, error.to_string())),
+                    }
+                    next = stored.offset + 1;
+                    round.records += 1;
+                }
+            }
+            Err(ReadError::Gone { start, .. }) => {
+                tracing::error!(%partition, from = next, start, "records are gone before they were archived");
+                next = start;
+            }
+            Err(error) => {
+                tracing::warn!(%partition, %error, "archiver cannot read");
+                continue;
+            }
+        }
+        if next > reader.next {
+            let upto = shared.numbering.upto(next);
+            round.batch.cursors.push(Cursor { partition: *partition, upto, judge: judge.encode() });
+            round.reached.push((*partition, next, judge));
+        }
+    }
+    round
+}
+
+/// Writes until it is written; false if told to stop.
+async fn write(shared: &Shared, round: Round, readers: &mut HashMap<TopicPartition, Reader>) -> bool {
+    let mut wait = Duration::from_millis(100);
+    let mut tries = 0;
+    loop {
+        match shared.store.archive.write(round.batch.clone()).await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::warn!(%error, "the archive waits; sends and pushes go on");
+                tries += 1;
+                let poison = matches!(error, StoreError::Broken { .. }) && tries >= shared.config.poison_tries;
+                if poison {
+                    isolate(shared, &round.batch, &error).await;
+                    break;
+                }
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.stop.cancelled() => return false,
+        }
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+    for (partition, next, judge) in round.reached {
+        let upto = shared.numbering.upto(next);
+        let part = shared.partition(partition);
+        shared.log.archived(partition, next);
+        part.tail.archived(upto);
+        shared.groups.archived(partition, upto);
+        part.void.lock().retain(|position| *position > upto);
+        part.archived.send_replace(next);
+        readers.insert(partition, Reader { judge, next });
+    }
+    true
+}
+
+/// Writes a batch that fails for its own sake in halves, by record: what fails alone becomes a dead letter. (DELIVERY 13)
+async fn isolate(shared: &Shared, batch: &ArchiveBatch, error: &StoreError) {
+    let mut pieces = vec![batch.records.clone()];
+    while let Some(piece) = pieces.pop() {
+        let part = part_of(batch, &piece);
+        if shared.store.archive.write(part).await.is_ok() {
+            continue;
+        }
+        if let [record] = piece.as_slice() {
+            let row = Row { shared, partition: record.partition, position: record.position, at: record.appended_at };
+            let dead = ArchiveBatch {
+                dead: vec![row.dead(record.bytes.clone(), error.to_string())],
+                ..ArchiveBatch::default()
+            };
+            if let Err(error) = shared.store.archive.write(dead).await {
+                tracing::error!(position = %record.position, %error, "record is given up and could not be kept as a dead letter");
+            }
+            metrics::counter!("heddle_dead_letters_total").increment(1);
+        } else if !piece.is_empty() {
+            let half = piece.split_at(piece.len() / 2);
+            pieces.push(half.1.to_vec());
+            pieces.push(half.0.to_vec());
+        }
+    }
+    let rest = ArchiveBatch {
+        groups: batch.groups.clone(),
+        users: batch.users.clone(),
+        dead: batch.dead.clone(),
+        cursors: batch.cursors.clone(),
+        ..ArchiveBatch::default()
+    };
+    if let Err(error) = shared.store.archive.write(rest).await {
+        tracing::error!(%error, "the cursors of an isolated batch were not written; the next batch carries them");
+    }
+}
+
+/// The rows that were made of these records.
+fn part_of(batch: &ArchiveBatch, records: &[ArchivedRecord]) -> ArchiveBatch {
+    let has = |partition: TopicPartition, position: Position| {
+        records.iter().any(|record| record.partition == partition && record.position == position)
+    };
+    ArchiveBatch {
+        records: records.to_vec(),
+        stream: batch.stream.iter().filter(|row| has(row.partition, row.position)).cloned().collect(),
+        group_log: batch.group_log.iter().filter(|row| has(row.partition, row.order)).cloned().collect(),
+        ..ArchiveBatch::default()
+    }
+}
+
+/// The rows of one record.
+struct Row<'a> {
+    shared: &'a Shared,
+    partition: TopicPartition,
+    position: Position,
+    at: u64,
+}
+
+impl Row<'_> {
+    fn dead(&self, bytes: bytes::Bytes, error: String) -> DeadLetter {
+        let at = self.shared.clock.now();
+        DeadLetter { partition: self.partition, position: self.position, by: "archiver", error, at, bytes }
+    }
+
+    fn add(&self, batch: &mut ArchiveBatch, record: &Record, bytes: bytes::Bytes) {
+        if self.shared.partition(self.partition).void.lock().contains(&self.position) {
+            return;
+        }
+        batch.records.push(ArchivedRecord {
+            partition: self.partition,
+            position: self.position,
+            appended_at: self.at,
+            message_id: record.message_id(),
+            bytes,
+        });
+        let order = match record {
+            Record::OwnCopy(copy) => copy.order,
+            Record::GroupChunk(chunk) => chunk.order,
+            _ => self.position,
+        };
+        for user in record.audience() {
+            batch.stream.push(self.stream(user, record.message(), order));
+        }
+        match record {
+            Record::Direct(message) => batch.users.push((message.sender.clone(), message.sent_at)),
+            Record::Group(message) => batch.group_log.extend(self.group_log(message)),
+            Record::GroupChange(change) => batch.groups.push(self.delta(change)),
+            Record::Receipt(receipt) => batch.receipts.push(ReceiptRow {
+                sender: receipt.to.clone(),
+                conversation: receipt.conversation.clone(),
+                by: receipt.by.clone(),
+                status: receipt.status,
+                order: receipt.order,
+                at: receipt.at,
+            }),
+            _ => {}
+        }
+    }
+
+    fn stream(&self, user: &UserId, message: Option<&Arc<Message>>, order: Position) -> StreamRow {
+        StreamRow {
+            user: user.clone(),
+            partition: self.partition,
+            position: self.position,
+            conversation: message.map(|message| message.conversation_for(user)),
+            order: if message.is_some() { order } else { Position::START },
+            lamport: message.map_or(0, |message| message.lamport),
+            message_id: message.map(|message| message.id),
+            incoming: message.is_some_and(|message| message.sender != *user),
+        }
+    }
+
+    fn group_log(&self, message: &Message) -> Option<GroupLogRow> {
+        Some(GroupLogRow {
+            partition: self.partition,
+            group: group_of(message)?.clone(),
+            order: self.position,
+            sender: message.sender.clone(),
+            pulled: message.plan == Plan::Pull,
+            discarded: message.discarded,
+            only: message.only.clone(),
+        })
+    }
+
+    fn delta(&self, change: &GroupChange) -> GroupDelta {
+        let mut delta = GroupDelta {
+            group: change.group.clone(),
+            order: self.position,
+            at: change.at,
+            name: None,
+            created_by: None,
+            deleted: false,
+            members: Vec::new(),
+        };
+        match &change.kind {
+            GroupChangeKind::Created { name, members } => {
+                delta.name = Some(name.clone());
+                delta.created_by = Some(change.by.clone());
+                delta.members.push(MemberDelta::Joined(change.by.clone(), Role::Admin));
+                let others = members.iter().filter(|user| **user != change.by);
+                delta.members.extend(others.map(|user| MemberDelta::Joined(user.clone(), Role::Member)));
+            }
+            GroupChangeKind::Joined { users } => {
+                delta.members.extend(users.iter().map(|user| MemberDelta::Joined(user.clone(), Role::Member)));
+            }
+            GroupChangeKind::Left { user } => delta.members.push(MemberDelta::Left(user.clone())),
+            GroupChangeKind::Role { user, role } => delta.members.push(MemberDelta::Role(user.clone(), *role)),
+            GroupChangeKind::Renamed { name } => delta.name = Some(name.clone()),
+            GroupChangeKind::Deleted => delta.deleted = true,
+        }
+        delta
+    }
+}

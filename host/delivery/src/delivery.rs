@@ -1,0 +1,360 @@
+//! The handle that a gateway holds, and what all parts of delivery share.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_log::Log;
+use heddle_model::{
+    Clock, Decision, Message, MessageId, NodeId, Offset, Partitioning, Position, Record, Topic, TopicPartition, UserId,
+};
+use heddle_policy::Policies;
+use heddle_presence::Presence;
+use heddle_registry::{Bus, Registry};
+use heddle_store::{Store, StoreError};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::DeliveryConfig;
+use crate::groups::Groups;
+use crate::hub::Hub;
+use crate::judge::Judge;
+use crate::numbering::Numbering;
+use crate::people::{NodeSink, People, StoreRelations};
+use crate::receipts::Receipts;
+use crate::send::InFlight;
+use crate::tail::Tail;
+use crate::{NodeMessage, archiver, worker};
+
+/// The longest that a start waits for the workers.
+const CATCH_UP: Duration = Duration::from_secs(30);
+
+/// The backends and neighbours that delivery stands on.
+#[derive(Clone)]
+pub struct Ports {
+    /// The truth.
+    pub log: Arc<dyn Log>,
+    /// Archive and rows.
+    pub store: Store,
+    /// Who is connected where.
+    pub registry: Arc<dyn Registry>,
+    /// Makes the bus, given what takes in the messages for this node.
+    pub bus: fn(NodeId, heddle_registry::Inbox<NodeMessage>) -> Arc<dyn Bus<NodeMessage>>,
+    /// Who decides.
+    pub policies: Policies,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// This node.
+    pub node: NodeId,
+}
+
+/// Why delivery did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum DeliveryError {
+    /// The store could not be asked.
+    #[error("delivery cannot read its cursors: {0}")]
+    Store(#[from] StoreError),
+    /// A cursor's row is not what this build wrote.
+    #[error("cursor of {partition} does not decode: {source}")]
+    Cursor {
+        /// Which.
+        partition: TopicPartition,
+        /// What the decoder said.
+        source: postcard::Error,
+    },
+}
+
+/// What delivery keeps of one partition.
+pub(crate) struct Partition {
+    pub(crate) tail: Tail,
+    /// Everything below was read by the worker: judged, in the tail, pushed.
+    pub(crate) worked: watch::Sender<Offset>,
+    /// Everything below is in the archive.
+    pub(crate) archived: watch::Sender<Offset>,
+    /// Where the archive's judge stood at its cursor.
+    pub(crate) judge: Judge,
+    /// Group messages above the archive that do not stand, and why.
+    pub(crate) void: Mutex<std::collections::BTreeSet<Position>>,
+}
+
+/// What all parts share.
+pub(crate) struct Shared {
+    pub(crate) config: DeliveryConfig,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<dyn Registry>,
+    pub(crate) bus: Arc<dyn Bus<NodeMessage>>,
+    pub(crate) policies: Policies,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) node: NodeId,
+    pub(crate) numbering: Numbering,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) groups: Groups,
+    pub(crate) people: People,
+    pub(crate) presence: Presence,
+    pub(crate) receipts: Receipts,
+    pub(crate) in_flight: InFlight,
+    partitions: HashMap<TopicPartition, Partition>,
+    /// Ends the tasks.
+    pub(crate) stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Shared {
+    /// The partition's part of delivery.
+    ///
+    /// # Panics
+    /// For a partition that the layout does not have: positions and homes are made from the same layout.
+    pub(crate) fn partition(&self, partition: TopicPartition) -> &Partition {
+        self.partitions.get(&partition).expect("every partition of the layout is there")
+    }
+
+    /// The position of the newest durable record of a partition.
+    pub(crate) fn head(&self, partition: TopicPartition) -> Position {
+        self.numbering.upto(*self.log.head(partition).borrow())
+    }
+}
+
+/// The handle: cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Delivery {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Who decided a message, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Explained {
+    /// The message, with its stamp.
+    pub message: Arc<Message>,
+    /// Where its first record stands.
+    pub partition: TopicPartition,
+    /// At which position: its `order`.
+    pub position: Position,
+    /// How its members were sorted, if it went to a group and this much is in the archive.
+    pub sorted: Vec<Decision>,
+}
+
+impl Delivery {
+    /// Reads cursors, starts a worker per partition and the archiver.
+    ///
+    /// # Errors
+    /// If the store cannot be asked, or holds a cursor of another build.
+    pub async fn start(config: DeliveryConfig, ports: Ports) -> Result<Self, DeliveryError> {
+        let layout = ports.log.layout();
+        let partitioning = Partitioning { count: layout.partitions };
+        let heads: Vec<_> = partitioning.all().map(|p| (p, *ports.log.head(p).borrow())).collect();
+        let epoch = ports.store.epochs.epoch(layout.identity.0, layout.partitions, &heads).await?;
+        let numbering = Numbering { epoch, partitioning };
+        let partitions = partitions(&config, &ports, numbering).await?;
+
+        let hub = Arc::new(Hub::default());
+        let inbox = Arc::clone(&hub);
+        let bus = (ports.bus)(ports.node.clone(), Arc::new(move |message| inbox.receive(message)));
+        let presence = Presence::start(
+            config.presence.clone(),
+            Arc::new(ports.policies.clone()),
+            Arc::new(StoreRelations::new(ports.store.clone())),
+            Arc::new(NodeSink::new(Arc::clone(&bus), ports.node.clone())),
+            Arc::clone(&ports.clock),
+        );
+        let shared = Arc::new(Shared {
+            groups: Groups::new(&config, partitioning, ports.store.clone()),
+            people: People::new(&config, ports.store.clone()),
+            receipts: Receipts::new(&config),
+            in_flight: InFlight::new(config.in_flight_max),
+            log: ports.log,
+            store: ports.store,
+            registry: ports.registry,
+            bus,
+            policies: ports.policies,
+            clock: ports.clock,
+            node: ports.node,
+            numbering,
+            hub,
+            presence,
+            partitions,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            config,
+        });
+        for partition in partitioning.all() {
+            shared.tasks.spawn(worker::run(Arc::clone(&shared), partition));
+        }
+        shared.tasks.spawn(archiver::run(Arc::clone(&shared)));
+        for task in Receipts::tasks(&shared) {
+            shared.tasks.spawn(task);
+        }
+        let delivery = Self { shared };
+        delivery.catch_up(&heads).await;
+        Ok(delivery)
+    }
+
+    /// Waits, bounded, until the workers have read what the log had: before that nobody knows who is in which group.
+    async fn catch_up(&self, heads: &[(TopicPartition, Offset)]) {
+        let all = async {
+            for (partition, head) in heads {
+                let mut worked = self.shared.partition(*partition).worked.subscribe();
+                drop(worked.wait_for(|at| at >= head).await);
+            }
+        };
+        if tokio::time::timeout(CATCH_UP, all).await.is_err() {
+            tracing::warn!("workers are still reading the log; groups may be a little out of date");
+        }
+    }
+
+    /// Waits, at most `patience`, until everything durable is derived and archived, then ends the tasks. Nothing is lost by a shorter wait:
+    /// the next start goes on from the cursors.
+    pub async fn stop(&self, patience: Duration) {
+        let settle = async {
+            for partition in self.shared.numbering.partitioning.all() {
+                let head = *self.shared.log.head(partition).borrow();
+                self.archived(partition, head).await;
+            }
+        };
+        if tokio::time::timeout(patience, settle).await.is_err() {
+            tracing::warn!("stopped before the archive had everything; it goes on from its cursor at the next start");
+        }
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        if tokio::time::timeout(Duration::from_secs(5), self.shared.tasks.wait()).await.is_err() {
+            tracing::warn!("some delivery tasks did not end in time");
+        }
+    }
+
+    /// Who is there.
+    #[must_use]
+    pub fn presence(&self) -> &Presence {
+        &self.shared.presence
+    }
+
+    /// How offsets become positions here.
+    #[must_use]
+    pub fn numbering(&self) -> Numbering {
+        self.shared.numbering
+    }
+
+    /// Records that are durable and not archived yet: how far the archive is behind.
+    #[must_use]
+    pub fn archive_lag(&self) -> u64 {
+        let partitions = self.shared.numbering.partitioning.all();
+        partitions
+            .map(|p| self.shared.log.head(p).borrow().saturating_sub(*self.shared.partition(p).archived.borrow()))
+            .sum()
+    }
+
+    /// Who decided a message. Asks the log first, then the archive.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn explain(&self, id: &MessageId) -> Result<Option<Explained>, StoreError> {
+        let Some((partition, position, message)) = self.shared.first_record(id).await? else { return Ok(None) };
+        let mut sorted = Vec::new();
+        if partition.topic == Topic::GroupMessages {
+            let home = self.shared.numbering.partitioning.home(&message.sender);
+            sorted = self.shared.sorted(home, &message, position).await;
+        }
+        Ok(Some(Explained { message, partition, position, sorted }))
+    }
+
+    /// Waits until the archive has everything of `partition` below `upto`.
+    pub(crate) async fn archived(&self, partition: TopicPartition, upto: Offset) {
+        let mut archived = self.shared.partition(partition).archived.subscribe();
+        // The sender lives as long as `shared`.
+        drop(archived.wait_for(|at| *at >= upto).await);
+    }
+}
+
+impl Shared {
+    /// The first record of a message.
+    pub(crate) async fn first_record(
+        &self,
+        id: &MessageId,
+    ) -> Result<Option<(TopicPartition, Position, Arc<Message>)>, StoreError> {
+        let place = self.log.lookup(id).await.ok().flatten();
+        if let Some(place) = place {
+            let read = self.log.read(place.partition, place.offset, 1).await;
+            let first = read.ok().and_then(|batch| batch.records.into_iter().next());
+            let record = first.filter(|stored| stored.offset == place.offset).map(|stored| stored.bytes);
+            if let Some(message) = record.and_then(|bytes| decode_message(&bytes)) {
+                return Ok(Some((place.partition, self.numbering.position(place.offset), message)));
+            }
+        }
+        let archived = self.store.archive.message(id).await?;
+        Ok(archived.and_then(|row| decode_message(&row.bytes).map(|message| (row.partition, row.position, message))))
+    }
+
+    /// How the chunk that its sender has was sorted.
+    async fn sorted(&self, home: TopicPartition, message: &Message, order: Position) -> Vec<Decision> {
+        let sender: &UserId = &message.sender;
+        let tail = &self.partition(home).tail;
+        let tail = match tail.read(sender, tail.low(), usize::MAX) {
+            crate::tail::TailRead::Events { events, .. } => events,
+            crate::tail::TailRead::Below => Vec::new(),
+        };
+        let chunk = tail.iter().find_map(|event| chunk_decisions(&event.record, message));
+        if let Some(decisions) = chunk {
+            return decisions;
+        }
+        let query = self.store.archive.history(heddle_store::HistoryQuery {
+            viewer: sender.clone(),
+            conversation: message.to.clone(),
+            home,
+            group_home: None,
+            anchor: heddle_store::HistoryAnchor::Newest,
+            limit: self.config.page_events,
+        });
+        let rows = query.await.map(|page| page.rows).unwrap_or_default();
+        rows.iter()
+            .filter(|row| row.order == order)
+            .find_map(|row| Record::decode(&row.bytes).ok().and_then(|record| chunk_decisions(&record, message)))
+            .unwrap_or_default()
+    }
+}
+
+fn chunk_decisions(record: &Record, message: &Message) -> Option<Vec<Decision>> {
+    match record {
+        Record::GroupChunk(chunk) if chunk.message.id == message.id => Some(chunk.decisions.clone()),
+        _ => None,
+    }
+}
+
+fn decode_message(bytes: &[u8]) -> Option<Arc<Message>> {
+    match Record::decode(bytes) {
+        Ok(Record::Direct(message) | Record::Group(message)) => Some(message),
+        _ => None,
+    }
+}
+
+/// Each partition from its archive's cursor.
+async fn partitions(
+    config: &DeliveryConfig,
+    ports: &Ports,
+    numbering: Numbering,
+) -> Result<HashMap<TopicPartition, Partition>, DeliveryError> {
+    let mut cursors: HashMap<_, _> =
+        ports.store.archive.cursors().await?.into_iter().map(|cursor| (cursor.partition, cursor)).collect();
+    let users_max = NonZeroUsize::new(config.users_cached).unwrap_or(NonZeroUsize::MIN);
+    let mut partitions = HashMap::new();
+    for partition in numbering.partitioning.all() {
+        let cursor = cursors.remove(&partition);
+        let judge = cursor.as_ref().map_or(Ok(Judge::default()), |cursor| Judge::decode(&cursor.judge));
+        let judge = judge.map_err(|source| DeliveryError::Cursor { partition, source })?;
+        let archived = cursor.and_then(|cursor| numbering.next(cursor.upto)).unwrap_or(0);
+        ports.log.archived(partition, archived);
+        let tail = Tail::new(numbering.upto(archived), config.tail_events_max, users_max);
+        partitions.insert(
+            partition,
+            Partition {
+                tail,
+                worked: watch::Sender::new(archived),
+                archived: watch::Sender::new(archived),
+                judge,
+                void: Mutex::default(),
+            },
+        );
+    }
+    Ok(partitions)
+}

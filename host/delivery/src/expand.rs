@@ -1,0 +1,232 @@
+//! A group's record becomes records of its members' streams. (DELIVERY 8, 9, 17, 18)
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use heddle_model::{
+    ChunkMember, Conversation, Delivery as How, GroupChange, GroupChangeKind, GroupChunk, GroupId, MembershipChange,
+    MembershipNotice, Message, OwnCopy, Plan, Position, Record, Rejection, Source, TopicPartition, UserId,
+};
+use heddle_policy::{SortAsk, fact};
+use heddle_store::StoreError;
+
+use crate::GroupView;
+use crate::delivery::Shared;
+use crate::send::{count, view_of};
+
+/// Records to derive, each for its partition.
+pub(crate) type Made = Vec<(TopicPartition, Bytes)>;
+
+/// Times a page of members is sorted again before everybody of it gets it.
+const SORT_TRIES: u32 = 4;
+
+/// Numbers what is made of one record.
+struct Maker<'a> {
+    shared: &'a Shared,
+    partition: TopicPartition,
+    position: Position,
+    made: Made,
+}
+
+impl Maker<'_> {
+    fn put(&mut self, record: impl FnOnce(Source) -> Record) {
+        let chunk = count(self.made.len());
+        let record = record(Source { partition: self.partition, position: self.position, chunk });
+        self.made.push((record.home(self.shared.numbering.partitioning), record.encode()));
+    }
+}
+
+/// The sender's own copy of a direct message.
+pub(crate) fn own_copy(shared: &Shared, partition: TopicPartition, position: Position, message: &Arc<Message>) -> Made {
+    let mut maker = Maker { shared, partition, position, made: Made::new() };
+    maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
+    maker.made
+}
+
+/// What a group message makes; and whether it stands.
+pub(crate) async fn message(
+    shared: &Shared,
+    partition: TopicPartition,
+    position: Position,
+    message: &Arc<Message>,
+    group: &GroupId,
+) -> Result<(Made, bool), StoreError> {
+    let mut maker = Maker { shared, partition, position, made: Made::new() };
+    let view = shared.groups.view(group).await?.filter(|view| view.is_member(&message.sender));
+    let Some(view) = view else {
+        maker.put(|source| {
+            Record::Rejection(Rejection {
+                to: message.sender.clone(),
+                client_id: message.client_id.clone(),
+                code: "not_member".into(),
+                reason: format!("you were no member of group {group} when it got there").into(),
+                order: position,
+                source,
+            })
+        });
+        return Ok((maker.made, false));
+    };
+    if message.discarded || message.plan == Plan::Pull {
+        maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
+        return Ok((maker.made, true));
+    }
+    let muted = shared.people.muted(group).await?;
+    for page in pages(shared, &view) {
+        let online = shared.registry.online(&page).await.unwrap_or_else(|_| vec![false; page.len()]);
+        let others: Vec<(&UserId, u8)> = page
+            .iter()
+            .zip(&online)
+            .filter(|(user, _)| **user != message.sender)
+            .map(|(user, online)| (user, facts(&view, message, user, *online, muted.contains(user))))
+            .collect();
+        let (deliveries, decisions) = sort(shared, &view, message, &others).await;
+        let mut members: Vec<ChunkMember> = others
+            .iter()
+            .zip(deliveries)
+            .filter(|((user, _), delivery)| *delivery != How::LeaveOut && message.may_reach(user))
+            .map(|((user, _), delivery)| ChunkMember { user: (*user).clone(), delivery })
+            .collect();
+        if page.contains(&message.sender) {
+            members.push(ChunkMember { user: message.sender.clone(), delivery: How::Push });
+            members.sort_by(|a, b| a.user.cmp(&b.user));
+        }
+        if !members.is_empty() {
+            let message = Arc::clone(message);
+            maker.put(|source| Record::GroupChunk(GroupChunk { message, order: position, members, decisions, source }));
+        }
+    }
+    Ok((maker.made, true))
+}
+
+/// All members, sorted by (home partition, bytes of id), cut where the home changes and at a fixed size.
+fn pages(shared: &Shared, view: &GroupView) -> Vec<Vec<UserId>> {
+    let partitioning = shared.numbering.partitioning;
+    let mut members: Vec<(TopicPartition, UserId)> =
+        view.members.keys().map(|user| (partitioning.home(user), user.clone())).collect();
+    members.sort();
+    let by_home = members.chunk_by(|a, b| a.0 == b.0);
+    by_home
+        .flat_map(|home| home.chunks(shared.config.chunk_members.max(1)))
+        .map(|page| page.iter().map(|(_, user)| user.clone()).collect())
+        .collect()
+}
+
+fn facts(view: &GroupView, message: &Message, user: &UserId, online: bool, muted: bool) -> u8 {
+    let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+    bit(online, fact::ONLINE)
+        | bit(muted, fact::MUTED)
+        | bit(message.mentions.contains(user), fact::MENTIONED)
+        | bit(view.is_admin(user), fact::ADMIN)
+}
+
+/// Asks the generation that the message was stamped with; a policy that fails and says `closed` is asked again after a while.
+async fn sort(
+    shared: &Shared,
+    view: &GroupView,
+    message: &Message,
+    members: &[(&UserId, u8)],
+) -> (Vec<How>, Vec<heddle_model::Decision>) {
+    if members.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let facts: Vec<u8> = members.iter().map(|(_, facts)| *facts).collect();
+    let since = shared.people.since(&message.sender).await.ok().flatten().unwrap_or(message.sent_at);
+    for attempt in 0..SORT_TRIES {
+        let generation = match shared.policies.generation(message.stamp.generation).await {
+            Ok(generation) => generation,
+            Err(error) => {
+                tracing::warn!(%error, generation = message.stamp.generation, "generation waits for the catalog");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+        };
+        let ask = SortAsk {
+            now: message.sent_at,
+            id: message.id,
+            group: &view.group,
+            sender: &message.sender,
+            members: count(view.members.len()),
+            online: count(facts.iter().filter(|f| *f & fact::ONLINE != 0).count()),
+            message: view_of(message, since),
+            facts: &facts,
+            attempt,
+        };
+        match generation.sort(&ask) {
+            Ok(sorted) if sorted.deliveries.len() == members.len() => return (sorted.deliveries, sorted.decisions),
+            Ok(_) => {}
+            Err(retry) => tokio::time::sleep(Duration::from_millis(retry.after_ms)).await,
+        }
+    }
+    tracing::error!(message = %message.id, "no policy could sort a page of members: all of them get it");
+    (vec![How::Push; members.len()], Vec::new())
+}
+
+/// What a change of a group makes: each member hears of it.
+pub(crate) fn change(
+    shared: &Shared,
+    partition: TopicPartition,
+    position: Position,
+    change: &GroupChange,
+    before: Option<&GroupView>,
+    after: &GroupView,
+) -> Made {
+    let mut maker = Maker { shared, partition, position, made: Made::new() };
+    let mut notice = |targets: Vec<UserId>, user: &UserId, what: MembershipChange| {
+        let partitioning = shared.numbering.partitioning;
+        let mut homes: Vec<(TopicPartition, UserId)> =
+            targets.into_iter().map(|user| (partitioning.home(&user), user)).collect();
+        homes.sort();
+        for home in homes.chunk_by(|a, b| a.0 == b.0) {
+            for page in home.chunks(shared.config.chunk_members.max(1)) {
+                maker.put(|source| {
+                    Record::Membership(MembershipNotice {
+                        targets: page.iter().map(|(_, user)| user.clone()).collect(),
+                        group: change.group.clone(),
+                        user: user.clone(),
+                        change: what,
+                        by: change.by.clone(),
+                        at: change.at,
+                        name: after.name.clone(),
+                        source,
+                    })
+                });
+            }
+        }
+    };
+    let members = || after.members.keys().cloned().collect::<Vec<_>>();
+    match &change.kind {
+        GroupChangeKind::Created { .. } => {
+            for user in after.members.keys() {
+                notice(vec![user.clone()], user, MembershipChange::Joined);
+            }
+        }
+        GroupChangeKind::Joined { users } => {
+            for user in users {
+                notice(members(), user, MembershipChange::Joined);
+            }
+        }
+        GroupChangeKind::Left { user } => {
+            let what = if *user == change.by { MembershipChange::Left } else { MembershipChange::Removed };
+            let mut targets = members();
+            targets.push(user.clone());
+            notice(targets, user, what);
+        }
+        GroupChangeKind::Role { user, .. } => notice(members(), user, MembershipChange::Role),
+        GroupChangeKind::Renamed { .. } => notice(members(), &change.by, MembershipChange::Renamed),
+        GroupChangeKind::Deleted => {
+            for user in before.into_iter().flat_map(|before| before.members.keys()) {
+                notice(vec![user.clone()], user, MembershipChange::Removed);
+            }
+        }
+    }
+    maker.made
+}
+
+/// The group that a record of `group_messages` was sent to.
+pub(crate) fn group_of(message: &Message) -> Option<&GroupId> {
+    match &message.to {
+        Conversation::Group(group) => Some(group),
+        Conversation::Direct(_) => None,
+    }
+}

@@ -1,0 +1,169 @@
+//! The connections of this node, and what reaches them over the bus.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+
+use heddle_model::{ConnectionId, GroupId, Position, UserId};
+use heddle_presence::Visible;
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use crate::Event;
+
+/// What nodes tell each other. Each may be lost: it hints, the stream decides.
+#[derive(Debug)]
+pub enum NodeMessage {
+    /// An event, for connections of this node.
+    Push {
+        /// The event.
+        event: Arc<Event>,
+        /// Each with the position above which its user has nothing before the event. (DELIVERY 14)
+        to: Vec<(ConnectionId, Position)>,
+    },
+    /// A pulled group has news.
+    GroupNotice {
+        /// Which group.
+        group: GroupId,
+        /// The position of its newest message.
+        head: Position,
+        /// For whom.
+        to: Vec<ConnectionId>,
+    },
+    /// Somebody types, or stopped.
+    Typing {
+        /// Who.
+        from: UserId,
+        /// Where, if not to the receiver itself.
+        group: Option<GroupId>,
+        /// Started.
+        started: bool,
+        /// For whom.
+        to: Vec<ConnectionId>,
+    },
+    /// Somebody's status changed.
+    Presence {
+        /// As those may see it.
+        seen: Visible,
+        /// For whom.
+        to: Vec<ConnectionId>,
+    },
+    /// A connection must go.
+    Kick {
+        /// Which.
+        connection: ConnectionId,
+        /// Why.
+        why: Kick,
+    },
+}
+
+/// Why a connection must go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kick {
+    /// The same device is connected elsewhere.
+    Replaced,
+    /// The user was revoked.
+    Revoked,
+}
+
+/// One item of a session's mailbox.
+#[derive(Debug)]
+pub(crate) enum Mail {
+    Push { event: Arc<Event>, after: Position },
+    GroupNotice { group: GroupId, head: Position },
+    Typing { from: UserId, group: Option<GroupId>, started: bool },
+    Presence(Box<Visible>),
+    Kicked,
+}
+
+/// What a session and the hub share beside the queue.
+#[derive(Debug, Default)]
+pub(crate) struct Signals {
+    /// A push did not fit: read the stream.
+    lagged: AtomicBool,
+    /// 0: none, else a kick.
+    kicked: AtomicU8,
+}
+
+impl Signals {
+    /// Did a push get lost since the last call?
+    pub(crate) fn take_lagged(&self) -> bool {
+        self.lagged.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn kicked(&self) -> Option<Kick> {
+        match self.kicked.load(Ordering::Acquire) {
+            1 => Some(Kick::Replaced),
+            2 => Some(Kick::Revoked),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Mailbox {
+    queue: mpsc::Sender<Mail>,
+    signals: Arc<Signals>,
+}
+
+impl Mailbox {
+    fn put(&self, mail: Mail) {
+        let push = matches!(mail, Mail::Push { .. });
+        if self.queue.try_send(mail).is_err() && push {
+            self.signals.lagged.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Mailboxes by connection. Bounded by the gateway's connection limits.
+#[derive(Debug, Default)]
+pub(crate) struct Hub {
+    mailboxes: RwLock<HashMap<ConnectionId, Mailbox>>,
+}
+
+impl Hub {
+    /// Opens a mailbox that holds `items_max`.
+    pub(crate) fn open(&self, connection: ConnectionId, items_max: usize) -> (mpsc::Receiver<Mail>, Arc<Signals>) {
+        let (queue, mail) = mpsc::channel(items_max);
+        let signals = Arc::new(Signals::default());
+        self.mailboxes.write().insert(connection, Mailbox { queue, signals: Arc::clone(&signals) });
+        (mail, signals)
+    }
+
+    pub(crate) fn close(&self, connection: ConnectionId) {
+        self.mailboxes.write().remove(&connection);
+    }
+
+    /// Takes what the bus brought to its mailboxes.
+    pub(crate) fn receive(&self, message: &NodeMessage) {
+        let mailboxes = self.mailboxes.read();
+        let each = |to: &[ConnectionId], mail: &dyn Fn() -> Mail| {
+            for mailbox in to.iter().filter_map(|connection| mailboxes.get(connection)) {
+                mailbox.put(mail());
+            }
+        };
+        match message {
+            NodeMessage::Push { event, to } => {
+                for (connection, after) in to {
+                    if let Some(mailbox) = mailboxes.get(connection) {
+                        mailbox.put(Mail::Push { event: Arc::clone(event), after: *after });
+                    }
+                }
+            }
+            NodeMessage::GroupNotice { group, head, to } => {
+                each(to, &|| Mail::GroupNotice { group: group.clone(), head: *head });
+            }
+            NodeMessage::Typing { from, group, started, to } => {
+                each(to, &|| Mail::Typing { from: from.clone(), group: group.clone(), started: *started });
+            }
+            NodeMessage::Presence { seen, to } => each(to, &|| Mail::Presence(Box::new(seen.clone()))),
+            NodeMessage::Kick { connection, why } => {
+                if let Some(mailbox) = mailboxes.get(connection) {
+                    let code = if *why == Kick::Replaced { 1 } else { 2 };
+                    mailbox.signals.kicked.store(code, Ordering::Release);
+                    mailbox.put(Mail::Kicked);
+                }
+            }
+        }
+    }
+}

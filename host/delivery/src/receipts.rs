@@ -1,0 +1,329 @@
+//! What acknowledgements make: receipts first, then the device's position. (DELIVERY 16, 19)
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use heddle_model::{
+    Conversation, DeviceId, Message, MessageId, Millis, Position, ReceiptRecord, ReceiptStatus, Record, UserId,
+};
+use heddle_store::DeviceRow;
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::config::DeliveryConfig;
+use crate::delivery::{Delivery, Shared};
+
+/// Tasks that users are spread over.
+const SHARDS: usize = 4;
+/// Jobs waiting for one task.
+const JOBS_MAX: usize = 4_096;
+/// Receipts whose last order a task remembers.
+const LAST_MAX: usize = 50_000;
+
+/// Why a read receipt or a typing notice went nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No such message, or the reader does not have it.
+    #[error("message {0} is not one of yours")]
+    NotFound(String),
+    /// Not a member of the group.
+    #[error("you are not a member of {0}")]
+    NotMember(String),
+    /// Not now.
+    #[error("receipts wait: {0}")]
+    Unavailable(String),
+}
+
+/// Whose messages were received or read, by whom, where (as the sender names it).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    sender: UserId,
+    conversation: Conversation,
+    reader: UserId,
+    status: ReceiptStatus,
+}
+
+/// Up to which of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    order: Position,
+    message_id: MessageId,
+}
+
+/// The receipts of one acknowledgement: the newest message per sender and conversation.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Marks(HashMap<Key, Mark>);
+
+impl Marks {
+    /// The reader has this message, which somebody else sent.
+    pub(crate) fn add(&mut self, reader: &UserId, message: &Message, order: Position, status: ReceiptStatus) {
+        let conversation = match &message.to {
+            Conversation::Direct(_) => Conversation::Direct(reader.clone()),
+            Conversation::Group(group) => Conversation::Group(group.clone()),
+        };
+        let key = Key { sender: message.sender.clone(), conversation, reader: reader.clone(), status };
+        let mark = Mark { order, message_id: message.id };
+        self.put(key, mark);
+    }
+
+    fn put(&mut self, key: Key, mark: Mark) {
+        let newest = self.0.entry(key).or_insert(mark);
+        if newest.order < mark.order {
+            *newest = mark;
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (key, mark) in other.0 {
+            self.put(key, mark);
+        }
+    }
+}
+
+/// What an acknowledgement or a read asks for.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) reader: UserId,
+    pub(crate) marks: Marks,
+    /// The device and its position, which moves once the receipts are durable.
+    pub(crate) device: Option<(DeviceId, Position)>,
+}
+
+impl Job {
+    /// This one, and a later one of the same reader and device.
+    pub(crate) fn merge(&mut self, later: Self) {
+        self.marks.merge(later.marks);
+        self.device = later.device.or(self.device.take());
+    }
+}
+
+type Inbox = Mutex<Option<mpsc::Receiver<Job>>>;
+
+/// The queues to the tasks.
+pub(crate) struct Receipts {
+    hasher: RandomState,
+    shards: Vec<(mpsc::Sender<Job>, Inbox)>,
+    interval: Duration,
+}
+
+impl Receipts {
+    pub(crate) fn new(config: &DeliveryConfig) -> Self {
+        let shards = (0..SHARDS).map(|_| {
+            let (queue, jobs) = mpsc::channel(JOBS_MAX);
+            (queue, Mutex::new(Some(jobs)))
+        });
+        let interval = Duration::from_millis(config.receipt_interval_ms.max(config.position_interval_ms));
+        Self { hasher: RandomState::new(), shards: shards.collect(), interval }
+    }
+
+    fn shard(&self, reader: &UserId) -> &mpsc::Sender<Job> {
+        &self.shards[self.hasher.hash_one(reader) as usize % SHARDS].0
+    }
+
+    /// Hands a job over, or back if the queue is full.
+    pub(crate) fn try_put(&self, job: Job) -> Result<(), Job> {
+        self.shard(&job.reader.clone()).try_send(job).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job) => job,
+        })
+    }
+
+    /// Hands a job over, waiting for room.
+    pub(crate) async fn put(&self, job: Job) {
+        let queue = self.shard(&job.reader.clone()).clone();
+        drop(queue.send(job).await);
+    }
+
+    /// The tasks; once.
+    pub(crate) fn tasks(shared: &Arc<Shared>) -> Vec<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let inboxes = shared.receipts.shards.iter().filter_map(|(_, inbox)| inbox.lock().take());
+        inboxes
+            .map(|jobs| Box::pin(run(Arc::clone(shared), jobs)) as Pin<Box<dyn Future<Output = ()> + Send>>)
+            .collect()
+    }
+}
+
+struct Task {
+    shared: Arc<Shared>,
+    pending: Marks,
+    devices: HashMap<(UserId, DeviceId), Position>,
+    last: LruCache<Key, (Position, Instant)>,
+}
+
+async fn run(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
+    let interval = shared.receipts.interval;
+    let last = LruCache::new(NonZeroUsize::new(LAST_MAX).unwrap_or(NonZeroUsize::MIN));
+    let mut task = Task { shared, pending: Marks::default(), devices: HashMap::new(), last };
+    let mut positions = tokio::time::interval(interval);
+    positions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            job = jobs.recv() => {
+                let Some(job) = job else { return };
+                task.take(job);
+                while let Ok(job) = jobs.try_recv() {
+                    task.take(job);
+                }
+                task.append(interval).await;
+            }
+            _ = positions.tick() => {
+                task.append(interval).await;
+                task.save_positions().await;
+            }
+            () = task.shared.stop.cancelled() => {
+                while let Ok(job) = jobs.try_recv() {
+                    task.take(job);
+                }
+                task.append(Duration::ZERO).await;
+                task.save_positions().await;
+                return;
+            }
+        }
+    }
+}
+
+impl Task {
+    fn take(&mut self, job: Job) {
+        for (key, mark) in job.marks.0 {
+            if self.last.peek(&key).is_none_or(|(order, _)| *order < mark.order) {
+                self.pending.put(key, mark);
+            }
+        }
+        if let Some((device, position)) = job.device {
+            let newest = self.devices.entry((job.reader, device)).or_insert(position);
+            *newest = (*newest).max(position);
+        }
+    }
+
+    /// Appends the receipts that are due: not within the interval of the last of their key.
+    async fn append(&mut self, interval: Duration) {
+        let now = Instant::now();
+        let (shared, last) = (&self.shared, &self.last);
+        let due: Vec<(Key, Mark)> = self
+            .pending
+            .0
+            .iter()
+            .filter(|(key, _)| last.peek(key).is_none_or(|(_, at)| now.duration_since(*at) >= interval))
+            .map(|(key, mark)| (key.clone(), *mark))
+            .collect();
+        let at = shared.clock.now();
+        let appends = join_all(due.into_iter().map(|(key, mark)| async move {
+            let record = Record::Receipt(record(&key, mark, at));
+            let home = shared.numbering.partitioning.home(&key.sender);
+            let appended = shared.log.append(home, None, record.encode()).await;
+            (key, mark, appended)
+        }));
+        for (key, mark, appended) in appends.await {
+            match appended {
+                Ok(_) => {
+                    if self.pending.0.get(&key) == Some(&mark) {
+                        self.pending.0.remove(&key);
+                    }
+                    self.last.put(key, (mark.order, now));
+                }
+                Err(error) => tracing::warn!(%error, "a receipt waits for the next try"),
+            }
+        }
+    }
+
+    /// Saves the positions of devices whose users have no receipts waiting.
+    async fn save_positions(&mut self) {
+        let waiting: std::collections::HashSet<&UserId> = self.pending.0.keys().map(|key| &key.reader).collect();
+        let seen_at = self.shared.clock.now();
+        let ready: Vec<((UserId, DeviceId), Position)> = self
+            .devices
+            .iter()
+            .filter(|((user, _), _)| !waiting.contains(user))
+            .map(|(device, position)| (device.clone(), *position))
+            .collect();
+        if ready.is_empty() {
+            return;
+        }
+        let rows = ready.iter().map(|((user, device), position)| {
+            (user.clone(), DeviceRow { device: device.clone(), position: *position, seen_at })
+        });
+        let saved = self.shared.store.devices.save_devices(rows.collect(), self.shared.config.devices_per_user).await;
+        match saved {
+            Ok(()) => {
+                for (device, _) in ready {
+                    self.devices.remove(&device);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "positions of devices wait for the next try"),
+        }
+    }
+}
+
+fn record(key: &Key, mark: Mark, at: Millis) -> ReceiptRecord {
+    ReceiptRecord {
+        to: key.sender.clone(),
+        conversation: key.conversation.clone(),
+        message_id: mark.message_id,
+        by: key.reader.clone(),
+        status: key.status,
+        order: mark.order,
+        at,
+        count: None,
+    }
+}
+
+impl Delivery {
+    /// The reader has read this message and all before it in its conversation.
+    ///
+    /// # Errors
+    /// Not a message of the reader's; the store does not answer.
+    pub async fn read(&self, reader: &UserId, id: &MessageId) -> Result<(), ReadError> {
+        let shared = &self.shared;
+        let unavailable = |error: heddle_store::StoreError| ReadError::Unavailable(error.to_string());
+        let found = shared.first_record(id).await.map_err(unavailable)?;
+        let (_, order, message) = found.ok_or_else(|| ReadError::NotFound(id.to_string()))?;
+        let mut small = true;
+        let mine = match &message.to {
+            Conversation::Direct(to) => to == reader || message.sender == *reader,
+            Conversation::Group(group) => {
+                let view = shared.groups.view(group).await.map_err(unavailable)?;
+                small = view.as_ref().is_some_and(|view| view.members.len() <= shared.config.receipts_members_max);
+                view.is_some_and(|view| view.is_member(reader))
+            }
+        };
+        if !mine || !(message.may_reach(reader) || message.sender == *reader) {
+            return Err(ReadError::NotFound(id.to_string()));
+        }
+        let conversation = message.conversation_for(reader);
+        shared.store.devices.save_read(reader, &conversation, order).await.map_err(unavailable)?;
+        if message.sender != *reader && small {
+            let mut marks = Marks::default();
+            marks.add(reader, &message, order, ReceiptStatus::Read);
+            shared.receipts.put(Job { reader: reader.clone(), marks, device: None }).await;
+        }
+        Ok(())
+    }
+
+    /// Tells the other side that somebody types, or stopped. Lossy.
+    ///
+    /// # Errors
+    /// Not a member of the group.
+    pub async fn typing(&self, from: &UserId, to: &Conversation, started: bool) -> Result<(), ReadError> {
+        let (users, group) = match to {
+            Conversation::Direct(user) => (vec![user.clone()], None),
+            Conversation::Group(group) => {
+                let view = self.shared.groups.view(group).await.map_err(|e| ReadError::Unavailable(e.to_string()))?;
+                let view = view.filter(|view| view.is_member(from));
+                let view = view.ok_or_else(|| ReadError::NotMember(to.to_string()))?;
+                (view.members.keys().filter(|user| *user != from).cloned().collect(), Some(group.clone()))
+            }
+        };
+        let (from, group) = (from.clone(), group);
+        self.shared
+            .tell(&users, |to| crate::NodeMessage::Typing { from: from.clone(), group: group.clone(), started, to })
+            .await;
+        Ok(())
+    }
+}

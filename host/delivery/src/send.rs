@@ -1,0 +1,448 @@
+//! From a client's send to a record of the log: look-up, decision, append. (DELIVERY 4-7)
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use heddle_log::{AppendError, Appended};
+use heddle_model::{
+    BodyHash, ClientId, Conversation, Decision, GroupId, Message, MessageId, Millis, Plan, Position, Record, Stamp,
+    Tag, UserId,
+};
+use heddle_policy::{Generation, MessageView, Outcome, PlanAsk, RefusalCode, RouteAsk, Routed, RoutingRights};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::GroupView;
+use crate::delivery::{Delivery, Shared};
+
+/// A send, checked for form and allowed by the rate limits.
+#[derive(Clone)]
+pub struct Submission {
+    /// As authenticated.
+    pub sender: UserId,
+    /// The client's name for it.
+    pub client_id: ClientId,
+    /// As the client addressed it.
+    pub to: Conversation,
+    /// The text.
+    pub text: Option<Box<str>>,
+    /// The JSON, as it came.
+    pub data: Option<Bytes>,
+    /// The client's tags.
+    pub tags: Vec<Tag>,
+    /// Members whom the sender named.
+    pub mentions: Vec<UserId>,
+    /// The client's clock.
+    pub lamport: Option<u64>,
+    /// The client says that it was sent before.
+    pub resend: bool,
+    /// Who decides: taken once per message.
+    pub generation: Arc<Generation>,
+    /// What the rate limits said, for the stamp.
+    pub decisions: Vec<Decision>,
+}
+
+/// How a send stands after its decision.
+pub enum Submitted {
+    /// Settled.
+    Settled(SendOutcome),
+    /// Queued for the log, in order; settles when it is durable.
+    Appending(Pin<Box<dyn Future<Output = SendOutcome> + Send>>),
+}
+
+/// What the sender is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// Durable.
+    Accepted(Accepted),
+    /// Not, or nobody knows.
+    Rejected(Rejected),
+}
+
+/// A durable message, as its sender hears of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The client's name for it.
+    pub client_id: ClientId,
+    /// Its id.
+    pub message_id: MessageId,
+    /// The gateway's clock at its decision.
+    pub sent_at: Millis,
+    /// Its clock within the conversation.
+    pub lamport: u64,
+    /// The position of its first record.
+    pub order: Position,
+    /// Which policy set decided.
+    pub generation: u64,
+    /// The text, if a policy rewrote it.
+    pub text: Option<Box<str>>,
+}
+
+/// A send that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// The client's name for it.
+    pub client_id: ClientId,
+    /// Why.
+    pub code: RejectCode,
+    /// In words.
+    pub reason: Box<str>,
+    /// Whether sending again may help.
+    pub retryable: bool,
+    /// When.
+    pub retry_after_ms: Option<Millis>,
+}
+
+/// Why a send is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RejectCode {
+    /// A policy says no.
+    Refused,
+    /// A policy failed, and is to refuse then.
+    PolicyUnavailable,
+    /// Unknown outcome: send again with the same client_id.
+    Unavailable,
+    /// Another body has this client_id.
+    Conflict,
+    /// Not a member of the group.
+    NotMember,
+    /// Nobody has seen the recipient.
+    UnknownUser,
+}
+
+/// Sends under way: of two under one id, the second waits for the first. (DELIVERY 6)
+pub(crate) struct InFlight {
+    sends: Mutex<HashMap<MessageId, watch::Receiver<()>>>,
+    max: usize,
+}
+
+/// Holds a place in [`InFlight`]; dropping it lets the others go on.
+struct Place {
+    shared: Arc<Shared>,
+    id: MessageId,
+    _done: watch::Sender<()>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.in_flight.sends.lock().remove(&self.id);
+    }
+}
+
+impl InFlight {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { sends: Mutex::default(), max }
+    }
+
+    async fn enter(shared: &Arc<Shared>, id: MessageId) -> Option<Place> {
+        loop {
+            let mut other = {
+                let mut sends = shared.in_flight.sends.lock();
+                match sends.get(&id) {
+                    Some(other) => other.clone(),
+                    None if sends.len() >= shared.in_flight.max => return None,
+                    None => {
+                        let (done, wait) = watch::channel(());
+                        sends.insert(id, wait);
+                        return Some(Place { shared: Arc::clone(shared), id, _done: done });
+                    }
+                }
+            };
+            // An error is the end of the other one.
+            while other.changed().await.is_ok() {}
+        }
+    }
+}
+
+/// What the host allows a sender; notes a group that it had to know and did not.
+struct Rights<'a> {
+    shared: &'a Shared,
+    sender: &'a UserId,
+    missing: RefCell<Option<GroupId>>,
+}
+
+impl RoutingRights for Rights<'_> {
+    fn may_send_to(&self, to: &Conversation) -> bool {
+        self.is_member(to, self.sender)
+    }
+
+    fn is_member(&self, conversation: &Conversation, user: &UserId) -> bool {
+        match conversation {
+            Conversation::Direct(other) => user == other || user == self.sender,
+            Conversation::Group(group) => match self.shared.groups.peek(group) {
+                Some(view) => view.is_member(user),
+                None => {
+                    *self.missing.borrow_mut() = Some(group.clone());
+                    false
+                }
+            },
+        }
+    }
+}
+
+impl Delivery {
+    /// Decides a send and queues it for the log. Await one connection's submissions one after the other: they reach the log in that order.
+    pub async fn submit(&self, submission: Submission) -> Submitted {
+        let shared = &self.shared;
+        let client_id = submission.client_id.clone();
+        let id = MessageId::of(&submission.sender, &submission.to, &client_id);
+        let Some(place) = InFlight::enter(shared, id).await else {
+            return settled(unavailable(&client_id, "too many sends are under way"));
+        };
+        match shared.decide(&submission, id).await {
+            Err(outcome) => Submitted::Settled(outcome),
+            Ok((record, message)) => {
+                let partition = record.home(shared.numbering.partitioning);
+                let shared = Arc::clone(shared);
+                let mut append: Pin<Box<dyn Future<Output = SendOutcome> + Send>> = Box::pin(async move {
+                    let appended = shared.log.append(partition, Some(id), record.encode()).await;
+                    let outcome = shared.appended(appended, &message).await;
+                    drop(place);
+                    outcome
+                });
+                // The first poll puts it in the log's queue.
+                match futures_util::poll!(append.as_mut()) {
+                    std::task::Poll::Ready(outcome) => Submitted::Settled(outcome),
+                    std::task::Poll::Pending => Submitted::Appending(append),
+                }
+            }
+        }
+    }
+
+    /// Whom a message would reach, the sender left out: an estimate for the rate limits.
+    pub async fn recipients(&self, sender: &UserId, to: &Conversation) -> u32 {
+        match to {
+            Conversation::Direct(_) => 1,
+            Conversation::Group(group) => match self.shared.groups.view(group).await {
+                Ok(Some(view)) if view.is_member(sender) => count(view.members.len()) - 1,
+                _ => 0,
+            },
+        }
+    }
+}
+
+impl Shared {
+    /// The record to append, or what to tell the sender at once.
+    async fn decide(&self, send: &Submission, id: MessageId) -> Result<(Record, Arc<Message>), SendOutcome> {
+        let body = BodyHash::of(send.text.as_deref(), send.data.as_deref());
+        if let Some(first) = self.first(&send.client_id, id, body).await? {
+            return Err(first);
+        }
+        let now = self.clock.now();
+        let since = self.people.see(&send.sender, now).await;
+        let since = since.map_err(|error| unavailable(&send.client_id, &error.to_string()))?;
+        let group = self.addressee(send).await?;
+        let members = group.as_ref().map_or(2, |group| count(group.members.len()));
+        let lamport = send.lamport.filter(|lamport| (1..=now).contains(lamport)).unwrap_or(now);
+        let view = MessageView {
+            kind: "message",
+            text: send.text.as_deref(),
+            data: send.data.as_deref(),
+            tags: &send.tags,
+            lamport,
+            sender_since: since,
+        };
+        let size = send.text.as_ref().map_or(0, |t| t.len()) + send.data.as_ref().map_or(0, Bytes::len);
+        let ask = RouteAsk { now, id, sender: &send.sender, to: &send.to, size: count(size), members, message: view };
+        let routed = self.route(send, &ask).await?;
+        let mut message = Message {
+            id,
+            sender: send.sender.clone(),
+            client_id: send.client_id.clone(),
+            addressed: send.to.clone(),
+            to: send.to.clone(),
+            text: send.text.clone(),
+            data: send.data.clone(),
+            tags: send.tags.clone(),
+            mentions: send.mentions.clone(),
+            sent_at: now,
+            lamport,
+            body,
+            rewritten: false,
+            only: None,
+            discarded: false,
+            plan: Plan::Push,
+            stamp: Stamp { generation: send.generation.number(), decisions: send.decisions.clone() },
+        };
+        message.stamp.decisions.extend(routed.decisions);
+        match routed.outcome {
+            Outcome::Reject(refusal) => {
+                let code = match refusal.code {
+                    RefusalCode::PolicyUnavailable => RejectCode::PolicyUnavailable,
+                    RefusalCode::Refused | RefusalCode::RateLimited => RejectCode::Refused,
+                };
+                return Err(SendOutcome::Rejected(Rejected {
+                    client_id: send.client_id.clone(),
+                    code,
+                    reason: refusal.reason,
+                    retryable: refusal.retryable,
+                    retry_after_ms: refusal.retry_after_ms,
+                }));
+            }
+            Outcome::Discard => message.discarded = true,
+            Outcome::Accept(accepted) => {
+                message.to = accepted.to;
+                message.only = accepted.only;
+                message.tags = accepted.tags;
+                message.rewritten = accepted.rewritten.is_some();
+                message.text = accepted.rewritten.or(message.text);
+            }
+        }
+        if let Conversation::Group(group) = message.to.clone() {
+            self.plan(send, &mut message, &group, since).await?;
+            let message = Arc::new(message);
+            return Ok((Record::Group(Arc::clone(&message)), message));
+        }
+        let message = Arc::new(message);
+        Ok((Record::Direct(Arc::clone(&message)), message))
+    }
+
+    /// What the sender was told the first time, if this id is in the log.
+    async fn first(&self, name: &ClientId, id: MessageId, body: BodyHash) -> Result<Option<SendOutcome>, SendOutcome> {
+        match self.log.lookup(&id).await {
+            Ok(None) => Ok(None),
+            Ok(Some(_)) => self.told(name, id, body).await.map(Some),
+            Err(error) => Err(unavailable(name, &error.to_string())),
+        }
+    }
+
+    async fn told(&self, name: &ClientId, id: MessageId, body: BodyHash) -> Result<SendOutcome, SendOutcome> {
+        match self.first_record(&id).await {
+            Ok(Some((_, order, message))) if message.body == body => Ok(accepted(&message, order)),
+            Ok(Some(_)) => Ok(SendOutcome::Rejected(Rejected {
+                client_id: name.clone(),
+                code: RejectCode::Conflict,
+                reason: format!("another message was sent with client_id {name}, choose a new one").into(),
+                retryable: false,
+                retry_after_ms: None,
+            })),
+            Ok(None) => Err(unavailable(name, "the first send is in the log and cannot be read")),
+            Err(error) => Err(unavailable(name, &error.to_string())),
+        }
+    }
+
+    /// The group that the client addressed, which the sender must be in; early advice, the worker judges again.
+    async fn addressee(&self, send: &Submission) -> Result<Option<Arc<GroupView>>, SendOutcome> {
+        let name = &send.client_id;
+        match &send.to {
+            Conversation::Group(group) => {
+                let view = self.groups.view(group).await.map_err(|error| unavailable(name, &error.to_string()))?;
+                match view.filter(|view| view.is_member(&send.sender)) {
+                    Some(view) => Ok(Some(view)),
+                    None => {
+                        Err(rejected(name, RejectCode::NotMember, format!("you are not a member of group {group}")))
+                    }
+                }
+            }
+            Conversation::Direct(user) if self.config.reject_unknown_users => match self.people.since(user).await {
+                Ok(Some(_)) => Ok(None),
+                Ok(None) => Err(rejected(name, RejectCode::UnknownUser, format!("nobody has seen user {user}"))),
+                Err(error) => Err(unavailable(name, &error.to_string())),
+            },
+            Conversation::Direct(_) => Ok(None),
+        }
+    }
+
+    /// Asks the chain. Where it speaks of a group that is not in memory, that is read, and the same pure question asked again.
+    async fn route(&self, send: &Submission, ask: &RouteAsk<'_>) -> Result<Routed, SendOutcome> {
+        loop {
+            let (routed, missing) = {
+                let rights = Rights { shared: self, sender: &send.sender, missing: RefCell::default() };
+                (send.generation.route(ask, &rights), rights.missing.take())
+            };
+            let Some(group) = missing else { return Ok(routed) };
+            match self.groups.view(&group).await {
+                Ok(Some(_)) if self.groups.peek(&group).is_some() => {}
+                Ok(_) => return Ok(routed),
+                Err(error) => return Err(unavailable(&send.client_id, &error.to_string())),
+            }
+        }
+    }
+
+    /// Asks whether the group's members get it pushed, and stamps the answer. (DELIVERY 9)
+    async fn plan(
+        &self,
+        send: &Submission,
+        message: &mut Message,
+        group: &GroupId,
+        sender_since: Millis,
+    ) -> Result<(), SendOutcome> {
+        let view = self.groups.view(group).await.map_err(|e| unavailable(&send.client_id, &e.to_string()))?;
+        let users: Vec<UserId> = view.iter().flat_map(|view| view.members.keys().cloned()).collect();
+        let online = self.registry.online(&users).await.unwrap_or_default().into_iter().filter(|on| *on).count();
+        let ask = PlanAsk {
+            now: message.sent_at,
+            id: message.id,
+            group,
+            sender: &message.sender,
+            members: count(users.len()),
+            online: count(online),
+            message: view_of(message, sender_since),
+        };
+        let (plan, decisions) = send.generation.plan(&ask);
+        message.plan = plan;
+        message.stamp.decisions.extend(decisions);
+        Ok(())
+    }
+
+    async fn appended(&self, appended: Result<Appended, AppendError>, message: &Message) -> SendOutcome {
+        match appended {
+            Ok(Appended::New(place)) => accepted(message, self.numbering.position(place.offset)),
+            Ok(Appended::Existing(_)) => match self.told(&message.client_id, message.id, message.body).await {
+                Ok(outcome) | Err(outcome) => outcome,
+            },
+            Err(error) => unavailable(&message.client_id, &error.to_string()),
+        }
+    }
+}
+
+/// What a policy may ask of a message that was decided.
+pub(crate) fn view_of(message: &Message, sender_since: Millis) -> MessageView<'_> {
+    MessageView {
+        kind: "message",
+        text: message.text.as_deref(),
+        data: message.data.as_deref(),
+        tags: &message.tags,
+        lamport: message.lamport,
+        sender_since,
+    }
+}
+
+pub(crate) fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+fn accepted(message: &Message, order: Position) -> SendOutcome {
+    SendOutcome::Accepted(Accepted {
+        client_id: message.client_id.clone(),
+        message_id: message.id,
+        sent_at: message.sent_at,
+        lamport: message.lamport,
+        order,
+        generation: message.stamp.generation,
+        text: message.text.clone().filter(|_| message.rewritten),
+    })
+}
+
+fn settled(outcome: SendOutcome) -> Submitted {
+    Submitted::Settled(outcome)
+}
+
+fn unavailable(name: &ClientId, reason: &str) -> SendOutcome {
+    tracing::debug!(client_id = %name, reason, "a send is of unknown outcome");
+    SendOutcome::Rejected(Rejected {
+        client_id: name.clone(),
+        code: RejectCode::Unavailable,
+        reason: "outcome unknown, send it again with the same client_id".into(),
+        retryable: true,
+        retry_after_ms: Some(1_000),
+    })
+}
+
+fn rejected(name: &ClientId, code: RejectCode, reason: String) -> SendOutcome {
+    let reason = reason.into();
+    SendOutcome::Rejected(Rejected { client_id: name.clone(), code, reason, retryable: false, retry_after_ms: None })
+}

@@ -1,0 +1,522 @@
+//! One connection's view of its user's stream: what was missed, then what comes, each event once, never with a hole. (DELIVERY 14-16, 18)
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_model::{ConnectionId, Conversation, DeviceId, GroupId, Position, ReceiptStatus, TopicPartition, UserId};
+use heddle_presence::{Report, ReportKind, Socket, Visible};
+use heddle_registry::Route;
+use heddle_store::{DeviceRow, StoreError};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::Event;
+use crate::delivery::{Delivery, Shared};
+use crate::event::Flags;
+use crate::hub::{Kick, Mail, NodeMessage, Signals};
+use crate::receipts::{Job, Marks};
+use crate::stream::{self, Page, TryLater};
+
+/// Pages of a resume that are read for receipts before the session begins.
+const RESUME_PAGES_MAX: usize = 500;
+/// The longest wait for the partition's worker before `caught_up` is said.
+const WORKER_WAIT: Duration = Duration::from_secs(5);
+
+/// Who connects.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// As authenticated.
+    pub user: UserId,
+    /// As the client names it.
+    pub device: DeviceId,
+    /// The socket.
+    pub connection: ConnectionId,
+    /// The position that the device has.
+    pub resume: Option<Position>,
+}
+
+/// Where delivery starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opened {
+    /// After this position; it is the device's from now on.
+    pub offset: Position,
+    /// It is the one that the client asked for.
+    pub resumed: bool,
+    /// Why it is not, or what is missing.
+    pub gap: Option<Gap>,
+}
+
+/// What is wrong with a resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// No event has that position yet.
+    AboveHead,
+    /// Events after it are in neither archive nor log.
+    Lost,
+}
+
+/// Why a session does not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Come back: `error try_later`, close 4003.
+    #[error("the stream cannot be read now: {0}")]
+    TryLater(String),
+}
+
+/// Why an acknowledgement changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AckError {
+    /// Nothing above `sent` was sent.
+    #[error("ack of {offset} is above {sent}, the last that was sent")]
+    AboveSent {
+        /// As acknowledged.
+        offset: Position,
+        /// As sent.
+        sent: Position,
+    },
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Nothing was acknowledged for too long: 4008.
+    Slow,
+    /// The same device is connected elsewhere: 4509.
+    Replaced,
+    /// 4510.
+    Revoked,
+    /// 4003.
+    TryLater(String),
+    /// 4001.
+    ShuttingDown,
+}
+
+/// What is to be written to the client, in order.
+#[derive(Debug, Clone)]
+pub enum Outgoing {
+    /// An event.
+    Event {
+        /// The event.
+        event: Arc<Event>,
+        /// How it looks to this client.
+        flags: Flags,
+    },
+    /// Everything up to here was sent.
+    CaughtUp(Position),
+    /// A pulled group has news.
+    GroupNotice {
+        /// Which.
+        group: GroupId,
+        /// Its newest message.
+        head: Position,
+    },
+    /// Somebody types, or stopped.
+    Typing {
+        /// Who.
+        from: UserId,
+        /// Where, if not to this user itself.
+        group: Option<GroupId>,
+        /// Started.
+        started: bool,
+    },
+    /// Somebody's status.
+    Presence(Visible),
+}
+
+struct Unacked {
+    position: Position,
+    bytes: usize,
+    /// Kept while it will make a receipt.
+    incoming: Option<Arc<Event>>,
+}
+
+type Reading = Pin<Box<dyn Future<Output = Result<Page, TryLater>> + Send>>;
+
+/// One connection's view. Its futures are cancel-safe.
+pub struct Session {
+    shared: Arc<Shared>,
+    user: UserId,
+    device: DeviceId,
+    connection: ConnectionId,
+    home: TopicPartition,
+    mail: mpsc::Receiver<Mail>,
+    signals: Arc<Signals>,
+    /// Everything up to here is queued for the client.
+    sent: Position,
+    acked: Position,
+    /// Something above `sent` may be in the stream.
+    behind: bool,
+    reading: Option<Reading>,
+    /// Said after everything up to here was sent.
+    catching_up: Option<Position>,
+    unacked: VecDeque<Unacked>,
+    unacked_bytes: usize,
+    /// When the oldest of them was sent, or something was acknowledged.
+    waiting_since: Option<Instant>,
+    unsent_ack: Option<Job>,
+    notices: BTreeMap<GroupId, Position>,
+    notice_at: Option<Instant>,
+}
+
+impl Delivery {
+    /// Registers the connection, then finds where its stream goes on. The same user and device elsewhere is replaced.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn open(&self, opening: Opening) -> Result<(Session, Opened), OpenError> {
+        let shared = &self.shared;
+        let Opening { user, device, connection, resume } = opening;
+        let (mail, signals) = shared.hub.open(connection, shared.config.mailbox_items);
+        shared.register(&user, &device, connection).await;
+        let begun = begin(shared, &user, &device, resume).await;
+        let opened = match begun {
+            Ok(opened) => opened,
+            Err(TryLater(reason)) => {
+                shared.unregister(&user, connection).await;
+                return Err(OpenError::TryLater(reason));
+            }
+        };
+        shared.presence.report(&user, &shared.report(connection, ReportKind::Connected));
+        let home = shared.numbering.partitioning.home(&user);
+        let session = Session {
+            shared: Arc::clone(shared),
+            home,
+            mail,
+            signals,
+            sent: opened.offset,
+            acked: opened.offset,
+            behind: true,
+            reading: None,
+            catching_up: Some(shared.head(home)),
+            unacked: VecDeque::new(),
+            unacked_bytes: 0,
+            waiting_since: None,
+            unsent_ack: None,
+            notices: BTreeMap::new(),
+            notice_at: None,
+            user,
+            device,
+            connection,
+        };
+        Ok((session, opened))
+    }
+}
+
+/// Where the stream goes on; a resume is an acknowledgement.
+async fn begin(
+    shared: &Arc<Shared>,
+    user: &UserId,
+    device: &DeviceId,
+    resume: Option<Position>,
+) -> Result<Opened, TryLater> {
+    let later = |error: StoreError| TryLater(error.to_string());
+    let now = shared.clock.now();
+    shared.people.see(user, now).await.map_err(later)?;
+    let devices = shared.store.devices.devices(user).await.map_err(later)?;
+    let stored = devices.iter().find(|row| row.device == *device).map(|row| row.position);
+    // A new device goes on from the oldest event that no device has acknowledged.
+    let known = stored.or_else(|| devices.iter().map(|row| row.position).max()).unwrap_or(Position::START);
+    let head = shared.head(shared.numbering.partitioning.home(user));
+    let opened = match resume {
+        None => Opened { offset: known, resumed: false, gap: None },
+        Some(resume) if resume > head => Opened { offset: known, resumed: false, gap: Some(Gap::AboveHead) },
+        Some(resume) => Opened { offset: resume, resumed: true, gap: None },
+    };
+    if opened.offset > known {
+        acknowledge(shared, user, known, opened.offset).await?;
+    }
+    let row = DeviceRow { device: device.clone(), position: opened.offset, seen_at: now };
+    let per_user = shared.config.devices_per_user;
+    if stored.is_none_or(|stored| stored > opened.offset) {
+        shared.store.devices.reset_device(user, row, per_user).await.map_err(later)?;
+    } else {
+        let job = Job { reader: user.clone(), marks: Marks::default(), device: Some((device.clone(), opened.offset)) };
+        shared.receipts.put(job).await;
+    }
+    Ok(opened)
+}
+
+/// Receipts for what a device got and could not acknowledge.
+async fn acknowledge(shared: &Arc<Shared>, user: &UserId, from: Position, to: Position) -> Result<(), TryLater> {
+    let mut marks = Marks::default();
+    let mut after = from;
+    for _ in 0..RESUME_PAGES_MAX {
+        let page = stream::read(shared, user, after).await?;
+        for event in page.events.iter().filter(|event| event.position <= to) {
+            shared.mark(&mut marks, user, event);
+        }
+        if page.upto <= after || page.upto >= to {
+            break;
+        }
+        after = page.upto;
+    }
+    shared.receipts.put(Job { reader: user.clone(), marks, device: None }).await;
+    Ok(())
+}
+
+impl Shared {
+    async fn register(&self, user: &UserId, device: &DeviceId, connection: ConnectionId) {
+        let others = self.registry.routes(user).await.unwrap_or_default();
+        let route = Route { node: self.node.clone(), connection, device: device.clone() };
+        if let Err(error) = self.registry.register(user, route).await {
+            tracing::warn!(%error, "connection is not registered: its messages come later");
+        }
+        for other in others.into_iter().filter(|other| other.device == *device) {
+            let kick = NodeMessage::Kick { connection: other.connection, why: Kick::Replaced };
+            if let Err(error) = self.bus.send(&other.node, Arc::new(kick)).await {
+                tracing::debug!(%error, "a replaced connection was not told");
+            }
+        }
+    }
+
+    async fn unregister(&self, user: &UserId, connection: ConnectionId) {
+        self.hub.close(connection);
+        if let Err(error) = self.registry.unregister(user, connection, &self.node).await {
+            tracing::debug!(%error, "connection stays registered until its lease ends");
+        }
+    }
+
+    fn report(&self, connection: ConnectionId, kind: ReportKind) -> Report {
+        Report { socket: Socket { node: self.node.clone(), connection }, kind }
+    }
+
+    /// Notes the receipt that this event makes, if it makes one: in large groups members are not told one by one.
+    fn mark(&self, marks: &mut Marks, user: &UserId, event: &Event) {
+        let Some(message) = event.incoming(user) else { return };
+        if let Conversation::Group(group) = &message.to {
+            let small = |view: Arc<crate::GroupView>| view.members.len() <= self.config.receipts_members_max;
+            if !self.groups.peek(group).is_none_or(small) {
+                return;
+            }
+        }
+        marks.add(user, message, event.order, ReceiptStatus::Delivered);
+    }
+}
+
+impl Session {
+    /// Waits for what is next to be written. Everything that one connection is sent, but for direct answers, comes from here.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub async fn next(&mut self) -> Result<Vec<Outgoing>, SessionEnd> {
+        loop {
+            self.retry_ack();
+            if let Some(kick) = self.signals.kicked() {
+                return Err(if kick == Kick::Replaced { SessionEnd::Replaced } else { SessionEnd::Revoked });
+            }
+            self.behind |= self.signals.take_lagged();
+            if self.behind && self.has_room() {
+                let out = self.read_stream().await?;
+                if !out.is_empty() {
+                    return Ok(out);
+                }
+                continue;
+            }
+            let slow_at = self.waiting_since.map(|at| at + Duration::from_millis(self.shared.config.slow_ms));
+            let stop = self.shared.stop.clone();
+            tokio::select! {
+                biased;
+                mail = self.mail.recv() => {
+                    let Some(mail) = mail else { return Err(SessionEnd::ShuttingDown) };
+                    let out = self.open_mail(mail);
+                    if !out.is_empty() {
+                        return Ok(out);
+                    }
+                }
+                () = until(slow_at) => return Err(SessionEnd::Slow),
+                () = until(self.notice_at) => {
+                    let out = self.take_notices();
+                    if !out.is_empty() {
+                        return Ok(out);
+                    }
+                }
+                () = until(self.unsent_ack.as_ref().map(|_| Instant::now() + Duration::from_millis(50))) => {}
+                () = stop.cancelled() => return Err(SessionEnd::ShuttingDown),
+            }
+        }
+    }
+
+    /// The device has everything up to here.
+    ///
+    /// # Errors
+    /// Above what was sent: nothing changes.
+    pub fn ack(&mut self, offset: Position) -> Result<(), AckError> {
+        if offset > self.sent {
+            return Err(AckError::AboveSent { offset, sent: self.sent });
+        }
+        if offset <= self.acked {
+            return Ok(());
+        }
+        self.acked = offset;
+        let mut marks = Marks::default();
+        while self.unacked.front().is_some_and(|first| first.position <= offset) {
+            let Some(first) = self.unacked.pop_front() else { break };
+            self.unacked_bytes -= first.bytes;
+            if let Some(event) = first.incoming {
+                self.shared.mark(&mut marks, &self.user, &event);
+            }
+        }
+        self.waiting_since = (!self.unacked.is_empty()).then(Instant::now);
+        let job = Job { reader: self.user.clone(), marks, device: Some((self.device.clone(), offset)) };
+        match &mut self.unsent_ack {
+            Some(earlier) => earlier.merge(job),
+            None => self.unsent_ack = Some(job),
+        }
+        self.retry_ack();
+        Ok(())
+    }
+
+    /// Takes the connection out of the registry, and says that it is gone.
+    pub async fn close(mut self) {
+        if let Some(job) = self.unsent_ack.take() {
+            self.shared.receipts.put(job).await;
+        }
+        let socket = Socket { node: self.shared.node.clone(), connection: self.connection };
+        self.shared.presence.drop_connection(&socket);
+        self.shared.presence.report(&self.user, &self.shared.report(self.connection, ReportKind::Disconnected));
+        self.shared.unregister(&self.user, self.connection).await;
+    }
+
+    fn retry_ack(&mut self) {
+        if let Some(job) = self.unsent_ack.take() {
+            self.unsent_ack = self.shared.receipts.try_put(job).err();
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        let config = &self.shared.config;
+        self.unacked.len() < config.unacked_events_max && self.unacked_bytes < config.unacked_bytes_max
+    }
+
+    /// The next page of the stream, and what is said once it is read to its end.
+    async fn read_stream(&mut self) -> Result<Vec<Outgoing>, SessionEnd> {
+        let reading = self.reading.get_or_insert_with(|| {
+            let (shared, user, after) = (Arc::clone(&self.shared), self.user.clone(), self.sent);
+            let goal = self.catching_up;
+            Box::pin(async move { read_or_wait(&shared, &user, after, goal).await })
+        });
+        let page = reading.await;
+        self.reading = None;
+        let page = page.map_err(|TryLater(reason)| SessionEnd::TryLater(reason))?;
+        let missed = self.catching_up;
+        let mut out = Vec::with_capacity(page.events.len() + 1);
+        let mut cut = false;
+        for event in page.events {
+            if !self.has_room() {
+                cut = true;
+                break;
+            }
+            let missed = missed.is_some_and(|head| event.position <= head);
+            out.push(self.queue(event, missed));
+        }
+        if cut {
+            return Ok(out);
+        }
+        let read_on = page.upto > self.sent && !out.is_empty();
+        self.sent = self.sent.max(page.upto);
+        let tail = self.shared.partition(self.home).tail.upto();
+        if self.sent >= tail && self.catching_up.is_none_or(|goal| self.sent >= goal) {
+            self.behind = false;
+            if self.catching_up.take().is_some() {
+                out.extend(self.missed_notices().await);
+                out.push(Outgoing::CaughtUp(self.sent));
+            }
+        } else if !read_on && out.is_empty() && self.catching_up.is_some_and(|goal| self.sent < goal) {
+            // The worker did not come to the head in time: everything else comes live.
+            self.catching_up = Some(self.sent);
+        }
+        Ok(out)
+    }
+
+    /// Groups with messages that the user pulls and has not read. (DELIVERY 18)
+    async fn missed_notices(&mut self) -> Vec<Outgoing> {
+        let (Ok(groups), Ok(reads)) =
+            (self.shared.store.groups.groups_of(&self.user).await, self.shared.store.devices.reads(&self.user).await)
+        else {
+            return Vec::new();
+        };
+        let read = |group: &GroupId| {
+            let of = |c: &Conversation| matches!(c, Conversation::Group(g) if g == group);
+            reads.iter().find(|(conversation, _)| of(conversation)).map_or(Position::START, |(_, at)| *at)
+        };
+        let news = groups.into_iter().filter(|(group, head)| *head > read(group));
+        news.map(|(group, head)| Outgoing::GroupNotice { group, head }).collect()
+    }
+
+    fn queue(&mut self, event: Arc<Event>, missed: bool) -> Outgoing {
+        self.sent = event.position;
+        self.unacked_bytes += event.bytes;
+        let incoming = event.incoming(&self.user).is_some().then(|| Arc::clone(&event));
+        self.unacked.push_back(Unacked { position: event.position, bytes: event.bytes, incoming });
+        self.waiting_since.get_or_insert_with(Instant::now);
+        let flags = Flags { variant: event.variant(&self.user), missed };
+        Outgoing::Event { event, flags }
+    }
+
+    fn open_mail(&mut self, mail: Mail) -> Vec<Outgoing> {
+        let mut out = Vec::new();
+        let mut next = Some(mail);
+        while let Some(mail) = next {
+            match mail {
+                Mail::Push { event, after } => {
+                    if event.position <= self.sent {
+                    } else if after <= self.sent && !self.behind && self.has_room() {
+                        out.push(self.queue(event, false));
+                    } else {
+                        self.behind = true;
+                    }
+                }
+                Mail::GroupNotice { group, head } => {
+                    let newest = self.notices.entry(group).or_insert(head);
+                    *newest = (*newest).max(head);
+                    self.notice_at.get_or_insert_with(Instant::now);
+                }
+                Mail::Typing { from, group, started } => out.push(Outgoing::Typing { from, group, started }),
+                Mail::Presence(seen) => out.push(Outgoing::Presence(*seen)),
+                Mail::Kicked => break,
+            }
+            next = self.mail.try_recv().ok();
+        }
+        out
+    }
+
+    /// Notices of groups, coalesced to one a second.
+    fn take_notices(&mut self) -> Vec<Outgoing> {
+        let notices = std::mem::take(&mut self.notices);
+        self.notice_at = (!notices.is_empty()).then(|| Instant::now() + Duration::from_secs(1));
+        notices.into_iter().map(|(group, head)| Outgoing::GroupNotice { group, head }).collect()
+    }
+}
+
+/// A page; while there is none and the goal is not reached, waits for the partition's worker.
+async fn read_or_wait(
+    shared: &Shared,
+    user: &UserId,
+    after: Position,
+    goal: Option<Position>,
+) -> Result<Page, TryLater> {
+    let home = shared.numbering.partitioning.home(user);
+    let mut worked = shared.partition(home).worked.subscribe();
+    let deadline = Instant::now() + WORKER_WAIT;
+    loop {
+        worked.borrow_and_update();
+        let page = stream::read(shared, user, after).await?;
+        let reached = goal.is_none_or(|goal| page.upto >= goal);
+        if !page.events.is_empty() || reached || page.upto > after {
+            return Ok(page);
+        }
+        if tokio::time::timeout_at(deadline, worked.changed()).await.is_err() {
+            return Ok(page);
+        }
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

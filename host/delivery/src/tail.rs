@@ -1,0 +1,226 @@
+//! The un-archived end of one partition's streams: read once per node, shared, indexed by user, bounded. (DELIVERY 14, 15)
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use heddle_model::{Position, UserId};
+use lru::LruCache;
+use parking_lot::RwLock;
+
+use crate::Event;
+
+/// What a reader gets of a user's events above a position.
+#[derive(Debug)]
+pub(crate) enum TailRead {
+    /// All of them up to `upto`, in order (perhaps cut at the limit; then `upto` is the last one's position).
+    Events { events: Vec<Arc<Event>>, upto: Position },
+    /// The position lies below the tail: go to the archive.
+    Below,
+}
+
+/// Events of one partition in (`low`, `upto`].
+#[derive(Debug)]
+pub(crate) struct Tail {
+    inner: RwLock<Inner>,
+    events_max: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    low: Position,
+    upto: Position,
+    events: VecDeque<Arc<Event>>,
+    users: HashMap<UserId, VecDeque<Arc<Event>>>,
+    /// The last event of users, also of those that the archive has already.
+    last: LruCache<UserId, Position>,
+    /// No user outside `last` has an event above it: where reading began, or the largest position evicted from `last`.
+    floor: Position,
+}
+
+impl Tail {
+    /// Starts empty at `at`: everything up to it is somewhere else.
+    pub(crate) fn new(at: Position, events_max: usize, users_max: NonZeroUsize) -> Self {
+        let inner = Inner {
+            low: at,
+            upto: at,
+            events: VecDeque::new(),
+            users: HashMap::new(),
+            last: LruCache::new(users_max),
+            floor: at,
+        };
+        Self { inner: RwLock::new(inner), events_max }
+    }
+
+    /// Adds an event, and answers for each of its readers the position above which the reader has nothing before it: a push's `after`.
+    pub(crate) fn push(&self, event: &Arc<Event>) -> Vec<(UserId, Position)> {
+        let mut inner = self.inner.write();
+        if event.position <= inner.upto {
+            // Read again by a worker that started again.
+            return Vec::new();
+        }
+        let audience: Vec<UserId> = event.record.audience().into_iter().cloned().collect();
+        let mut readers = Vec::with_capacity(audience.len());
+        for user in audience {
+            let after = inner.moved(&user, event.position);
+            inner.users.entry(user.clone()).or_default().push_back(Arc::clone(event));
+            readers.push((user, after));
+        }
+        inner.events.push_back(Arc::clone(event));
+        inner.upto = event.position;
+        while inner.events.len() > self.events_max {
+            inner.evict_first();
+        }
+        readers
+    }
+
+    /// Notes that there is nothing else up to `upto`.
+    pub(crate) fn reached(&self, upto: Position) {
+        let mut inner = self.inner.write();
+        inner.upto = inner.upto.max(upto);
+    }
+
+    /// Drops what the archive has.
+    pub(crate) fn archived(&self, upto: Position) {
+        let mut inner = self.inner.write();
+        while inner.events.front().is_some_and(|event| event.position <= upto) {
+            inner.evict_first();
+        }
+        let reached = inner.upto;
+        inner.low = inner.low.max(upto.min(reached));
+    }
+
+    /// The user's events above `after`, at most `limit`.
+    pub(crate) fn read(&self, user: &UserId, after: Position, limit: usize) -> TailRead {
+        let inner = self.inner.read();
+        if after < inner.low {
+            return TailRead::Below;
+        }
+        let Some(queue) = inner.users.get(user) else {
+            return TailRead::Events { events: Vec::new(), upto: inner.upto };
+        };
+        let start = queue.partition_point(|event| event.position <= after);
+        let events: Vec<_> = queue.range(start..).take(limit).cloned().collect();
+        let upto = match events.last() {
+            Some(last) if start + events.len() < queue.len() => last.position,
+            _ => inner.upto,
+        };
+        TailRead::Events { events, upto }
+    }
+
+    /// Below it: the archive.
+    pub(crate) fn low(&self) -> Position {
+        self.inner.read().low
+    }
+
+    /// How far the partition was read.
+    pub(crate) fn upto(&self) -> Position {
+        self.inner.read().upto
+    }
+
+    /// Events held.
+    pub(crate) fn len(&self) -> usize {
+        self.inner.read().events.len()
+    }
+}
+
+impl Inner {
+    /// Notes a user's newest event, and answers above what the user had nothing before it.
+    fn moved(&mut self, user: &UserId, position: Position) -> Position {
+        match self.last.push(user.clone(), position) {
+            Some((before, at)) if before == *user => at,
+            evicted => {
+                let after = self.floor;
+                if let Some((_, at)) = evicted {
+                    self.floor = self.floor.max(at);
+                }
+                after
+            }
+        }
+    }
+
+    fn evict_first(&mut self) {
+        let Some(event) = self.events.pop_front() else { return };
+        self.low = self.low.max(event.position);
+        for user in event.record.audience() {
+            if let Some(queue) = self.users.get_mut(user) {
+                if queue.front().is_some_and(|first| first.position == event.position) {
+                    queue.pop_front();
+                }
+                if queue.is_empty() {
+                    self.users.remove(user);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heddle_model::{Conversation, MessageId, ReceiptRecord, ReceiptStatus, Record};
+
+    use super::*;
+
+    fn event(to: &str, position: u64) -> Arc<Event> {
+        let record = Record::Receipt(ReceiptRecord {
+            to: UserId::new(to).unwrap(),
+            conversation: Conversation::parse("user:x").unwrap(),
+            message_id: MessageId([0; 16]),
+            by: UserId::new("x").unwrap(),
+            status: ReceiptStatus::Read,
+            order: Position(1),
+            at: 0,
+            count: None,
+        });
+        Arc::new(Event::new(Position(position), record, 10).unwrap())
+    }
+
+    fn tail(at: u64, events_max: usize) -> Tail {
+        Tail::new(Position(at), events_max, NonZeroUsize::new(2).unwrap())
+    }
+
+    #[test]
+    fn a_user_that_was_forgotten_is_vouched_for_only_above_what_was_evicted() {
+        let tail = tail(10, 9);
+        for (user, position) in [("a", 11), ("b", 12), ("c", 13)] {
+            tail.push(&event(user, position));
+        }
+        let a = UserId::new("a").unwrap();
+        assert_eq!(tail.push(&event("a", 14)), [(a, Position(11))]);
+    }
+
+    fn positions(read: TailRead) -> Option<(Vec<u64>, u64)> {
+        match read {
+            TailRead::Events { events, upto } => Some((events.iter().map(|e| e.position.0).collect(), upto.0)),
+            TailRead::Below => None,
+        }
+    }
+
+    #[test]
+    fn a_push_vouches_from_the_users_last_event_or_from_the_low_end() {
+        let (a, b) = (UserId::new("a").unwrap(), UserId::new("b").unwrap());
+        let tail = tail(10, 2);
+        assert_eq!(tail.push(&event("a", 11)), [(a.clone(), Position(10))]);
+        assert_eq!(tail.push(&event("b", 12)), [(b, Position(10))]);
+        assert_eq!(tail.push(&event("a", 13)), [(a.clone(), Position(11))]);
+        // 11 was evicted: whoever stands below it goes to the archive.
+        assert_eq!(positions(tail.read(&a, Position(10), 9)), None);
+        assert_eq!(positions(tail.read(&a, Position(11), 9)), Some((vec![13], 13)));
+    }
+
+    #[test]
+    fn a_cut_read_vouches_only_up_to_its_last_event() {
+        let a = UserId::new("a").unwrap();
+        let tail = tail(0, 10);
+        for position in 1..=3 {
+            tail.push(&event("a", position));
+        }
+        tail.reached(Position(7));
+        assert_eq!(positions(tail.read(&a, Position(0), 2)), Some((vec![1, 2], 2)));
+        assert_eq!(positions(tail.read(&a, Position(2), 2)), Some((vec![3], 7)));
+        tail.archived(Position(2));
+        assert_eq!(positions(tail.read(&a, Position(1), 2)), None);
+        assert_eq!(positions(tail.read(&a, Position(2), 2)), Some((vec![3], 7)));
+        assert_eq!(tail.len(), 1);
+    }
+}

@@ -1,0 +1,308 @@
+//! One partition's worker: reads what is durable, judges it, fills the tail, pushes, and derives. (DELIVERY 8, 10, 14)
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_log::{AppendError, Derived, Stored};
+use heddle_model::{ConnectionId, NodeId, Offset, Plan, Position, Record, RecordError, TopicPartition, UserId};
+use heddle_store::{ArchiveBatch, DeadLetter};
+use tokio::task::JoinHandle;
+
+use crate::delivery::Shared;
+use crate::expand::{self, Made};
+use crate::judge::{Judge, Standing};
+use crate::{Event, NodeMessage};
+
+/// Derived records waiting for those before them; beyond it the worker reads no further.
+const PENDING_MAX: usize = 4_096;
+/// Records worked on without deriving anything before the cursor is written all the same.
+const CURSOR_RECORDS: u64 = 4_096;
+/// Between two tries of something that failed.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Why a worker stops working on its partition.
+enum Stop {
+    /// It was told to.
+    Told,
+    /// Start again from the cursor.
+    Again(String),
+    /// A newer build wrote this: never skip it.
+    Newer(String),
+}
+
+type Deriving = JoinHandle<Result<Vec<Offset>, AppendError>>;
+
+struct Worker {
+    shared: Arc<Shared>,
+    partition: TopicPartition,
+    judge: Judge,
+    next: Offset,
+    /// The cursor that the log has.
+    derived: Offset,
+    made: Made,
+    deriving: Option<(Offset, Deriving)>,
+}
+
+/// Works on a partition until told to stop.
+pub(crate) async fn run(shared: Arc<Shared>, partition: TopicPartition) {
+    loop {
+        match Worker::start(&shared, partition).work().await {
+            Stop::Told => return,
+            Stop::Again(reason) => {
+                tracing::warn!(%partition, reason, "worker starts again from its cursor");
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = shared.stop.cancelled() => return,
+                }
+            }
+            Stop::Newer(reason) => {
+                tracing::error!(%partition, reason, "worker stops: run the newer heddle again");
+                shared.stop.cancelled().await;
+                return;
+            }
+        }
+    }
+}
+
+impl Worker {
+    /// From the smaller of both cursors: what is derived already is read again and judged, what is archived already is only derived.
+    fn start(shared: &Arc<Shared>, partition: TopicPartition) -> Self {
+        let part = shared.partition(partition);
+        let derived = shared.log.derived(partition);
+        let next = derived.min(*part.archived.borrow());
+        shared.groups.reached(partition, shared.numbering.upto(next));
+        Self {
+            shared: Arc::clone(shared),
+            partition,
+            judge: part.judge.clone(),
+            next,
+            derived,
+            made: Made::new(),
+            deriving: None,
+        }
+    }
+
+    async fn work(mut self) -> Stop {
+        let mut head = self.shared.log.head(self.partition);
+        let stop = self.shared.stop.clone();
+        loop {
+            if self.deriving.is_none() && !self.made.is_empty() {
+                self.derive();
+            }
+            let room = self.made.len() < PENDING_MAX;
+            let more = room && *head.borrow_and_update() > self.next;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {
+                    if self.deriving.is_none() && self.next > self.derived {
+                        self.derive();
+                    }
+                    if let Some((_, deriving)) = self.deriving.take() {
+                        drop(deriving.await);
+                    }
+                    return Stop::Told;
+                }
+                done = derived(self.partition, &mut self.deriving) => {
+                    match done {
+                        (upto, Ok(_)) => self.derived = self.derived.max(upto),
+                        (_, Err(error)) => return Stop::Again(error.to_string()),
+                    }
+                }
+                read = self.shared.log.read(self.partition, self.next, self.shared.config.read_bytes), if more => {
+                    let stopped = match read {
+                        Ok(batch) => self.batch(batch.records, batch.next).await,
+                        Err(heddle_log::ReadError::Gone { start, .. }) => {
+                            tracing::error!(partition = %self.partition, from = self.next, start, "records are gone before they were worked on");
+                            self.next = start;
+                            Ok(())
+                        }
+                        Err(error) => Err(Stop::Again(error.to_string())),
+                    };
+                    if let Err(stop) = stopped {
+                        return stop;
+                    }
+                }
+                changed = head.changed(), if room && !more => {
+                    if changed.is_err() {
+                        return Stop::Told;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands over what was made, with the cursor behind it.
+    fn derive(&mut self) {
+        let derived = Derived { source: self.partition, upto: self.next, records: std::mem::take(&mut self.made) };
+        let log = Arc::clone(&self.shared.log);
+        self.deriving = Some((self.next, tokio::spawn(async move { log.derive(derived).await })));
+    }
+
+    async fn batch(&mut self, records: Vec<Stored>, next: Offset) -> Result<(), Stop> {
+        for stored in records {
+            let position = self.shared.numbering.position(stored.offset);
+            match Record::decode(&stored.bytes) {
+                Ok(record) => self.record(position, stored.offset, record, stored.bytes.len()).await?,
+                Err(error @ RecordError::Newer(_)) => return Err(Stop::Newer(error.to_string())),
+                Err(error) => self.bury(position, &stored, &error.to_string()).await,
+            }
+            self.next = stored.offset + 1;
+            let part = self.shared.partition(self.partition);
+            part.tail.reached(position);
+            part.worked.send_if_modified(|worked| std::mem::replace(worked, self.next.max(*worked)) < self.next);
+        }
+        self.next = self.next.max(next);
+        if self.next - self.derived >= CURSOR_RECORDS && self.deriving.is_none() {
+            self.derive();
+        }
+        Ok(())
+    }
+
+    async fn record(&mut self, position: Position, offset: Offset, record: Record, bytes: usize) -> Result<(), Stop> {
+        if self.judge.judge(&record) == Standing::Duplicate {
+            return Ok(());
+        }
+        let fresh = offset >= self.derived;
+        let made = self.make(position, &record).await?;
+        if fresh {
+            self.made.extend(made);
+        }
+        if let Some(event) = Event::new(position, record, bytes) {
+            push(&self.shared, self.partition, Arc::new(event), fresh).await;
+        }
+        Ok(())
+    }
+
+    /// What the record makes; a store that does not answer is waited for, here only. (DELIVERY 17)
+    async fn make(&self, position: Position, record: &Record) -> Result<Made, Stop> {
+        let (shared, partition) = (&self.shared, self.partition);
+        loop {
+            let made = match record {
+                Record::Direct(message) => {
+                    let own = message.discarded || record.audience().first() != Some(&&message.sender);
+                    Ok(if own { expand::own_copy(shared, partition, position, message) } else { Made::new() })
+                }
+                Record::Group(message) => match expand::group_of(message) {
+                    Some(group) => {
+                        expand::message(shared, partition, position, message, group).await.map(|(made, stands)| {
+                            if !stands {
+                                shared.partition(partition).void.lock().insert(position);
+                            }
+                            made
+                        })
+                    }
+                    None => Ok(Made::new()),
+                },
+                Record::GroupChange(change) => shared.groups.apply(partition, position, change).await.map(|applied| {
+                    applied.map_or_else(Made::new, |(before, after)| {
+                        expand::change(shared, partition, position, change, before.as_deref(), &after)
+                    })
+                }),
+                _ => Ok(Made::new()),
+            };
+            match made {
+                Ok(made) => {
+                    if let Record::Group(message) = record {
+                        self.notice(position, message).await;
+                    }
+                    shared.groups.reached(partition, position);
+                    return Ok(made);
+                }
+                Err(error) => {
+                    tracing::warn!(%partition, %error, "group messages of this partition wait for the store");
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        () = shared.stop.cancelled() => return Err(Stop::Told),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the members of a group whose message is pulled. (DELIVERY 18)
+    async fn notice(&self, position: Position, message: &heddle_model::Message) {
+        let Some(group) = expand::group_of(message).filter(|_| message.plan == Plan::Pull && !message.discarded) else {
+            return;
+        };
+        let Some(view) = self.shared.groups.peek(group).filter(|view| view.is_member(&message.sender)) else { return };
+        let users: Vec<UserId> =
+            view.members.keys().filter(|user| **user != message.sender && message.may_reach(user)).cloned().collect();
+        self.shared.tell(&users, |to| NodeMessage::GroupNotice { group: group.clone(), head: position, to }).await;
+    }
+
+    async fn bury(&self, position: Position, stored: &Stored, error: &str) {
+        tracing::error!(partition = %self.partition, %position, error, "record is given up");
+        metrics::counter!("heddle_dead_letters_total").increment(1);
+        let dead = DeadLetter {
+            partition: self.partition,
+            position,
+            by: "worker",
+            error: error.to_owned(),
+            at: self.shared.clock.now(),
+            bytes: stored.bytes.clone(),
+        };
+        let batch = ArchiveBatch { dead: vec![dead], ..ArchiveBatch::default() };
+        if let Err(error) = self.shared.store.archive.write(batch).await {
+            tracing::warn!(%error, "dead letter not kept; the archiver meets it again");
+        }
+    }
+}
+
+/// The end of the derive under way; waits for ever if there is none.
+async fn derived(
+    partition: TopicPartition,
+    deriving: &mut Option<(Offset, Deriving)>,
+) -> (Offset, Result<Vec<Offset>, AppendError>) {
+    match deriving {
+        Some((upto, future)) => {
+            let (upto, done) = (*upto, future.await);
+            *deriving = None;
+            let lost = |error| AppendError::Unknown { partition, reason: format!("derive ended: {error}") };
+            (upto, done.unwrap_or_else(|error| Err(lost(error))))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Puts the event in the tail, and tells the connections of its readers.
+async fn push(shared: &Shared, partition: TopicPartition, event: Arc<Event>, live: bool) {
+    let readers = shared.partition(partition).tail.push(&event);
+    if !live {
+        return;
+    }
+    let mut nodes: HashMap<NodeId, Vec<(ConnectionId, Position)>> = HashMap::new();
+    for (user, after) in readers {
+        match shared.registry.routes(&user).await {
+            Ok(routes) => {
+                for route in routes {
+                    nodes.entry(route.node).or_default().push((route.connection, after));
+                }
+            }
+            Err(error) => tracing::debug!(%error, "push left out, the gateway finds it"),
+        }
+    }
+    for (node, to) in nodes {
+        let message = NodeMessage::Push { event: Arc::clone(&event), to };
+        if let Err(error) = shared.bus.send(&node, Arc::new(message)).await {
+            tracing::debug!(%node, %error, "push lost, the gateway finds it");
+        }
+    }
+}
+
+impl Shared {
+    /// Sends a hint to every connection of these users. Lossy.
+    pub(crate) async fn tell(&self, users: &[UserId], message: impl Fn(Vec<ConnectionId>) -> NodeMessage) {
+        let mut nodes: HashMap<NodeId, Vec<ConnectionId>> = HashMap::new();
+        for user in users {
+            for route in self.registry.routes(user).await.unwrap_or_default() {
+                nodes.entry(route.node).or_default().push(route.connection);
+            }
+        }
+        for (node, to) in nodes {
+            if let Err(error) = self.bus.send(&node, Arc::new(message(to))).await {
+                tracing::debug!(%node, %error, "hint lost");
+            }
+        }
+    }
+}
