@@ -10,6 +10,7 @@ mod ask;
 mod component;
 mod config;
 mod content;
+mod engine;
 mod error;
 mod fanout;
 mod generation;
@@ -28,6 +29,7 @@ pub use ask::{
 };
 pub use component::{Component, Fault, Loader};
 pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits};
+pub use engine::Loaded;
 pub use error::{PolicyError, StartError};
 pub use generation::{Generation, PolicyInfo};
 pub use policies::{Policies, PolicyFigures};
