@@ -17,7 +17,7 @@ mod session;
 pub use backoff::Backoff;
 pub use client::{Client, ClientConfig, ClientHandle, Event, Stopped};
 pub use connection::{Closed, RawConnection, Received};
-pub use outbox::Draft;
+pub use outbox::{Draft, is_repeated};
 
 /// Why the client could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use heddle_protocol::{ChatMessage, RawJson, RejectCode, Target};
+use heddle_protocol::{ChatMessage, RawJson, RejectCode, Rejected, Target};
 
 use crate::ClientError;
 
@@ -30,6 +30,15 @@ impl Draft {
     pub fn text(client_id: impl Into<String>, target: Target, text: impl Into<String>) -> Self {
         Self { client_id: client_id.into(), target, text: Some(text.into()), data: None, mentions: Vec::new() }
     }
+}
+
+/// Whether the client sends it again by itself: its outcome is unknown, or a policy is away for a moment, or there were
+/// too many at once. Otherwise the rejection settles the send.
+#[must_use]
+pub fn is_repeated(rejected: &Rejected) -> bool {
+    let passing =
+        matches!(rejected.code, RejectCode::Unavailable | RejectCode::PolicyUnavailable | RejectCode::RateLimited);
+    rejected.offset.is_none() && rejected.retryable && passing
 }
 
 /// Keeps each send until `accepted` or a final `rejected` settles it.
@@ -60,12 +69,6 @@ impl Outbox {
     pub(crate) fn settle(&mut self, client_id: &str) -> bool {
         let found = self.waiting.iter().position(|message| message.client_id == client_id);
         found.is_some_and(|at| self.waiting.remove(at).is_some())
-    }
-
-    /// Whether a rejection leaves the send waiting: its outcome is unknown, or a policy is away for a moment, or there
-    /// were too many at once.
-    pub(crate) fn stays(code: RejectCode, retryable: bool) -> bool {
-        retryable && matches!(code, RejectCode::Unavailable | RejectCode::PolicyUnavailable | RejectCode::RateLimited)
     }
 
     /// Everything unsettled, in order, marked as sent before.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 
 use crate::client::{ClientConfig, Event, Order, Stopped};
 use crate::connection::{Closed, RawConnection, Received};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, is_repeated};
 use crate::{Backoff, ClientError};
 
 /// How long an acknowledgement waits for company.
@@ -262,7 +262,7 @@ impl Session {
                 }
             }
             ServerFrame::Rejected(rejected) if rejected.offset.is_none() => {
-                if Outbox::stays(rejected.code, rejected.retryable) {
+                if is_repeated(rejected) {
                     let wait = self.resend.next(rejected.retry_after_ms);
                     live.resend_at.get_or_insert_with(|| soon(wait));
                 } else {

@@ -79,7 +79,9 @@ async fn get(address: SocketAddr, path: &str, token: &str) -> Result<Value, Fail
     })
 }
 
-fn people(answer: &Value) -> String {
+/// The answer as lines for people.
+#[must_use]
+pub fn people(answer: &Value) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut out = String::new();
     let Some(fields) = answer.as_object() else { return answer.to_string() };
