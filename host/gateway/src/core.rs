@@ -176,14 +176,11 @@ pub(crate) fn rejected(rejected: heddle_delivery::Rejected) -> Rejected {
 fn reject_code(code: heddle_delivery::RejectCode) -> RejectCode {
     use heddle_delivery::RejectCode as Inner;
     match code {
-        Inner::RateLimited => RejectCode::RateLimited,
         Inner::Refused => RejectCode::Refused,
         Inner::PolicyUnavailable => RejectCode::PolicyUnavailable,
         Inner::Unavailable => RejectCode::Unavailable,
         Inner::Conflict => RejectCode::Conflict,
         Inner::NotMember => RejectCode::NotMember,
-        Inner::TooLarge => RejectCode::TooLarge,
-        Inner::Invalid => RejectCode::Invalid,
         Inner::UnknownUser => RejectCode::UnknownUser,
     }
 }

@@ -23,6 +23,10 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Start a server for development: on loopback, with tokens, nothing to configure
+    Dev(DevArgs),
+    /// Start a server with a configuration
+    Serve(ServeArgs),
     /// Chat in the terminal, or run a script of frames
     Chat(crate::chat::ChatArgs),
     /// Print a token for a user, alone on one line

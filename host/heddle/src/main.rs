@@ -14,6 +14,8 @@ mod failure;
 mod log_cat;
 mod plugin;
 mod ready;
+mod serve;
+mod server;
 mod token;
 
 use std::process::ExitCode;
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
 /// Does it; the text is for stdout.
 fn dispatch(command: Command) -> Result<Option<String>, Failure> {
     match command {
+        Command::Dev(args) => serve::dev(&args).map(|()| None),
+        Command::Serve(args) => serve::serve(&args).map(|()| None),
         Command::Token(args) => token::command(&args).map(Some),
         Command::Chat(args) => chat::command(&args).map(|()| None),
         Command::Config(command) => config_command::command(&command).map(Some),

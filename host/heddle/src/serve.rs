@@ -132,7 +132,8 @@ fn run(wish: Wish) -> Result<(), Failure> {
         let ready = announce(&wish, &server, clock.monotonic())?;
         let bot = wish.bot.then(|| {
             let token = ready.tokens.iter().find(|(user, _)| user == "bob").map(|(_, token)| token.clone());
-            let config = heddle_client::ClientConfig::new(ready.client.to_string(), token.unwrap_or_default(), "heddle-bot");
+            let config =
+                heddle_client::ClientConfig::new(ready.client.to_string(), token.unwrap_or_default(), "heddle-bot");
             tokio::spawn(heddle_client::bot::run(config))
         });
         let end = until_stopped(&wish, server, &mut stop).await;
@@ -218,10 +219,13 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
         0 => String::new(),
         left => format!(" ({left} did not go in time)"),
     };
-    tell(wish, &format!(
-        "stopped. {} connections were sent away{left}. Every accepted message is on disk in {data}; devices resume from their position.",
-        drained.connections
-    ));
+    tell(
+        wish,
+        &format!(
+            "stopped. {} connections were sent away{left}. Every accepted message is on disk in {data}; devices resume from their position.",
+            drained.connections
+        ),
+    );
     Ok(())
 }
 

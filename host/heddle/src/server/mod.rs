@@ -1,5 +1,6 @@
 //! A server: build its parts from the floor up, bind, serve, drain. The one place that names concrete backends.
 
+mod engine;
 mod settings;
 mod telemetry;
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 use heddle_delivery::{Delivery, Ports};
 use heddle_gateway::{Drained, Gateway, GatewayDeps};
 use heddle_log::{EmbeddedLog, Log};
-use heddle_model::{Clock, NodeId, SystemClock};
+use heddle_model::{Clock, Hook, NodeId, SystemClock};
 use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
 use heddle_store::SqliteStore;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::failure::Failure;
 
+use engine::{PluginLogs, WasmLoader};
 pub use telemetry::install as install_telemetry;
 
 /// How long the archive may take to catch up at the end. What it does not reach, the next start does.
@@ -54,15 +56,17 @@ impl Server {
     pub async fn build(config: &Config, terms: &Terms, metrics: PrometheusHandle) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let node = NodeId::new("node-1").map_err(|error| Failure::new(error.to_string()))?;
-        let builtins = heddle_builtin::all();
+        let builtins = builtins();
         // Read first: a wrong name in the configuration should not cost an opened log.
         let policy_config = settings::policies(config, &builtins)?;
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
 
         let log = open_log(config, &clock).await?;
-        let store = SqliteStore::open(settings::store(config), Arc::clone(&clock)).await.map_err(|error| failed(&error))?;
+        let store =
+            SqliteStore::open(settings::store(config), Arc::clone(&clock)).await.map_err(|error| failed(&error))?;
         let ports = store.store();
-        let loader = heddle_policy::engine(config.node.data_dir.join("native")).map_err(|error| failed(&error))?;
+        let plugin_logs = PluginLogs::default();
+        let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);
         let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
 
@@ -75,8 +79,7 @@ impl Server {
             clock: Arc::clone(&clock),
             node: node.clone(),
         };
-        let delivery =
-            Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
+        let delivery = Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
         let log_failed = log.failed();
         let deps = GatewayDeps {
@@ -89,7 +92,7 @@ impl Server {
                 Some(reason) => Err(format!("the log is closed: {reason}")),
                 None => Ok(()),
             }),
-            plugin_log: Arc::new(|| serde_json::Value::Array(Vec::new())),
+            plugin_log: Arc::new(move || plugin_logs.json()),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
@@ -135,6 +138,12 @@ impl Server {
         self.store.close().await;
         drained
     }
+}
+
+/// The first-party components, as plugin files.
+fn builtins() -> Vec<(Hook, &'static [u8])> {
+    let named = heddle_builtin::plugins();
+    named.into_iter().filter_map(|(name, plugin)| Some((Hook::named(name)?, plugin.bytes))).collect()
 }
 
 /// Opening reads the disk, recovery perhaps a lot of it.

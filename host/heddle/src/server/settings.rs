@@ -107,7 +107,11 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
     });
     Ok(GatewayConfig {
         // Both have checked the form.
-        trusted_proxies: section.trusted_proxies.iter().filter_map(|network| network.to_string().parse().ok()).collect(),
+        trusted_proxies: section
+            .trusted_proxies
+            .iter()
+            .filter_map(|network| network.to_string().parse().ok())
+            .collect(),
         allowed_origins: section.allowed_origins.clone(),
         sockets_max: count(section.sockets_max),
         sockets_per_ip_max: small(section.sockets_per_ip),
@@ -208,7 +212,9 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         let mut plugins = Vec::new();
         for file in files {
             match std::fs::read(file) {
-                Ok(bytes) => plugins.push(PluginRef { source: file.clone(), config: settings(&bytes), bytes: bytes.into() }),
+                Ok(bytes) => {
+                    plugins.push(PluginRef { source: file.clone(), config: settings(&bytes), bytes: bytes.into() })
+                }
                 Err(error) => {
                     let wrong = format!("{file:?} cannot be read: {error}");
                     problems.push(problem(key, wrong, "name the file that `heddle plugin build` wrote"));

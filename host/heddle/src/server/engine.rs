@@ -1,0 +1,105 @@
+//! The engine as the policies want it: loads plugin files into components, and keeps what plugins say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use heddle_model::Hook;
+use heddle_pack::Packed;
+use heddle_policy::{Component, Loaded, Loader};
+use heddle_wasm::{Engine, Limits, LoadOptions, PluginLog};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::failure::Failure;
+
+/// Plugins whose lines are kept; of more, those loaded first go.
+const LOGS_MAX: usize = 64;
+
+/// One engine, and where its native code is kept.
+pub struct WasmLoader {
+    engine: Engine,
+    cache: PathBuf,
+    logs: PluginLogs,
+}
+
+/// What plugins wrote, by name and digest: a cheap handle.
+#[derive(Clone, Default)]
+pub struct PluginLogs {
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Grows by one with each plugin.
+    next: u64,
+    logs: BTreeMap<u64, (String, String, Arc<PluginLog>)>,
+}
+
+impl PluginLogs {
+    fn of(&self, name: &str, digest: &str) -> Arc<PluginLog> {
+        let mut kept = self.kept.lock();
+        if let Some((_, _, log)) = kept.logs.values().find(|(_, known, _)| known == digest) {
+            return Arc::clone(log);
+        }
+        if kept.logs.len() >= LOGS_MAX {
+            kept.logs.pop_first();
+        }
+        let (log, number) = (Arc::new(PluginLog::default()), kept.next);
+        kept.next += 1;
+        kept.logs.insert(number, (name.to_owned(), digest.to_owned(), Arc::clone(&log)));
+        log
+    }
+
+    /// For the admin listener.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let one = |(name, digest, log): &(String, String, Arc<PluginLog>)| {
+            let line = |line: heddle_wasm::LogLine| {
+                json!({
+                    "at": line.at, "level": format!("{:?}", line.level).to_lowercase(),
+                    "source": format!("{:?}", line.source).to_lowercase(), "text": line.text,
+                })
+            };
+            let lines: Vec<Value> = log.lines().into_iter().map(line).collect();
+            json!({ "plugin": name, "digest": digest, "dropped": log.dropped(), "lines": lines })
+        };
+        Value::Array(self.kept.lock().logs.values().map(one).collect())
+    }
+}
+
+impl WasmLoader {
+    /// The one engine of the process.
+    ///
+    /// # Errors
+    /// If the machine does not give it what it needs.
+    pub fn new(config: &Config, logs: PluginLogs) -> Result<Self, Failure> {
+        let limits = Limits {
+            memory_bytes_max: config.policies.memory_max.bytes(),
+            deadline_ms_max: u32::try_from(config.policies.deadline_max.millis()).unwrap_or(u32::MAX),
+            ..Limits::default()
+        };
+        let engine = Engine::new(limits).map_err(|error| Failure::new(error.to_string()))?;
+        Ok(Self { engine, cache: config.node.data_dir.join("native"), logs })
+    }
+}
+
+#[async_trait]
+impl Loader for WasmLoader {
+    async fn load(&self, plugin: &Packed, _hook: Hook, config: &str) -> Result<Arc<dyn Component>, String> {
+        let options = LoadOptions {
+            config: Some(config.to_owned()),
+            cache_dir: Some(self.cache.clone()),
+            log: self.logs.of(&plugin.manifest.name, &plugin.digest),
+            // The same on every node and at every start.
+            random_seed: plugin.digest.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
+        };
+        let (engine, plugin) = (self.engine.clone(), plugin.clone());
+        // Compiling takes its time.
+        let loaded = tokio::task::spawn_blocking(move || engine.load(&plugin, &options)).await;
+        let loaded = loaded.map_err(|error| format!("loading it failed: {error}"))?;
+        Ok(Arc::new(Loaded(loaded.map_err(|error| error.to_string())?)))
+    }
+}
