@@ -9,7 +9,7 @@ use heddle_protocol::{ClientFrame, CloseCode, HelloOk, ServerFrame};
 use tokio::sync::mpsc;
 
 use crate::ClientError;
-use crate::outbox::{Draft, WAITING_MAX};
+use crate::outbox::{Draft, Unsettled, WAITING_MAX};
 use crate::session::Session;
 
 /// Events that may wait for whoever reads them; then the client stops reading, and the server notices.
@@ -89,6 +89,7 @@ pub(crate) enum Order {
 pub struct ClientHandle {
     orders: mpsc::Sender<Order>,
     position: Arc<AtomicU64>,
+    unsettled: Unsettled,
 }
 
 impl Client {
@@ -98,9 +99,10 @@ impl Client {
         let (orders, orders_in) = mpsc::channel(WAITING_MAX);
         let (events_out, events) = mpsc::channel(EVENTS_MAX);
         let position = Arc::new(AtomicU64::new(config.resume.unwrap_or(0)));
-        let session = Session::new(config, orders_in, events_out, position.clone());
+        let unsettled = Unsettled::default();
+        let session = Session::new(config, orders_in, events_out, position.clone(), unsettled.clone());
         tokio::spawn(session.run());
-        (ClientHandle { orders, position }, events)
+        (ClientHandle { orders, position, unsettled }, events)
     }
 }
 
@@ -109,9 +111,10 @@ impl ClientHandle {
     /// `rejected` with its `client_id` tells the end.
     ///
     /// # Errors
-    /// Too many are waiting, or the client has stopped.
+    /// 1,000 are not settled yet, or the client has stopped. Then the message is not kept: send it again later.
     pub fn send(&self, draft: Draft) -> Result<(), ClientError> {
-        self.order(Order::Send(draft))
+        self.unsettled.enter()?;
+        self.order(Order::Send(draft)).inspect_err(|_| self.unsettled.leave())
     }
 
     /// Says anything else, if there is a connection; without one it is forgotten.

@@ -1,6 +1,8 @@
 //! Sends that are not settled, in the order in which they were made.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use heddle_protocol::{ChatMessage, RawJson, RejectCode, Rejected, Target};
 
@@ -41,17 +43,39 @@ pub fn is_repeated(rejected: &Rejected) -> bool {
     rejected.offset.is_none() && rejected.retryable && passing
 }
 
+/// How many sends of one client are not settled: counted where they are handed in, so that one too many is refused there
+/// and never lost on the way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unsettled(Arc<AtomicUsize>);
+
+impl Unsettled {
+    /// Takes a place.
+    pub(crate) fn enter(&self) -> Result<(), ClientError> {
+        let more = |waiting| (waiting < WAITING_MAX).then_some(waiting + 1);
+        let entered = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        entered.map(drop).map_err(|waiting| ClientError::TooManyWaiting { waiting })
+    }
+
+    /// Gives it back.
+    pub(crate) fn leave(&self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// Keeps each send until `accepted` or a final `rejected` settles it.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     waiting: VecDeque<ChatMessage>,
+    unsettled: Unsettled,
 }
 
 impl Outbox {
-    pub(crate) fn add(&mut self, draft: Draft, lamport: u64) -> Result<&ChatMessage, ClientError> {
-        if self.waiting.len() >= WAITING_MAX {
-            return Err(ClientError::TooManyWaiting { waiting: self.waiting.len() });
-        }
+    pub(crate) fn new(unsettled: Unsettled) -> Self {
+        Self { waiting: VecDeque::new(), unsettled }
+    }
+
+    /// Keeps a send, whose place is taken already.
+    pub(crate) fn add(&mut self, draft: Draft, lamport: u64) -> &ChatMessage {
         self.waiting.push_back(ChatMessage {
             client_id: draft.client_id,
             target: draft.target,
@@ -62,13 +86,17 @@ impl Outbox {
             mentions: draft.mentions,
             resend: false,
         });
-        Ok(&self.waiting[self.waiting.len() - 1])
+        &self.waiting[self.waiting.len() - 1]
     }
 
     /// Takes a send out: it was answered for good.
     pub(crate) fn settle(&mut self, client_id: &str) -> bool {
         let found = self.waiting.iter().position(|message| message.client_id == client_id);
-        found.is_some_and(|at| self.waiting.remove(at).is_some())
+        let settled = found.is_some_and(|at| self.waiting.remove(at).is_some());
+        if settled {
+            self.unsettled.leave();
+        }
+        settled
     }
 
     /// Everything unsettled, in order, marked as sent before.

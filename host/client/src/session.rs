@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, sleep_until, timeout};
 
 use crate::client::{ClientConfig, Event, Order, Stopped};
 use crate::connection::{Closed, RawConnection, Received};
-use crate::outbox::{Outbox, is_repeated};
+use crate::outbox::{Outbox, Unsettled, is_repeated};
 use crate::{Backoff, ClientError};
 
 /// How long an acknowledgement waits for company.
@@ -64,10 +64,12 @@ impl Session {
         orders: mpsc::Receiver<Order>,
         events: mpsc::Sender<Event>,
         shown: Arc<AtomicU64>,
+        unsettled: Unsettled,
     ) -> Self {
         let position = config.resume;
+        let outbox = Outbox::new(unsettled);
         let (reconnect, resend) = (Backoff::new(200, 15_000), Backoff::new(100, 5_000));
-        Self { config, orders, events, shown, position, outbox: Outbox::default(), lamport: 0, reconnect, resend }
+        Self { config, orders, events, shown, position, outbox, lamport: 0, reconnect, resend }
     }
 
     pub(crate) async fn run(mut self) {
@@ -119,9 +121,7 @@ impl Session {
     /// Puts a send into the outbox without sending it.
     fn keep(&mut self, draft: crate::Draft) {
         let lamport = self.next_lamport();
-        if let Err(error) = self.outbox.add(draft, lamport) {
-            tracing::warn!(%error, "a message was not kept");
-        }
+        self.outbox.add(draft, lamport);
     }
 
     fn next_lamport(&mut self) -> u64 {
@@ -204,16 +204,8 @@ impl Session {
             }
             Order::Send(draft) => {
                 let lamport = self.next_lamport();
-                match self.outbox.add(draft, lamport) {
-                    Ok(message) => {
-                        let text = ClientFrame::ChatMessage(message.clone()).to_text();
-                        live.connection.send(text).await.map_err(End::Failed)
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a message was not sent");
-                        Ok(())
-                    }
-                }
+                let text = ClientFrame::ChatMessage(self.outbox.add(draft, lamport).clone()).to_text();
+                live.connection.send(text).await.map_err(End::Failed)
             }
         }
     }
