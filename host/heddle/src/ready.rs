@@ -62,6 +62,8 @@ impl Ready {
     pub fn screen(&self, program: &str) -> String {
         let Self { client, admin, generation, .. } = self;
         let data = self.data.display();
+        // The other commands look into ./heddle-data by themselves.
+        let in_data = if self.data == Path::new("./heddle-data") { String::new() } else { format!(" --data {data}") };
         let mut lines = vec![
             format!(
                 "# Heddle is ready after {} ms. Clients: {client}, you: {admin}, data: {data}",
@@ -85,12 +87,12 @@ impl Ready {
         lines.extend(self.tokens.iter().map(|(user, token)| format!("{}={token}", user.to_uppercase())));
         lines.push("# In another terminal:".to_owned());
         let partner = if self.bot { "   # bob answers" } else { "" };
-        lines.push(format!("{program} chat --user alice --url ws://{client}/v1/ws{partner}"));
+        lines.push(format!("{program} chat --user alice{in_data}{partner}"));
         lines.push(format!("xdg-open http://{admin}/try   # two panes and the raw frames"));
         lines.push(format!(
             "curl -H \"Authorization: Bearer $({program} token --user alice)\" http://{client}/v1/conversations"
         ));
-        lines.push(format!("{program} log cat --topic messages --data {data}"));
+        lines.push(format!("{program} log cat --topic messages{in_data}"));
         lines.push("# Ctrl-C drains and stops; nothing that was accepted is lost.".to_owned());
         lines.join("\n")
     }

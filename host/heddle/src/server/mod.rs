@@ -153,7 +153,27 @@ async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<Embedde
     tokio::task::spawn_blocking(move || EmbeddedLog::open(settings, clock))
         .await
         .map_err(|error| Failure::new(format!("opening the log failed: {error}")))?
-        .map_err(|error| failed(&error))
+        .map_err(|error| log_closed(config, &error))
+}
+
+/// What the log says, and the command that mends it where one does.
+fn log_closed(config: &Config, error: &heddle_log::OpenError) -> Failure {
+    let dir = config.node.data_dir.display();
+    let mend = match error {
+        heddle_log::OpenError::InUse { pid, .. } => {
+            format!("\n  stop it:            kill {pid}\n  another directory:  heddle dev --data {dir}-2")
+        }
+        heddle_log::OpenError::Full { .. } => {
+            format!(
+                "\n  see what is full:   df -h {dir}\n  another directory:  heddle dev --data /a/larger/disk/heddle-data"
+            )
+        }
+        heddle_log::OpenError::ReadOnly { .. } => {
+            format!("\n  make it yours:      sudo chown -R $(id -u) {dir}")
+        }
+        _ => String::new(),
+    };
+    Failure::new(format!("{error}{mend}"))
 }
 
 fn make_data_dir(dir: &Path) -> Result<(), Failure> {
