@@ -153,7 +153,7 @@ impl Worker {
             part.worked.send_if_modified(|worked| std::mem::replace(worked, self.next.max(*worked)) < self.next);
         }
         self.next = self.next.max(next);
-        if self.next - self.derived >= CURSOR_RECORDS && self.deriving.is_none() {
+        if self.next.saturating_sub(self.derived) >= CURSOR_RECORDS && self.deriving.is_none() {
             self.derive();
         }
         Ok(())

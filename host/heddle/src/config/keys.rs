@@ -232,6 +232,6 @@ sections! {
         /// "json" or "text".
         format: LogFormat = "json";
         /// What is logged, as `tracing` filters are written: "info", "warn,heddle_log=debug".
-        filter: String = "info";
+        filter: String = "info,fjall=warn,lsm_tree=warn";
     }
 }

@@ -1,6 +1,6 @@
 //! What the process tells about itself: lines on stderr, and the recorder behind `/metrics`.
 
-use std::io::stderr;
+use std::io::{IsTerminal as _, stderr};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
@@ -44,7 +44,7 @@ pub fn install(config: &Config) -> Result<PrometheusHandle, Failure> {
     let filter = EnvFilter::builder()
         .parse(&config.telemetry.filter)
         .map_err(|error| Failure::usage(format!("telemetry.filter {:?}: {error}", config.telemetry.filter)))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr).with_ansi(stderr().is_terminal());
     let installed = match config.telemetry.format {
         LogFormat::Json => lines.json().try_init(),
         LogFormat::Text => lines.with_target(false).try_init(),
