@@ -150,6 +150,8 @@ pub struct Session {
     /// Something above `sent` may be in the stream.
     behind: bool,
     reading: Option<Reading>,
+    /// The stream is read to where catching up ends, and `caught_up` is not said yet.
+    caught_up_due: bool,
     /// Said after everything up to here was sent.
     catching_up: Option<Position>,
     unacked: VecDeque<Unacked>,
@@ -190,6 +192,7 @@ impl Delivery {
             acked: opened.offset,
             behind: true,
             reading: None,
+            caught_up_due: false,
             catching_up: Some(shared.head(home)),
             unacked: VecDeque::new(),
             unacked_bytes: 0,
@@ -298,6 +301,7 @@ impl Shared {
 
 impl Session {
     /// Waits for what is next to be written. Everything that one connection is sent, but for direct answers, comes from here.
+    /// Dropping the future loses nothing: between taking events and returning them nothing is awaited.
     ///
     /// # Errors
     /// The session is over.
@@ -306,6 +310,12 @@ impl Session {
             self.retry_ack();
             if let Some(kick) = self.signals.kicked() {
                 return Err(if kick == Kick::Replaced { SessionEnd::Replaced } else { SessionEnd::Revoked });
+            }
+            if self.caught_up_due {
+                let mut out = self.missed_notices().await;
+                self.caught_up_due = false;
+                out.push(Outgoing::CaughtUp(self.sent));
+                return Ok(out);
             }
             self.behind |= self.signals.take_lagged();
             if self.behind && self.has_room() {
@@ -420,10 +430,8 @@ impl Session {
         let tail = self.shared.partition(self.home).tail.upto();
         if self.sent >= tail && self.catching_up.is_none_or(|goal| self.sent >= goal) {
             self.behind = false;
-            if self.catching_up.take().is_some() {
-                out.extend(self.missed_notices().await);
-                out.push(Outgoing::CaughtUp(self.sent));
-            }
+            // Said by the next call: a wait here could be cancelled, and what was queued above would be lost.
+            self.caught_up_due |= self.catching_up.take().is_some();
         } else if !read_on && out.is_empty() && self.catching_up.is_some_and(|goal| self.sent < goal) {
             // The worker did not come to the head in time: everything else comes live.
             self.catching_up = Some(self.sent);
