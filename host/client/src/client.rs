@@ -30,7 +30,12 @@ pub struct ClientConfig {
     pub device: String,
     /// The position that was stored last; `None` lets the server say.
     pub resume: Option<u64>,
+    /// The longest pause between two tries, in milliseconds, unless the server asks for a longer one.
+    pub retry_ms_max: u64,
 }
+
+/// Pauses between tries grow up to this many milliseconds, unless the configuration says otherwise.
+const RETRY_MS_MAX: u64 = 15_000;
 
 impl fmt::Debug for ClientConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,7 +53,7 @@ impl ClientConfig {
     pub fn new(address: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
         let token = token.into();
         let token = Arc::new(move || Some(token.clone()));
-        Self { address: address.into(), token, device: device.into(), resume: None }
+        Self { address: address.into(), token, device: device.into(), resume: None, retry_ms_max: RETRY_MS_MAX }
     }
 }
 

@@ -68,7 +68,7 @@ impl Session {
     ) -> Self {
         let position = config.resume;
         let outbox = Outbox::new(unsettled);
-        let (reconnect, resend) = (Backoff::new(200, 15_000), Backoff::new(100, 5_000));
+        let (reconnect, resend) = (Backoff::new(200, config.retry_ms_max), Backoff::new(100, 5_000));
         Self { config, orders, events, shown, position, outbox, lamport: 0, reconnect, resend }
     }
 

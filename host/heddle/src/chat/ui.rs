@@ -30,6 +30,9 @@ const REDRAW: Duration = Duration::from_millis(500);
 /// How often we say that we still type.
 const TYPING: Duration = Duration::from_secs(3);
 
+/// Somebody sits there and waits: the pauses between tries stay short.
+const RETRY_MS_MAX: u64 = 3_000;
+
 /// Who, where, as which device.
 #[derive(Debug)]
 pub struct Terms {
@@ -91,6 +94,7 @@ async fn converse(terminal: &mut DefaultTerminal, terms: Terms) -> std::io::Resu
     let position = PositionFile::find(&terms.server.address, &terms.user, &terms.device);
     let mut config = ClientConfig::new(&terms.server.address, &terms.server.token, &terms.device);
     config.resume = position.get();
+    config.retry_ms_max = RETRY_MS_MAX;
     let (handle, mut events) = Client::connect(config);
     let (answers, mut answers_in) = mpsc::channel(ANSWERS_MAX);
     let mut ui = Ui::new(terms, handle, answers, position);
@@ -163,7 +167,7 @@ impl Ui {
         match event {
             Event::Connected(hello) => {
                 (self.connected, self.watched, self.chat.caught_up) = (true, 0, false);
-                self.link = format!("{} ({}) at {}", hello.user, hello.device, self.terms.server.address);
+                self.link = format!("{} ({})", hello.user, hello.device);
                 if hello.gap.is_some() {
                     self.chat.notice = "older messages may be missing here; they are in the history".to_owned();
                     self.chat.threads.iter_mut().for_each(|thread| thread.loaded = false);
@@ -173,7 +177,7 @@ impl Ui {
             }
             Event::Disconnected { reason, retry_in } => {
                 self.connected = false;
-                self.link = format!("{reason}; next try in {:.1} s", retry_in.as_secs_f32());
+                self.link = format!("again in {:.1} s: {reason}", retry_in.as_secs_f32());
             }
             Event::Frame(frame) => self.chat.frame(frame, self.clock.monotonic()),
             Event::Stopped(stopped) => {
@@ -314,6 +318,7 @@ impl Ui {
 
     fn turn(&mut self, by: isize) {
         self.chat.turn(by);
+        self.chat.notice.clear();
         self.scroll = 0;
     }
 
@@ -359,11 +364,9 @@ impl Ui {
             }
             Some(Command::Group { name, members }) => self.open_group(name, members),
             Some(Command::Why(nth)) => self.why(nth),
-            Some(Command::Say(text)) => {
-                if !self.send(&text) {
-                    return true;
-                }
-            }
+            // What could not be sent stays in the line.
+            Some(Command::Say(text)) if !self.send(&text) => return true,
+            Some(Command::Say(_)) => {}
         }
         drop(self.input.take());
         self.tell_typing();
@@ -373,7 +376,7 @@ impl Ui {
     /// An id that no other message of this user has.
     fn new_id(&mut self) -> String {
         self.sent += 1;
-        format!("{}-{:x}-{:x}-{}", "c", self.clock.now(), std::process::id(), self.sent)
+        format!("c-{:x}-{:x}-{}", self.clock.now(), std::process::id(), self.sent)
     }
 
     fn send(&mut self, text: &str) -> bool {
