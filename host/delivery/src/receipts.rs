@@ -1,6 +1,6 @@
 //! What acknowledgements make: receipts first, then the device's position. (DELIVERY 16, 19)
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -111,6 +111,8 @@ type Inbox = Mutex<Option<mpsc::Receiver<Job>>>;
 pub(crate) struct Receipts {
     hasher: RandomState,
     shards: Vec<(mpsc::Sender<Job>, Inbox)>,
+    /// Positions that the store does not have yet; bounded by the devices that acknowledge within an interval.
+    devices: Mutex<HashMap<UserId, HashMap<DeviceId, Position>>>,
     interval: Duration,
 }
 
@@ -121,15 +123,36 @@ impl Receipts {
             (queue, Mutex::new(Some(jobs)))
         });
         let interval = Duration::from_millis(config.receipt_interval_ms.max(config.position_interval_ms));
-        Self { hasher: RandomState::new(), shards: shards.collect(), interval }
+        Self { hasher: RandomState::new(), shards: shards.collect(), devices: Mutex::default(), interval }
     }
 
     fn shard(&self, reader: &UserId) -> &mpsc::Sender<Job> {
         &self.shards[self.hasher.hash_one(reader) as usize % SHARDS].0
     }
 
+    /// The user's positions that the store does not have yet.
+    pub(crate) fn unsaved(&self, user: &UserId) -> HashMap<DeviceId, Position> {
+        self.devices.lock().get(user).cloned().unwrap_or_default()
+    }
+
+    /// The device resumed from further back: what was to be saved no longer counts.
+    pub(crate) fn forget(&self, user: &UserId, device: &DeviceId) {
+        if let Some(devices) = self.devices.lock().get_mut(user) {
+            devices.remove(device);
+        }
+    }
+
+    fn note(&self, job: &Job) {
+        if let Some((device, position)) = &job.device {
+            let mut devices = self.devices.lock();
+            let newest = devices.entry(job.reader.clone()).or_default().entry(device.clone()).or_insert(*position);
+            *newest = (*newest).max(*position);
+        }
+    }
+
     /// Hands a job over, or back if the queue is full.
     pub(crate) fn try_put(&self, job: Job) -> Result<(), Job> {
+        self.note(&job);
         self.shard(&job.reader.clone()).try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job) => job,
         })
@@ -137,6 +160,7 @@ impl Receipts {
 
     /// Hands a job over, waiting for room.
     pub(crate) async fn put(&self, job: Job) {
+        self.note(&job);
         let queue = self.shard(&job.reader.clone()).clone();
         drop(queue.send(job).await);
     }
@@ -153,14 +177,14 @@ impl Receipts {
 struct Task {
     shared: Arc<Shared>,
     pending: Marks,
-    devices: HashMap<(UserId, DeviceId), Position>,
+    devices: HashSet<(UserId, DeviceId)>,
     last: LruCache<Key, (Position, Instant)>,
 }
 
 async fn run(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
     let interval = shared.receipts.interval;
     let last = LruCache::new(NonZeroUsize::new(LAST_MAX).unwrap_or(NonZeroUsize::MIN));
-    let mut task = Task { shared, pending: Marks::default(), devices: HashMap::new(), last };
+    let mut task = Task { shared, pending: Marks::default(), devices: HashSet::new(), last };
     let mut positions = tokio::time::interval(interval);
     positions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -196,9 +220,8 @@ impl Task {
                 self.pending.put(key, mark);
             }
         }
-        if let Some((device, position)) = job.device {
-            let newest = self.devices.entry((job.reader, device)).or_insert(position);
-            *newest = (*newest).max(position);
+        if let Some((device, _)) = job.device {
+            self.devices.insert((job.reader, device));
         }
     }
 
@@ -235,28 +258,42 @@ impl Task {
 
     /// Saves the positions of devices whose users have no receipts waiting.
     async fn save_positions(&mut self) {
-        let waiting: std::collections::HashSet<&UserId> = self.pending.0.keys().map(|key| &key.reader).collect();
+        let waiting: HashSet<&UserId> = self.pending.0.keys().map(|key| &key.reader).collect();
         let seen_at = self.shared.clock.now();
-        let ready: Vec<((UserId, DeviceId), Position)> = self
-            .devices
-            .iter()
-            .filter(|((user, _), _)| !waiting.contains(user))
-            .map(|(device, position)| (device.clone(), *position))
-            .collect();
-        if ready.is_empty() {
-            return;
-        }
-        let rows = ready.iter().map(|((user, device), position)| {
-            (user.clone(), DeviceRow { device: device.clone(), position: *position, seen_at })
-        });
-        let saved = self.shared.store.devices.save_devices(rows.collect(), self.shared.config.devices_per_user).await;
-        match saved {
-            Ok(()) => {
-                for (device, _) in ready {
-                    self.devices.remove(&device);
+        let mut rows = Vec::new();
+        {
+            let unsaved = self.shared.receipts.devices.lock();
+            for (user, device) in self.devices.iter().filter(|(user, _)| !waiting.contains(user)) {
+                if let Some(position) = unsaved.get(user).and_then(|devices| devices.get(device)) {
+                    rows.push((user.clone(), DeviceRow { device: device.clone(), position: *position, seen_at }));
                 }
             }
-            Err(error) => tracing::warn!(%error, "positions of devices wait for the next try"),
+        }
+        self.devices.retain(|(user, _)| waiting.contains(user));
+        if rows.is_empty() {
+            return;
+        }
+        let per_user = self.shared.config.devices_per_user;
+        match self.shared.store.devices.save_devices(rows.clone(), per_user).await {
+            Ok(()) => self.saved(&rows),
+            Err(error) => {
+                tracing::warn!(%error, "positions of devices wait for the next try");
+                self.devices.extend(rows.into_iter().map(|(user, row)| (user, row.device)));
+            }
+        }
+    }
+
+    /// Forgets what the store has now, unless it moved on.
+    fn saved(&self, rows: &[(UserId, DeviceRow)]) {
+        let mut unsaved = self.shared.receipts.devices.lock();
+        for (user, row) in rows {
+            let Some(devices) = unsaved.get_mut(user) else { continue };
+            if devices.get(&row.device).is_some_and(|position| *position <= row.position) {
+                devices.remove(&row.device);
+            }
+            if devices.is_empty() {
+                unsaved.remove(user);
+            }
         }
     }
 }

@@ -43,7 +43,7 @@ pub struct Opening {
 pub struct Opened {
     /// After this position; it is the device's from now on.
     pub offset: Position,
-    /// It is the one that the client asked for.
+    /// It is the one that the client asked for, or without a wish the one that its device had.
     pub resumed: bool,
     /// Why it is not, or what is missing.
     pub gap: Option<Gap>,
@@ -219,12 +219,17 @@ async fn begin(
     let now = shared.clock.now();
     shared.people.see(user, now).await.map_err(later)?;
     let devices = shared.store.devices.devices(user).await.map_err(later)?;
-    let stored = devices.iter().find(|row| row.device == *device).map(|row| row.position);
+    let mut positions = shared.receipts.unsaved(user);
+    for row in devices {
+        let newest = positions.entry(row.device).or_insert(row.position);
+        *newest = (*newest).max(row.position);
+    }
+    let stored = positions.get(device).copied();
     // A new device goes on from the oldest event that no device has acknowledged.
-    let known = stored.or_else(|| devices.iter().map(|row| row.position).max()).unwrap_or(Position::START);
+    let known = stored.or_else(|| positions.into_values().max()).unwrap_or(Position::START);
     let head = shared.head(shared.numbering.partitioning.home(user));
     let opened = match resume {
-        None => Opened { offset: known, resumed: false, gap: None },
+        None => Opened { offset: known, resumed: stored.is_some(), gap: None },
         Some(resume) if resume > head => Opened { offset: known, resumed: false, gap: Some(Gap::AboveHead) },
         Some(resume) => Opened { offset: resume, resumed: true, gap: None },
     };
@@ -234,6 +239,7 @@ async fn begin(
     let row = DeviceRow { device: device.clone(), position: opened.offset, seen_at: now };
     let per_user = shared.config.devices_per_user;
     if stored.is_none_or(|stored| stored > opened.offset) {
+        shared.receipts.forget(user, device);
         shared.store.devices.reset_device(user, row, per_user).await.map_err(later)?;
     } else {
         let job = Job { reader: user.clone(), marks: Marks::default(), device: Some((device.clone(), opened.offset)) };

@@ -30,6 +30,8 @@ pub(crate) async fn read(shared: &Shared, user: &UserId, after: Position) -> Res
         return Ok(Page { events, upto });
     }
     let page = shared.store.archive.stream(user, home, after, limit).await.map_err(|e| TryLater(e.to_string()))?;
+    // Of older lives of the log the archive has all that there is.
+    let archived = page.archived.max(shared.numbering.upto(0));
     let full = page.rows.len() == limit as usize;
     let mut events = Vec::with_capacity(page.rows.len());
     for row in page.rows {
@@ -39,12 +41,12 @@ pub(crate) async fn read(shared: &Shared, user: &UserId, after: Position) -> Res
     let last = events.last().map(|event| event.position);
     let upto = match last {
         Some(last) if full => last,
-        Some(last) => last.max(page.archived),
-        None => page.archived,
+        Some(last) => last.max(archived),
+        None => archived,
     };
     if upto <= after {
         // The tail has let go of what the archive does not have yet.
-        return Err(TryLater(format!("archive has come to {}, position {after} waits for it", page.archived)));
+        return Err(TryLater(format!("archive has come to {archived}, position {after} waits for it")));
     }
     Ok(Page { events, upto })
 }

@@ -117,11 +117,6 @@ impl Tail {
     pub(crate) fn upto(&self) -> Position {
         self.inner.read().upto
     }
-
-    /// Events held.
-    pub(crate) fn len(&self) -> usize {
-        self.inner.read().events.len()
-    }
 }
 
 impl Inner {
@@ -221,6 +216,5 @@ mod tests {
         tail.archived(Position(2));
         assert_eq!(positions(tail.read(&a, Position(1), 2)), None);
         assert_eq!(positions(tail.read(&a, Position(2), 2)), Some((vec![3], 7)));
-        assert_eq!(tail.len(), 1);
     }
 }
