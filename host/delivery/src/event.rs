@@ -77,6 +77,7 @@ impl Event {
         match &self.record {
             Record::OwnCopy(_) => Variant::Own,
             Record::Direct(message) if message.sender == *reader => Variant::Own,
+            Record::Direct(message) if message.quiet => Variant::Quiet,
             Record::GroupChunk(chunk) => {
                 if chunk.message.sender == *reader {
                     return Variant::Own;

@@ -21,6 +21,7 @@ pub(crate) struct People {
     store: Store,
     since: Mutex<LruCache<UserId, Millis>>,
     muted: Mutex<LruCache<GroupId, Arc<HashSet<UserId>>>>,
+    mutes: Mutex<LruCache<UserId, Arc<[Conversation]>>>,
 }
 
 impl People {
@@ -30,6 +31,7 @@ impl People {
             store,
             since: Mutex::new(LruCache::new(size(config.users_cached))),
             muted: Mutex::new(LruCache::new(size(config.groups_cached))),
+            mutes: Mutex::new(LruCache::new(size(config.users_cached))),
         }
     }
 
@@ -53,6 +55,17 @@ impl People {
         self.store.directory.see_user(user, now).await?;
         self.since.lock().put(user.clone(), now);
         Ok(now)
+    }
+
+    /// Has the user muted this conversation?
+    pub(crate) async fn mutes(&self, user: &UserId, conversation: &Conversation) -> Result<bool, StoreError> {
+        if let Some(mutes) = self.mutes.lock().get(user) {
+            return Ok(mutes.contains(conversation));
+        }
+        let mutes: Arc<[Conversation]> = self.store.directory.mutes(user).await?.into();
+        let muted = mutes.contains(conversation);
+        self.mutes.lock().put(user.clone(), mutes);
+        Ok(muted)
     }
 
     /// Who muted the group.
@@ -90,6 +103,7 @@ impl Delivery {
     /// The store does not answer.
     pub async fn set_mute(&self, user: &UserId, conversation: &Conversation, muted: bool) -> Result<(), StoreError> {
         self.shared.store.directory.set_mute(user, conversation, muted).await?;
+        self.shared.people.mutes.lock().pop(user);
         if let Conversation::Group(group) = conversation {
             self.shared.people.muted.lock().pop(group);
         }

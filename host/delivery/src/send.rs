@@ -206,7 +206,13 @@ impl Delivery {
                 // The first poll puts it in the log's queue.
                 match futures_util::poll!(append.as_mut()) {
                     std::task::Poll::Ready(outcome) => Submitted::Settled(outcome),
-                    std::task::Poll::Pending => Submitted::Appending(append),
+                    // In a task of its own: the place must be given up whatever becomes of the connection.
+                    std::task::Poll::Pending => {
+                        let append = tokio::spawn(append);
+                        Submitted::Appending(Box::pin(async move {
+                            append.await.unwrap_or_else(|error| unavailable(&client_id, &error.to_string()))
+                        }))
+                    }
                 }
             }
         }
@@ -264,6 +270,7 @@ impl Shared {
             rewritten: false,
             only: None,
             discarded: false,
+            quiet: false,
             plan: Plan::Push,
             stamp: Stamp { generation: send.generation.number(), decisions: send.decisions.clone() },
         };
@@ -295,6 +302,11 @@ impl Shared {
             self.plan(send, &mut message, &group, since).await?;
             let message = Arc::new(message);
             return Ok((Record::Group(Arc::clone(&message)), message));
+        }
+        if let Conversation::Direct(recipient) = &message.to {
+            let name = Conversation::Direct(message.sender.clone());
+            // A store that does not answer does not hold a message up: it is then not marked.
+            message.quiet = self.people.mutes(recipient, &name).await.unwrap_or(false);
         }
         let message = Arc::new(message);
         Ok((Record::Direct(Arc::clone(&message)), message))

@@ -431,14 +431,13 @@ impl Session {
         if cut {
             return Ok(out);
         }
-        let read_on = page.upto > self.sent && !out.is_empty();
         self.sent = self.sent.max(page.upto);
         let tail = self.shared.partition(self.home).tail.upto();
         if self.sent >= tail && self.catching_up.is_none_or(|goal| self.sent >= goal) {
             self.behind = false;
             // Said by the next call: a wait here could be cancelled, and what was queued above would be lost.
             self.caught_up_due |= self.catching_up.take().is_some();
-        } else if !read_on && out.is_empty() && self.catching_up.is_some_and(|goal| self.sent < goal) {
+        } else if out.is_empty() && self.catching_up.is_some_and(|goal| self.sent < goal) {
             // The worker did not come to the head in time: everything else comes live.
             self.catching_up = Some(self.sent);
         }
@@ -515,14 +514,16 @@ async fn read_or_wait(
     let home = shared.numbering.partitioning.home(user);
     let mut worked = shared.partition(home).worked.subscribe();
     let deadline = Instant::now() + WORKER_WAIT;
+    let mut after = after;
     loop {
         worked.borrow_and_update();
         let page = stream::read(shared, user, after).await?;
-        let reached = goal.is_none_or(|goal| page.upto >= goal);
-        if !page.events.is_empty() || reached || page.upto > after {
+        if !page.events.is_empty() || goal.is_none_or(|goal| page.upto >= goal) {
             return Ok(page);
         }
-        if tokio::time::timeout_at(deadline, worked.changed()).await.is_err() {
+        let waits = page.upto <= after;
+        after = after.max(page.upto);
+        if waits && tokio::time::timeout_at(deadline, worked.changed()).await.is_err() {
             return Ok(page);
         }
     }

@@ -16,8 +16,8 @@ use crate::{Event, NodeMessage};
 
 /// Derived records waiting for those before them; beyond it the worker reads no further.
 const PENDING_MAX: usize = 4_096;
-/// Records worked on without deriving anything before the cursor is written all the same.
-const CURSOR_RECORDS: u64 = 4_096;
+/// The longest that the cursor stays behind what was worked on: retention waits for it, and a start reads from it.
+const CURSOR_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two tries of something that failed.
 const RETRY: Duration = Duration::from_millis(250);
 
@@ -86,6 +86,8 @@ impl Worker {
     async fn work(mut self) -> Stop {
         let mut head = self.shared.log.head(self.partition);
         let stop = self.shared.stop.clone();
+        let mut cursor = tokio::time::interval(CURSOR_INTERVAL);
+        cursor.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             if self.deriving.is_none() && !self.made.is_empty() {
                 self.derive();
@@ -123,6 +125,11 @@ impl Worker {
                         return stop;
                     }
                 }
+                _ = cursor.tick() => {
+                    if self.deriving.is_none() && self.next > self.derived {
+                        self.derive();
+                    }
+                }
                 changed = head.changed(), if room && !more => {
                     if changed.is_err() {
                         return Stop::Told;
@@ -153,9 +160,6 @@ impl Worker {
             part.worked.send_if_modified(|worked| std::mem::replace(worked, self.next.max(*worked)) < self.next);
         }
         self.next = self.next.max(next);
-        if self.next.saturating_sub(self.derived) >= CURSOR_RECORDS && self.deriving.is_none() {
-            self.derive();
-        }
         Ok(())
     }
 

@@ -149,6 +149,7 @@ mod tests {
             rewritten: false,
             only: None,
             discarded: false,
+            quiet: false,
             plan: Plan::Push,
             stamp: Stamp::default(),
         };

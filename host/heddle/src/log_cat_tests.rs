@@ -34,6 +34,7 @@ fn sent(text: &str) -> Message {
         rewritten: false,
         only: None,
         discarded: false,
+        quiet: false,
         plan: Plan::Push,
         stamp: Stamp { generation: 9, decisions: vec![decision] },
     }

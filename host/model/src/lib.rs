@@ -12,9 +12,7 @@ mod record;
 mod stamp;
 
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
-pub use ids::{
-    BodyHash, ClientId, ConnectionId, Conversation, DeviceId, GroupId, IdError, MessageId, NodeId, UserId,
-};
+pub use ids::{BodyHash, ClientId, ConnectionId, Conversation, DeviceId, GroupId, IdError, MessageId, NodeId, UserId};
 pub use message::{Message, Plan, Tag};
 pub use partition::{Partitioning, Topic, TopicPartition};
 pub use position::{Offset, POSITION_MAX, Position};

@@ -51,6 +51,8 @@ pub struct Message {
     pub only: Option<Vec<UserId>>,
     /// A policy discarded it: no recipients, the sender believes that it was sent.
     pub discarded: bool,
+    /// In a direct conversation: the recipient muted it. (In a group it stands with each member.)
+    pub quiet: bool,
     /// In a group: push or pull.
     pub plan: Plan,
     /// Who decided.
