@@ -22,6 +22,7 @@ pub(crate) struct People {
     since: Mutex<LruCache<UserId, Millis>>,
     muted: Mutex<LruCache<GroupId, Arc<HashSet<UserId>>>>,
     mutes: Mutex<LruCache<UserId, Arc<[Conversation]>>>,
+    lamports: Mutex<LruCache<UserId, u64>>,
 }
 
 impl People {
@@ -32,6 +33,7 @@ impl People {
             since: Mutex::new(LruCache::new(size(config.users_cached))),
             muted: Mutex::new(LruCache::new(size(config.groups_cached))),
             mutes: Mutex::new(LruCache::new(size(config.users_cached))),
+            lamports: Mutex::new(LruCache::new(size(config.users_cached))),
         }
     }
 
@@ -55,6 +57,16 @@ impl People {
         self.store.directory.see_user(user, now).await?;
         self.since.lock().put(user.clone(), now);
         Ok(now)
+    }
+
+    /// The clock of a message whose client gave none that counts: the gateway's, and above the sender's last, so that two sends of one
+    /// millisecond keep their order.
+    pub(crate) fn lamport(&self, sender: &UserId, given: Option<u64>, now: Millis) -> u64 {
+        let mut lamports = self.lamports.lock();
+        let last = lamports.get(sender).copied().unwrap_or(0);
+        let lamport = given.unwrap_or_else(|| now.max(last + 1));
+        lamports.put(sender.clone(), lamport.max(last));
+        lamport
     }
 
     /// Has the user muted this conversation?

@@ -242,7 +242,8 @@ impl Shared {
         let since = since.map_err(|error| unavailable(&send.client_id, &error.to_string()))?;
         let group = self.addressee(send).await?;
         let members = group.as_ref().map_or(2, |group| count(group.members.len()));
-        let lamport = send.lamport.filter(|lamport| (1..=now).contains(lamport)).unwrap_or(now);
+        let given = send.lamport.filter(|lamport| (1..=now).contains(lamport));
+        let lamport = self.people.lamport(&send.sender, given, now);
         let view = MessageView {
             kind: "message",
             text: send.text.as_deref(),

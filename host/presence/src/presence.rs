@@ -14,6 +14,8 @@ use crate::{
 
 /// The longest sleep: a clock that was moved by hand is noticed after it.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
+/// Reports that an answer waits for.
+const ASKED_FIRST_MAX: usize = 64;
 /// Viewers whose relations are asked for at once.
 const VIEWERS_PAGE: usize = 500;
 
@@ -117,6 +119,12 @@ impl Presence {
 
     /// How each of `users` is now, as `viewer` may see it; one answer per user, in order.
     pub async fn get(&self, viewer: &UserId, users: &[UserId]) -> Vec<Visible> {
+        // What was reported before this question counts in its answer.
+        for _ in 0..ASKED_FIRST_MAX {
+            if !self.shared.ask_one() {
+                break;
+            }
+        }
         let mut seen = Vec::with_capacity(users.len());
         for user in users {
             let visibility = self.shared.visibility(user, std::slice::from_ref(viewer)).await;

@@ -109,6 +109,8 @@ class Device:
         if text is not None:
             value["text"] = text
         self.pending[client_id] = value
+        # Of an earlier try; what counts is the answer to this one.
+        self.outcomes.pop(client_id, None)
         await self.frame(value)
         return client_id
 
