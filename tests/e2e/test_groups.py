@@ -11,6 +11,35 @@ from harness.policies import fixture
 from harness.waiting import until_async
 
 
+async def test_receipts_of_a_group_above_32_are_counted_and_told_at_most_once_a_second(server, name):
+    members = [f"{name('c')}-{i:02}" for i in range(40)]
+    group = server.rest(members[0]).group("forty", members[1:])
+    sender, readers = Device(server, members[0]), [Device(server, user) for user in members[1:]]
+    await asyncio.gather(*(d.connect() for d in (sender, *readers)))
+    sent = await sender.say(group=group, text="to forty")
+    for reader in readers:
+        await reader.next("new_message", text="to forty")
+        await reader.ack()
+    counts = []
+
+    async def told(status):
+        counts.clear()
+        while not counts or counts[-1] < 39:
+            receipt = await sender.next("receipt", status=status, conversation=f"group:{group}")
+            assert receipt["message_id"] == sent["message_id"] and receipt["by"] in members[1:]
+            counts.append(receipt["count"])
+        # One a second and task at most, and there are four tasks.
+        assert counts == sorted(counts) and len(counts) < 20, counts
+
+    await told("delivered")
+    for reader in readers:
+        await reader.frame({"type": "read_receipt", "message_id": sent["message_id"]})
+    await told("read")
+    await asyncio.gather(*(d.leave() for d in (sender, *readers)))
+    records = [r for r in server.log("messages") if "receipt" in str(r.get("kind", r)).lower() and group in str(r)]
+    assert len(records) < 39, "one record a member"
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(300)
 async def test_a_group_of_100_with_ten_members_sending_at_once_has_one_order_for_all(start, name):

@@ -6,6 +6,7 @@
 
 mod archiver;
 mod config;
+mod crowd;
 mod delivery;
 mod event;
 mod expand;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::DeliveryConfig;
+use crate::crowd::Crowd;
 use crate::delivery::{Delivery, Shared};
 
 /// Tasks that users are spread over.
@@ -45,46 +46,62 @@ pub enum ReadError {
 /// Whose messages were received or read, by whom, where (as the sender names it).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    sender: UserId,
-    conversation: Conversation,
-    reader: UserId,
-    status: ReceiptStatus,
+    pub(super) sender: UserId,
+    pub(super) conversation: Conversation,
+    pub(super) reader: UserId,
+    pub(super) status: ReceiptStatus,
 }
 
 /// Up to which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {
-    order: Position,
-    message_id: MessageId,
+    pub(super) order: Position,
+    pub(super) message_id: MessageId,
 }
 
 /// The receipts of one acknowledgement: the newest message per sender and conversation.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Marks(HashMap<Key, Mark>);
+pub(crate) struct Marks {
+    /// Told one by one.
+    each: HashMap<Key, Mark>,
+    /// In groups too large for that: counted.
+    crowd: HashMap<Key, Mark>,
+}
 
 impl Marks {
-    /// The reader has this message, which somebody else sent.
-    pub(crate) fn add(&mut self, reader: &UserId, message: &Message, order: Position, status: ReceiptStatus) {
+    /// The reader has this message, which somebody else sent; in a large group it is one of a `crowd`.
+    pub(crate) fn add(
+        &mut self,
+        reader: &UserId,
+        message: &Message,
+        order: Position,
+        status: ReceiptStatus,
+        crowd: bool,
+    ) {
         let conversation = match &message.to {
             Conversation::Direct(_) => Conversation::Direct(reader.clone()),
             Conversation::Group(group) => Conversation::Group(group.clone()),
         };
         let key = Key { sender: message.sender.clone(), conversation, reader: reader.clone(), status };
         let mark = Mark { order, message_id: message.id };
-        self.put(key, mark);
-    }
-
-    fn put(&mut self, key: Key, mark: Mark) {
-        let newest = self.0.entry(key).or_insert(mark);
-        if newest.order < mark.order {
-            *newest = mark;
-        }
+        raise(if crowd { &mut self.crowd } else { &mut self.each }, key, mark);
     }
 
     fn merge(&mut self, other: Self) {
-        for (key, mark) in other.0 {
-            self.put(key, mark);
+        for (key, mark) in other.each {
+            raise(&mut self.each, key, mark);
         }
+        for (key, mark) in other.crowd {
+            raise(&mut self.crowd, key, mark);
+        }
+    }
+}
+
+/// Keeps the newer of two marks.
+pub(crate) fn raise<K: std::hash::Hash + Eq>(marks: &mut HashMap<K, Mark>, key: K, mark: Mark) {
+    let newest = marks.entry(key).or_insert(mark);
+    if newest.order < mark.order {
+        *newest = mark;
     }
 }
 
@@ -150,18 +167,19 @@ impl Receipts {
         }
     }
 
-    /// Hands a job over, or back if the queue is full.
-    pub(crate) fn try_put(&self, job: Job) -> Result<(), Job> {
+    /// Hands a job over; gives it back if the queue is full.
+    pub(crate) fn try_put(&self, job: Job) -> Option<Job> {
         self.note(&job);
-        self.shard(&job.reader.clone()).try_send(job).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job) => job,
-        })
+        match self.shard(&job.reader).try_send(job) {
+            Ok(()) => None,
+            Err(mpsc::error::TrySendError::Full(job) | mpsc::error::TrySendError::Closed(job)) => Some(job),
+        }
     }
 
     /// Hands a job over, waiting for room.
     pub(crate) async fn put(&self, job: Job) {
         self.note(&job);
-        let queue = self.shard(&job.reader.clone()).clone();
+        let queue = self.shard(&job.reader).clone();
         drop(queue.send(job).await);
     }
 
@@ -176,7 +194,8 @@ impl Receipts {
 
 struct Task {
     shared: Arc<Shared>,
-    pending: Marks,
+    pending: HashMap<Key, Mark>,
+    crowd: Crowd,
     devices: HashSet<(UserId, DeviceId)>,
     last: LruCache<Key, (Position, Instant)>,
 }
@@ -184,7 +203,8 @@ struct Task {
 async fn run(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
     let interval = shared.receipts.interval;
     let last = LruCache::new(NonZeroUsize::new(LAST_MAX).unwrap_or(NonZeroUsize::MIN));
-    let mut task = Task { shared, pending: Marks::default(), devices: HashSet::new(), last };
+    let crowd = Crowd::new(LAST_MAX);
+    let mut task = Task { shared, pending: HashMap::new(), crowd, devices: HashSet::new(), last };
     let mut positions = tokio::time::interval(interval);
     positions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -215,11 +235,12 @@ async fn run(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
 
 impl Task {
     fn take(&mut self, job: Job) {
-        for (key, mark) in job.marks.0 {
+        for (key, mark) in job.marks.each {
             if self.last.peek(&key).is_none_or(|(order, _)| *order < mark.order) {
-                self.pending.put(key, mark);
+                raise(&mut self.pending, key, mark);
             }
         }
+        self.crowd.take(job.marks.crowd);
         if let Some((device, _)) = job.device {
             self.devices.insert((job.reader, device));
         }
@@ -231,14 +252,13 @@ impl Task {
         let (shared, last) = (&self.shared, &self.last);
         let due: Vec<(Key, Mark)> = self
             .pending
-            .0
             .iter()
             .filter(|(key, _)| last.peek(key).is_none_or(|(_, at)| now.duration_since(*at) >= interval))
             .map(|(key, mark)| (key.clone(), *mark))
             .collect();
         let at = shared.clock.now();
         let appends = join_all(due.into_iter().map(|(key, mark)| async move {
-            let record = Record::Receipt(record(&key, mark, at));
+            let record = Record::Receipt(record(&key, mark, at, None));
             let home = shared.numbering.partitioning.home(&key.sender);
             let appended = shared.log.append(home, None, record.encode()).await;
             (key, mark, appended)
@@ -246,19 +266,20 @@ impl Task {
         for (key, mark, appended) in appends.await {
             match appended {
                 Ok(_) => {
-                    if self.pending.0.get(&key) == Some(&mark) {
-                        self.pending.0.remove(&key);
+                    if self.pending.get(&key) == Some(&mark) {
+                        self.pending.remove(&key);
                     }
                     self.last.put(key, (mark.order, now));
                 }
                 Err(error) => tracing::warn!(%error, "a receipt waits for the next try"),
             }
         }
+        self.crowd.tell(&self.shared, interval).await;
     }
 
     /// Saves the positions of devices whose users have no receipts waiting.
     async fn save_positions(&mut self) {
-        let waiting: HashSet<&UserId> = self.pending.0.keys().map(|key| &key.reader).collect();
+        let waiting: HashSet<&UserId> = self.pending.keys().map(|key| &key.reader).collect();
         let seen_at = self.shared.clock.now();
         let mut rows = Vec::new();
         {
@@ -298,7 +319,7 @@ impl Task {
     }
 }
 
-fn record(key: &Key, mark: Mark, at: Millis) -> ReceiptRecord {
+pub(crate) fn record(key: &Key, mark: Mark, at: Millis, count: Option<u32>) -> ReceiptRecord {
     ReceiptRecord {
         to: key.sender.clone(),
         conversation: key.conversation.clone(),
@@ -307,7 +328,7 @@ fn record(key: &Key, mark: Mark, at: Millis) -> ReceiptRecord {
         status: key.status,
         order: mark.order,
         at,
-        count: None,
+        count,
     }
 }
 
@@ -321,12 +342,12 @@ impl Delivery {
         let unavailable = |error: heddle_store::StoreError| ReadError::Unavailable(error.to_string());
         let found = shared.first_record(id).await.map_err(unavailable)?;
         let (_, order, message) = found.ok_or_else(|| ReadError::NotFound(id.to_string()))?;
-        let mut small = true;
+        let mut crowd = false;
         let mine = match &message.to {
             Conversation::Direct(to) => to == reader || message.sender == *reader,
             Conversation::Group(group) => {
                 let view = shared.groups.view(group).await.map_err(unavailable)?;
-                small = view.as_ref().is_some_and(|view| view.members.len() <= shared.config.receipts_members_max);
+                crowd = view.as_ref().is_some_and(|view| view.members.len() > shared.config.receipts_members_max);
                 view.is_some_and(|view| view.is_member(reader))
             }
         };
@@ -335,9 +356,9 @@ impl Delivery {
         }
         let conversation = message.conversation_for(reader);
         shared.store.devices.save_read(reader, &conversation, order).await.map_err(unavailable)?;
-        if message.sender != *reader && small {
+        if message.sender != *reader {
             let mut marks = Marks::default();
-            marks.add(reader, &message, order, ReceiptStatus::Read);
+            marks.add(reader, &message, order, ReceiptStatus::Read, crowd);
             shared.receipts.put(Job { reader: reader.clone(), marks, device: None }).await;
         }
         Ok(())

@@ -292,16 +292,15 @@ impl Shared {
         Report { socket: Socket { node: self.node.clone(), connection }, kind }
     }
 
-    /// Notes the receipt that this event makes, if it makes one: in large groups members are not told one by one.
+    /// Notes the receipt that this event makes, if it makes one.
     fn mark(&self, marks: &mut Marks, user: &UserId, event: &Event) {
         let Some(message) = event.incoming(user) else { return };
-        if let Conversation::Group(group) = &message.to {
-            let small = |view: Arc<crate::GroupView>| view.members.len() <= self.config.receipts_members_max;
-            if !self.groups.peek(group).is_none_or(small) {
-                return;
-            }
-        }
-        marks.add(user, message, event.order, ReceiptStatus::Delivered);
+        let members = match &message.to {
+            Conversation::Group(group) => self.groups.peek(group).map_or(0, |view| view.members.len()),
+            Conversation::Direct(_) => 0,
+        };
+        let crowd = members > self.config.receipts_members_max;
+        marks.add(user, message, event.order, ReceiptStatus::Delivered, crowd);
     }
 }
 
@@ -398,7 +397,7 @@ impl Session {
 
     fn retry_ack(&mut self) {
         if let Some(job) = self.unsent_ack.take() {
-            self.unsent_ack = self.shared.receipts.try_put(job).err();
+            self.unsent_ack = self.shared.receipts.try_put(job);
         }
     }
 

@@ -41,6 +41,7 @@ fn event_text(event: &Event, flags: Flags) -> String {
             },
             order: receipt.order.0,
             at: receipt.at,
+            count: receipt.count,
         }),
         Record::Membership(notice) => ServerFrame::Membership(Membership {
             offset,

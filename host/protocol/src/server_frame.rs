@@ -293,6 +293,9 @@ pub struct Receipt {
     pub order: u64,
     /// When, milliseconds since 1970.
     pub at: u64,
+    /// In a large group: how many members have come so far with that message; `by` is the last of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u32>,
 }
 
 /// How far a message has come.

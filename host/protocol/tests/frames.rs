@@ -122,6 +122,7 @@ fn server_frames() -> Vec<ServerFrame> {
             status: ReceiptStatus::Delivered,
             order: 43,
             at: 1_700_000_000_100,
+            count: None,
         }),
         ServerFrame::Membership(Membership {
             offset: 46,

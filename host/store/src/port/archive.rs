@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use heddle_model::{Conversation, MessageId, Position, TopicPartition, UserId};
+use heddle_model::{Conversation, MessageId, Position, ReceiptStatus, TopicPartition, UserId};
 
 use super::{ArchiveBatch, ArchivedRecord, Cursor, StoreError};
 
@@ -172,4 +172,15 @@ pub trait Archive: Send + Sync + 'static {
         conversation: &Conversation,
         by: &UserId,
     ) -> Result<Option<ReceiptState>, StoreError>;
+    /// How many readers have come with what `sender` sent in `conversation` (as the sender names it) at least to `order`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn reached(
+        &self,
+        sender: &UserId,
+        conversation: &Conversation,
+        status: ReceiptStatus,
+        order: Position,
+    ) -> Result<u64, StoreError>;
 }

@@ -1,7 +1,7 @@
 //! The archive's port: streams, records, receipts; history and conversations stand beside.
 
 use async_trait::async_trait;
-use heddle_model::{Conversation, MessageId, Position, TopicPartition, UserId};
+use heddle_model::{Conversation, MessageId, Position, ReceiptStatus, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
@@ -126,6 +126,33 @@ impl Archive for SqliteStore {
                 let Some((delivered, read)) = row else { return Ok(None) };
                 let (delivered, read) = (position("receipts", delivered)?, position("receipts", read)?);
                 Ok(Some(ReceiptState { by, delivered, read }))
+            })
+        });
+        read.await
+    }
+
+    async fn reached(
+        &self,
+        sender: &UserId,
+        conversation: &Conversation,
+        status: ReceiptStatus,
+        order: Position,
+    ) -> Result<u64, StoreError> {
+        let (sender, name) = (sender.clone(), conversation.to_string());
+        let read = self.reader.read("reached", move |connection| {
+            Box::pin(async move {
+                let sql = match status {
+                    ReceiptStatus::Delivered => {
+                        "SELECT count(*) FROM receipts WHERE sender = ?1 AND conversation = ?2 AND delivered >= ?3"
+                    }
+                    ReceiptStatus::Read => {
+                        "SELECT count(*) FROM receipts WHERE sender = ?1 AND conversation = ?2 AND read >= ?3"
+                    }
+                };
+                let order = place("receipts", order)?;
+                let (count,): (i64,) =
+                    sqlx::query_as(sql).bind(sender.as_str()).bind(name).bind(order).fetch_one(connection).await?;
+                uint("receipts", count)
             })
         });
         read.await

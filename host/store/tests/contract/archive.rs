@@ -79,6 +79,12 @@ pub(crate) async fn receipts_only_grow_and_read_raises_delivered(store: &Store) 
         let state = state.unwrap();
         assert_eq!((state.delivered.0, state.read.0), expected);
     }
+    let reached = |status, order| {
+        let (store, alice, bob) = (store.clone(), user("alice"), conversation("user:bob"));
+        async move { store.archive.reached(&alice, &bob, status, at(order)).await.unwrap() }
+    };
+    assert_eq!(reached(ReceiptStatus::Delivered, 1).await, 1);
+    assert_eq!(reached(ReceiptStatus::Read, 1_000).await, 0);
     let other = store.archive.receipt(&user("alice"), &conversation("user:bob"), &user("carol")).await.unwrap();
     assert_eq!(other, None);
 }
