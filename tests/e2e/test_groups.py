@@ -24,12 +24,14 @@ async def test_receipts_of_a_group_above_32_are_counted_and_told_at_most_once_a_
 
     async def told(status):
         counts.clear()
+        times = []
         while not counts or counts[-1] < 39:
             receipt = await sender.next("receipt", status=status, conversation=f"group:{group}")
             assert receipt["message_id"] == sent["message_id"] and receipt["by"] in members[1:]
             counts.append(receipt["count"])
-        # One a second and task at most, and there are four tasks.
+            times.append(receipt["at"])
         assert counts == sorted(counts) and len(counts) < 20, counts
+        assert all(later - earlier > 900 for earlier, later in zip(times, times[1:])), times
 
     await told("delivered")
     for reader in readers:

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::config::DeliveryConfig;
-use crate::crowd::Crowd;
+use crate::crowd;
 use crate::delivery::{Delivery, Shared};
 
 /// Tasks that users are spread over.
@@ -27,7 +27,7 @@ const SHARDS: usize = 4;
 /// Jobs waiting for one task.
 const JOBS_MAX: usize = 4_096;
 /// Receipts whose last order a task remembers.
-const LAST_MAX: usize = 50_000;
+pub(crate) const LAST_MAX: usize = 50_000;
 
 /// Why a read receipt or a typing notice went nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -122,12 +122,17 @@ impl Job {
     }
 }
 
+/// The newest message of each reader, by whose messages and where.
+pub(crate) type CrowdMarks = HashMap<Key, Mark>;
+
 type Inbox = Mutex<Option<mpsc::Receiver<Job>>>;
 
 /// The queues to the tasks.
 pub(crate) struct Receipts {
     hasher: RandomState,
     shards: Vec<(mpsc::Sender<Job>, Inbox)>,
+    /// Marks of large groups, to the one task that counts them.
+    crowd: (mpsc::Sender<CrowdMarks>, Mutex<Option<mpsc::Receiver<CrowdMarks>>>),
     /// Positions that the store does not have yet; bounded by the devices that acknowledge within an interval.
     devices: Mutex<HashMap<UserId, HashMap<DeviceId, Position>>>,
     interval: Duration,
@@ -140,7 +145,9 @@ impl Receipts {
             (queue, Mutex::new(Some(jobs)))
         });
         let interval = Duration::from_millis(config.receipt_interval_ms.max(config.position_interval_ms));
-        Self { hasher: RandomState::new(), shards: shards.collect(), devices: Mutex::default(), interval }
+        let (crowd, marks) = mpsc::channel(JOBS_MAX);
+        let crowd = (crowd, Mutex::new(Some(marks)));
+        Self { hasher: RandomState::new(), shards: shards.collect(), crowd, devices: Mutex::default(), interval }
     }
 
     fn shard(&self, reader: &UserId) -> &mpsc::Sender<Job> {
@@ -185,17 +192,23 @@ impl Receipts {
 
     /// The tasks; once.
     pub(crate) fn tasks(shared: &Arc<Shared>) -> Vec<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        let inboxes = shared.receipts.shards.iter().filter_map(|(_, inbox)| inbox.lock().take());
-        inboxes
-            .map(|jobs| Box::pin(run(Arc::clone(shared), jobs)) as Pin<Box<dyn Future<Output = ()> + Send>>)
-            .collect()
+        let mut tasks: Vec<Pin<Box<dyn Future<Output = ()> + Send>>> = Vec::new();
+        for (_, inbox) in &shared.receipts.shards {
+            if let Some(jobs) = inbox.lock().take() {
+                tasks.push(Box::pin(run(Arc::clone(shared), jobs)));
+            }
+        }
+        if let Some(marks) = shared.receipts.crowd.1.lock().take() {
+            tasks.push(Box::pin(crowd::run(Arc::clone(shared), marks, shared.receipts.interval)));
+        }
+        tasks
     }
 }
 
 struct Task {
     shared: Arc<Shared>,
     pending: HashMap<Key, Mark>,
-    crowd: Crowd,
+    crowd: HashMap<Key, Mark>,
     devices: HashSet<(UserId, DeviceId)>,
     last: LruCache<Key, (Position, Instant)>,
 }
@@ -203,8 +216,7 @@ struct Task {
 async fn run(shared: Arc<Shared>, mut jobs: mpsc::Receiver<Job>) {
     let interval = shared.receipts.interval;
     let last = LruCache::new(NonZeroUsize::new(LAST_MAX).unwrap_or(NonZeroUsize::MIN));
-    let crowd = Crowd::new(LAST_MAX);
-    let mut task = Task { shared, pending: HashMap::new(), crowd, devices: HashSet::new(), last };
+    let mut task = Task { shared, pending: HashMap::new(), crowd: HashMap::new(), devices: HashSet::new(), last };
     let mut positions = tokio::time::interval(interval);
     positions.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -240,7 +252,9 @@ impl Task {
                 raise(&mut self.pending, key, mark);
             }
         }
-        self.crowd.take(job.marks.crowd);
+        for (key, mark) in job.marks.crowd {
+            raise(&mut self.crowd, key, mark);
+        }
         if let Some((device, _)) = job.device {
             self.devices.insert((job.reader, device));
         }
@@ -274,7 +288,10 @@ impl Task {
                 Err(error) => tracing::warn!(%error, "a receipt waits for the next try"),
             }
         }
-        self.crowd.tell(&self.shared, interval).await;
+        if !self.crowd.is_empty() {
+            // Counts are hints: at the end of the process those not counted yet are dropped.
+            drop(self.shared.receipts.crowd.0.send(std::mem::take(&mut self.crowd)).await);
+        }
     }
 
     /// Saves the positions of devices whose users have no receipts waiting.
