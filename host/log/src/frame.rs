@@ -332,3 +332,6 @@ impl FrameBuilder {
         (self.records, self.bytes) = (0, 0);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,70 +1,18 @@
 //! What only the log on disk does: restarts, torn tails, faults, retention, directories that are wrong.
 
+mod fixture;
+mod torn;
+
 use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use bytes::Bytes;
 use heddle_log::{
     AppendError, Appended, Derived, Disk, EmbeddedLog, Log, LogConfig, LogReader, OpenError, ReadError, SystemDisk,
 };
-use heddle_model::{ManualClock, MessageId, TopicPartition};
+use heddle_model::ManualClock;
 
-const P0: TopicPartition = TopicPartition { topic: heddle_model::Topic::Messages, partition: 0 };
-
-fn config(dir: &Path) -> LogConfig {
-    LogConfig { partitions: 2, segment_bytes: 64 << 10, ..LogConfig::new(dir) }
-}
-
-fn open(dir: &Path) -> Arc<EmbeddedLog> {
-    EmbeddedLog::open(config(dir), Arc::new(ManualClock::at(1_000_000))).unwrap()
-}
-
-fn id(n: usize) -> MessageId {
-    let mut id = [0; 16];
-    id[..8].copy_from_slice(&(n as u64).to_be_bytes());
-    MessageId(id)
-}
-
-fn text(n: usize) -> Bytes {
-    format!("record {n} {}", "x".repeat(n % 700)).into()
-}
-
-async fn fill(log: &dyn Log, range: std::ops::Range<usize>) {
-    for n in range {
-        assert!(matches!(log.append(P0, Some(id(n)), text(n)).await, Ok(Appended::New(_))), "{n}");
-    }
-}
-
-async fn all(log: &dyn Log) -> Vec<Bytes> {
-    let (mut out, mut next) = (Vec::new(), 0);
-    let head = *log.head(P0).borrow();
-    while next < head {
-        let batch = log.read(P0, next, 3000).await.unwrap();
-        next = batch.next;
-        out.extend(batch.records.into_iter().map(|record| record.bytes));
-    }
-    out
-}
-
-fn segments(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "seg"));
-    paths.sort();
-    paths
-}
-
-/// Where the last frame of a segment starts, and its pages' end.
-fn last_frame(path: &Path) -> (u64, u64) {
-    let bytes = std::fs::read(path).unwrap();
-    let starts: Vec<usize> =
-        (0..bytes.len()).step_by(4096).filter(|at| bytes[*at..].starts_with(b"\xff\x48\x44\x46")).collect();
-    let at = *starts.last().unwrap();
-    let length = u32::from_le_bytes(bytes[at + 24..at + 28].try_into().unwrap()) as usize;
-    (at as u64, (at + length) as u64)
-}
+use fixture::*;
 
 #[tokio::test]
 async fn everything_is_there_after_each_of_many_restarts_over_many_segments() {
@@ -96,49 +44,6 @@ async fn ids_are_known_after_the_index_was_deleted() {
         let again = log.append(P0, Some(id(n)), text(n)).await;
         assert!(matches!(again, Ok(Appended::Existing(place)) if place.offset == n as u64), "{n}");
     }
-}
-
-#[tokio::test]
-async fn a_last_frame_torn_anywhere_is_cut_and_nothing_before_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    fill(&*log, 0..3).await;
-    log.append(P0, None, vec![7; 9000].into()).await.unwrap();
-    drop(log);
-    let segment = segments(dir.path()).pop().unwrap();
-    let whole = std::fs::read(&segment).unwrap();
-    let (start, end) = last_frame(&segment);
-    let cuts = (start..end).step_by(97).map(|at| (at, whole.len() as u64));
-    let pages = (start..end).step_by(4096).map(|at| (at, at + 4096));
-    for (from, until) in cuts.chain(pages) {
-        let file = File::options().write(true).open(&segment).unwrap();
-        file.write_all_at(&whole, 0).unwrap();
-        file.write_all_at(&vec![0; (until.min(whole.len() as u64) - from) as usize], from).unwrap();
-        let log = open(dir.path());
-        assert_eq!(all(&*log).await, (0..3).map(text).collect::<Vec<_>>(), "zeroed {from}..{until}");
-    }
-    let mut flipped = whole.clone();
-    flipped[start as usize + 5000] ^= 1;
-    std::fs::write(&segment, &flipped).unwrap();
-    let log = open(dir.path());
-    assert_eq!(*log.head(P0).borrow(), 3);
-    fill(&*log, 3..5).await;
-    drop(log);
-    assert_eq!(all(&*open(dir.path())).await, (0..5).map(text).collect::<Vec<_>>());
-}
-
-#[tokio::test]
-async fn a_broken_frame_that_is_not_the_last_is_an_error_that_names_the_place() {
-    let dir = tempfile::tempdir().unwrap();
-    let log = open(dir.path());
-    fill(&*log, 0..5).await;
-    drop(log);
-    let segment = segments(dir.path()).pop().unwrap();
-    let (last, _) = last_frame(&segment);
-    let file = File::options().write(true).open(&segment).unwrap();
-    file.write_all_at(&[0xee], last - 4096 + 60).unwrap();
-    let error = EmbeddedLog::open(config(dir.path()), Arc::new(ManualClock::at(0))).unwrap_err();
-    assert!(matches!(&error, OpenError::Corrupt { path, at, .. } if *path == segment && *at == last - 4096), "{error}");
 }
 
 /// Counts syncs; fails them once told to.
