@@ -128,6 +128,9 @@ fn run(wish: Wish) -> Result<(), Failure> {
             built = Server::build(&wish.config, &wish.terms, metrics) => built?,
             () = stop.asked() => return Ok(()),
         };
+        if wish.bot {
+            server.introduce(&DEVELOPMENT_USERS).await?;
+        }
         server.serve();
         let ready = announce(&wish, &server, clock.monotonic())?;
         let bot = wish.bot.then(|| {

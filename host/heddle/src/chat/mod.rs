@@ -62,13 +62,19 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
         device,
         server: Place { address: server, token },
         admin: Place { address: args.admin.clone().unwrap_or(admin), token: admin_token },
-        to: args.to.clone(),
+        to: args.to.clone().or_else(|| answering(args)),
     };
     let runtime = crate::small_runtime()?;
     let outcome = runtime.block_on(ui::run(terms));
     // The terminal may be blocked in a read that nothing ends.
     runtime.shutdown_background();
     outcome
+}
+
+/// In `dev` bob answers, so a newcomer's first line goes to bob.
+fn answering(args: &ChatArgs) -> Option<String> {
+    let partner = if args.user == "bob" { "alice" } else { "bob" };
+    args.token.is_none().then(|| partner.to_owned())
 }
 
 fn token(args: &ChatArgs) -> Result<String, Failure> {

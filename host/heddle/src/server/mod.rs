@@ -11,7 +11,7 @@ use std::time::Duration;
 use heddle_delivery::{Delivery, Ports};
 use heddle_gateway::{Drained, Gateway, GatewayDeps};
 use heddle_log::{EmbeddedLog, Log};
-use heddle_model::{Clock, Hook, NodeId, SystemClock};
+use heddle_model::{Clock, Hook, NodeId, SystemClock, UserId};
 use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
 use heddle_store::SqliteStore;
@@ -97,6 +97,21 @@ impl Server {
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
         Ok(Self { gateway, delivery, policies, log, store, upkeep })
+    }
+
+    /// Makes these users each other's contacts, so that each sees when another is there.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn introduce(&self, users: &[&str]) -> Result<(), Failure> {
+        let users = users.iter().map(|user| UserId::new(user)).collect::<Result<Vec<_>, _>>();
+        let users = users.map_err(|error| failed(&error))?;
+        for user in &users {
+            for other in users.iter().filter(|other| *other != user) {
+                self.delivery.set_contact(user, other, true).await.map_err(|error| failed(&error))?;
+            }
+        }
+        Ok(())
     }
 
     /// Begins to accept.
