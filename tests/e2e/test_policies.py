@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harness.device import Device
-from harness.policies import digest, fixture
+from harness.policies import FOLDER, built, digest, fixture
 from harness.waiting import until_async
 
 
@@ -42,6 +42,34 @@ async def test_a_redirect_to_a_group_that_the_sender_is_not_in_is_a_fault(start,
         await c.nothing_before_pong("new_message")
         assert result["type"] in ("accepted", "rejected"), result
     assert server.metrics_sum("fault") >= 1 or server.metrics_sum("trap") >= 1, "the fault is not counted"
+
+
+async def test_a_group_that_the_manifest_names_takes_what_is_redirected_by_anybody(start, name, tmp_path):
+    """`redirect_to`: the operator lets this policy send to the desk for everybody; the sender keeps a copy, and reads nothing else there."""
+    server = start()
+    alice, bob, carol = name("alice"), name("bob"), name("carol")
+    group = server.rest(carol).group("desk", [])
+    server.stop()
+    folder = tmp_path / "redirect"
+    folder.mkdir()
+    text = (FOLDER / "redirect" / "plugin.toml").read_text()
+    text = text.replace('on_failure = "builtin"', f'on_failure = "builtin"\nredirect_to = ["group:{group}"]')
+    text = text.replace("../target", str(FOLDER / "target")).replace('"cargo"', f'"env", "-C", "{FOLDER / "redirect"}", "cargo"')
+    (folder / "plugin.toml").write_text(text)
+    server.policies = [("routing", built(folder, tmp_path / "redirect.wasm"))]
+    server.start()
+    async with Device(server, alice) as a, Device(server, carol) as c:
+        second = Device(server, alice, "second")
+        await second.connect()
+        sent = await a.say(bob, "to whom it may concern", tags={"redirect": group})
+        got = await c.next("new_message", text="to whom it may concern")
+        assert (got["group"], got["from"], got["message_id"]) == (group, alice, sent["message_id"]), got
+        copy = await second.next("new_message", text="to whom it may concern")
+        assert copy["message_id"] == sent["message_id"]
+        await c.say(text="an answer", group=group)
+        await second.nothing_before_pong("new_message")
+        await second.leave()
+    server.rest(alice).get(f"/v1/conversations/group:{group}/messages").problem(404, "not_found")
 
 
 async def test_leave_out_odd_members_leaves_them_out_of_stream_and_history(start, name):

@@ -207,6 +207,41 @@ async def test_positions_from_before_the_log_was_made_anew_never_look_newer(star
         await b.leave()
 
 
+async def test_what_was_lost_with_the_log_is_said_and_only_to_those_who_had_it(start, name, tmp_path):
+    """The archive is a minute behind, the server is killed and its log is gone: what bob had is kept nowhere. Carol had nothing."""
+    server = start(config={"store": {"archive_interval": "1 min"}})
+    alice, bob, carol = name("alice"), name("bob"), name("carol")
+    phone, tablet, other = Device(server, bob), Device(server, bob, "tablet"), Device(server, carol)
+    await tablet.connect()
+    await tablet.leave()
+    await other.connect()
+    await other.leave()
+    async with Device(server, alice) as a:
+        await phone.connect()
+        await _send(a, bob, 5)
+        await phone.until(lambda: len(phone.messages) == 5, "five")
+    await phone.leave()
+    server.kill()
+    (server.data / "log").rename(tmp_path / "log-of-before")
+    server.start()
+    for device in (phone, tablet):
+        await device.connect()
+        assert device.hello["gap"] == {"reason": "lost"}, device.hello
+        await device.next("caught_up")
+    await other.connect()
+    assert "gap" not in other.hello, other.hello
+    await other.leave()
+    # After the first event of the new log it is over.
+    async with Device(server, alice) as a:
+        await a.say(bob, "in the new log")
+        for device in (phone, tablet):
+            await device.next("new_message", text="in the new log")
+            await device.leave()
+            await device.connect()
+            assert "gap" not in device.hello, device.hello
+            await device.leave()
+
+
 async def test_everything_survives_a_restart(start, name):
     server = start()
     alice, bob = name("alice"), name("bob")

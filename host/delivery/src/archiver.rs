@@ -9,8 +9,8 @@ use heddle_model::{
     GroupChange, GroupChangeKind, Message, Offset, Plan, Position, Record, Role, TopicPartition, UserId,
 };
 use heddle_store::{
-    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StoreError,
-    StreamRow,
+    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, Hole, MemberDelta, ReceiptRow,
+    StoreError, StreamRow,
 };
 
 use crate::delivery::Shared;
@@ -91,6 +91,13 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Rou
             }
             Err(ReadError::Gone { start, .. }) => {
                 tracing::error!(%partition, from = next, start, "records are gone before they were archived");
+                let (after, upto) = (shared.numbering.upto(next), shared.numbering.upto(start));
+                let hole = Hole { partition: *partition, after, upto };
+                if let Err(error) = shared.store.epochs.add_hole(hole).await {
+                    tracing::warn!(%partition, %error, "archiver waits to note what is gone");
+                    continue;
+                }
+                shared.holes.write().push(hole);
                 next = start;
             }
             Err(error) => {

@@ -12,8 +12,8 @@ use heddle_model::{
 use heddle_policy::Policies;
 use heddle_presence::Presence;
 use heddle_registry::{Bus, Registry};
-use heddle_store::{Store, StoreError};
-use parking_lot::Mutex;
+use heddle_store::{Hole, Store, StoreError};
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) presence: Presence,
     pub(crate) receipts: Receipts,
     pub(crate) in_flight: InFlight,
+    /// What neither log nor archive has.
+    pub(crate) holes: RwLock<Vec<Hole>>,
     partitions: HashMap<TopicPartition, Partition>,
     /// Ends the tasks.
     pub(crate) stop: CancellationToken,
@@ -149,6 +151,7 @@ impl Delivery {
         let epoch = ports.store.epochs.epoch(layout.identity.0, layout.partitions, &heads).await?;
         let numbering = Numbering { epoch, partitioning };
         let partitions = partitions(&config, &ports, numbering).await?;
+        let holes = RwLock::new(ports.store.epochs.holes().await?);
 
         let hub = Arc::new(Hub::default());
         let inbox = Arc::clone(&hub);
@@ -175,6 +178,7 @@ impl Delivery {
             numbering,
             hub,
             presence,
+            holes,
             partitions,
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),

@@ -53,7 +53,7 @@ pub(crate) async fn message(
     group: &GroupId,
 ) -> Result<(Made, bool), StoreError> {
     let mut maker = Maker { shared, partition, position, made: Made::new() };
-    let view = shared.groups.view(group).await?.filter(|view| view.is_member(&message.sender));
+    let view = shared.groups.view(group).await?.filter(|view| may_speak(view, message));
     let Some(view) = view else {
         maker.put(|source| {
             Record::Rejection(Rejection {
@@ -70,6 +70,9 @@ pub(crate) async fn message(
     if message.discarded || message.plan == Plan::Pull {
         maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
         return Ok((maker.made, true));
+    }
+    if message.outsider {
+        maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
     }
     let muted = shared.people.muted(group).await?;
     for page in pages(shared, &view) {
@@ -97,6 +100,11 @@ pub(crate) async fn message(
         }
     }
     Ok((maker.made, true))
+}
+
+/// Is the sender a member, or was it sent there by a policy that may send for everybody?
+pub(crate) fn may_speak(view: &GroupView, message: &Message) -> bool {
+    view.is_member(&message.sender) || message.outsider && !view.members.is_empty()
 }
 
 /// All members, sorted by (home partition, bytes of id), cut where the home changes and at a fixed size.

@@ -172,14 +172,29 @@ impl RoutingRights for Rights<'_> {
     fn is_member(&self, conversation: &Conversation, user: &UserId) -> bool {
         match conversation {
             Conversation::Direct(other) => user == other || user == self.sender,
-            Conversation::Group(group) => match self.shared.groups.peek(group) {
-                Some(view) => view.is_member(user),
-                None => {
-                    *self.missing.borrow_mut() = Some(group.clone());
-                    false
-                }
-            },
+            Conversation::Group(group) => self.group(group).is_some_and(|view| view.is_member(user)),
         }
+    }
+
+    fn may_be_redirected_to(&self, to: &Conversation) -> bool {
+        matches!(to, Conversation::Group(group) if self.group(group).is_some_and(|view| !view.members.is_empty()))
+    }
+
+    fn members(&self, conversation: &Conversation) -> Option<u32> {
+        match conversation {
+            Conversation::Direct(_) => Some(2),
+            Conversation::Group(group) => self.group(group).map(|view| count(view.members.len())),
+        }
+    }
+}
+
+impl Rights<'_> {
+    fn group(&self, group: &GroupId) -> Option<Arc<GroupView>> {
+        let view = self.shared.groups.peek(group);
+        if view.is_none() {
+            *self.missing.borrow_mut() = Some(group.clone());
+        }
+        view
     }
 }
 
@@ -272,6 +287,7 @@ impl Shared {
             only: None,
             discarded: false,
             quiet: false,
+            outsider: false,
             plan: Plan::Push,
             stamp: Stamp { generation: send.generation.number(), decisions: send.decisions.clone() },
         };
@@ -384,6 +400,8 @@ impl Shared {
         sender_since: Millis,
     ) -> Result<(), SendOutcome> {
         let view = self.groups.view(group).await.map_err(|e| unavailable(&send.client_id, &e.to_string()))?;
+        message.outsider =
+            message.to != message.addressed && view.as_ref().is_some_and(|view| !view.is_member(&message.sender));
         let users: Vec<UserId> = view.iter().flat_map(|view| view.members.keys().cloned()).collect();
         let online = self.registry.online(&users).await.unwrap_or_default().into_iter().filter(|on| *on).count();
         let ask = PlanAsk {

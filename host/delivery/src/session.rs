@@ -9,7 +9,7 @@ use std::time::Duration;
 use heddle_model::{ConnectionId, Conversation, DeviceId, GroupId, Position, ReceiptStatus, TopicPartition, UserId};
 use heddle_presence::{Report, ReportKind, Socket, Visible};
 use heddle_registry::Route;
-use heddle_store::{DeviceRow, StoreError};
+use heddle_store::{DeviceRow, Hole, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -225,14 +225,18 @@ async fn begin(
         *newest = (*newest).max(row.position);
     }
     let stored = positions.get(device).copied();
+    let had: Vec<Position> = positions.values().copied().chain(resume).collect();
     // A new device goes on from the oldest event that no device has acknowledged.
     let known = stored.or_else(|| positions.into_values().max()).unwrap_or(Position::START);
     let head = shared.head(shared.numbering.partitioning.home(user));
-    let opened = match resume {
+    let mut opened = match resume {
         None => Opened { offset: known, resumed: stored.is_some(), gap: None },
         Some(resume) if resume > head => Opened { offset: known, resumed: false, gap: Some(Gap::AboveHead) },
         Some(resume) => Opened { offset: resume, resumed: true, gap: None },
     };
+    if shared.lost(user, opened.offset, &had).await.map_err(later)? {
+        opened.gap = opened.gap.or(Some(Gap::Lost));
+    }
     if opened.offset > known {
         acknowledge(shared, user, known, opened.offset).await?;
     }
@@ -267,6 +271,26 @@ async fn acknowledge(shared: &Arc<Shared>, user: &UserId, from: Position, to: Po
 }
 
 impl Shared {
+    /// Is something above `from` that the user had in neither archive nor log? `had`: positions that devices of the user reached. (DELIVERY 15)
+    async fn lost(&self, user: &UserId, from: Position, had: &[Position]) -> Result<bool, StoreError> {
+        let home = self.numbering.partitioning.home(user);
+        let ahead: Vec<Hole> =
+            self.holes.read().iter().filter(|hole| hole.partition == home && from < hole.upto).copied().collect();
+        if ahead.is_empty() {
+            return Ok(false);
+        }
+        let known = self.store.epochs.losses(user).await?;
+        let mut lost = false;
+        for hole in ahead {
+            let proved = had.iter().any(|position| hole.contains(*position));
+            if proved && !known.contains(&hole.upto) {
+                self.store.epochs.add_loss(user, hole.upto).await?;
+            }
+            lost |= proved || hole.certain() || known.contains(&hole.upto);
+        }
+        Ok(lost)
+    }
+
     async fn register(&self, user: &UserId, device: &DeviceId, connection: ConnectionId) {
         let others = self.registry.routes(user).await.unwrap_or_default();
         let route = Route { node: self.node.clone(), connection, device: device.clone() };

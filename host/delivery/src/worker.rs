@@ -229,7 +229,7 @@ impl Worker {
         let Some(group) = expand::group_of(message).filter(|_| message.plan == Plan::Pull && !message.discarded) else {
             return;
         };
-        let Some(view) = self.shared.groups.peek(group).filter(|view| view.is_member(&message.sender)) else { return };
+        let Some(view) = self.shared.groups.peek(group).filter(|view| expand::may_speak(view, message)) else { return };
         let users: Vec<UserId> =
             view.members.keys().filter(|user| **user != message.sender && message.may_reach(user)).cloned().collect();
         self.shared.tell(&users, |to| NodeMessage::GroupNotice { group: group.clone(), head: position, to }).await;

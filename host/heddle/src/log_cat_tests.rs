@@ -35,6 +35,7 @@ fn sent(text: &str) -> Message {
         only: None,
         discarded: false,
         quiet: false,
+        outsider: false,
         plan: Plan::Push,
         stamp: Stamp { generation: 9, decisions: vec![decision] },
     }

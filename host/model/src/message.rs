@@ -53,6 +53,8 @@ pub struct Message {
     pub discarded: bool,
     /// In a direct conversation: the recipient muted it. (In a group it stands with each member.)
     pub quiet: bool,
+    /// In a group: the sender is no member, a policy may send there for everybody. (`redirect_to` of its manifest.)
+    pub outsider: bool,
     /// In a group: push or pull.
     pub plan: Plan,
     /// Who decided.

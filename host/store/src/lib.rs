@@ -9,7 +9,7 @@ mod sqlite;
 pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
     ConversationRow, Cursor, DeadLetter, DeviceRow, Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember,
-    GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, MemberDelta, ReceiptRow, ReceiptState,
-    Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
+    GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, ReceiptRow,
+    ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
 };
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

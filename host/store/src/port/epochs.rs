@@ -1,9 +1,34 @@
 //! Lives of the log.
 
 use async_trait::async_trait;
-use heddle_model::TopicPartition;
+use heddle_model::{Position, TopicPartition, UserId};
 
 use super::StoreError;
+
+/// Records that neither log nor archive has: those above `after` up to `upto`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hole {
+    /// Of which partition.
+    pub partition: TopicPartition,
+    /// The archive's end when the hole was found.
+    pub after: Position,
+    /// Where the partition goes on.
+    pub upto: Position,
+}
+
+impl Hole {
+    /// Were records seen to be gone? A log that was made anew may have ended just where the archive did: then only what somebody had of it is a proof.
+    #[must_use]
+    pub fn certain(&self) -> bool {
+        self.after.epoch() == self.upto.epoch()
+    }
+
+    /// Does a record at `position` lie in it?
+    #[must_use]
+    pub fn contains(&self, position: Position) -> bool {
+        self.after < position && position <= self.upto
+    }
+}
 
 /// Which life of a log has which epoch. (DELIVERY rule 2.)
 #[async_trait]
@@ -19,4 +44,28 @@ pub trait Epochs: Send + Sync + 'static {
         partitions: u32,
         heads: &[(TopicPartition, u64)],
     ) -> Result<u32, StoreError>;
+
+    /// All holes on record. Those between two epochs with the same partition count are noted by [`epoch`](Self::epoch).
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn holes(&self) -> Result<Vec<Hole>, StoreError>;
+
+    /// Notes a hole.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn add_hole(&self, hole: Hole) -> Result<(), StoreError>;
+
+    /// Notes that the user had something in the hole that ends at `upto`.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn add_loss(&self, user: &UserId, upto: Position) -> Result<(), StoreError>;
+
+    /// The ends of the holes in which the user had something.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn losses(&self, user: &UserId) -> Result<Vec<Position>, StoreError>;
 }

@@ -18,7 +18,7 @@ pub use archive::{
 pub use catalog::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin};
 pub use devices::{DeviceRow, Devices};
 pub use directory::{Contact, Directory};
-pub use epochs::Epochs;
+pub use epochs::{Epochs, Hole};
 pub use error::StoreError;
 pub use groups::{GroupMember, GroupRow, Groups};
 pub use rows::{

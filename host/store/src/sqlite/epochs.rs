@@ -1,14 +1,14 @@
 //! Lives of the log.
 
 use async_trait::async_trait;
-use heddle_model::TopicPartition;
+use heddle_model::{Position, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::cell::{partition_code, position};
+use super::cell::{partition, partition_code, place, position};
 use super::fault::Fault;
 use super::work::{Outcome, Work};
-use crate::{Epochs, StoreError};
+use crate::{Epochs, Hole, StoreError};
 
 /// Positions have 10 bits for it.
 const EPOCH_MAX: i64 = 1023;
@@ -25,6 +25,23 @@ impl Epochs for SqliteStore {
             Outcome::Epoch(epoch) => Ok(epoch),
             other => Err(StoreError::Broken { table: "epochs", reason: format!("the writer answered {other:?}") }),
         }
+    }
+
+    async fn holes(&self) -> Result<Vec<Hole>, StoreError> {
+        self.reader.read("holes", |connection| Box::pin(holes(connection))).await
+    }
+
+    async fn add_hole(&self, hole: Hole) -> Result<(), StoreError> {
+        self.writer.write(Work::AddHole(hole)).await.map(drop)
+    }
+
+    async fn add_loss(&self, user: &UserId, upto: Position) -> Result<(), StoreError> {
+        self.writer.write(Work::AddLoss { user: user.clone(), upto }).await.map(drop)
+    }
+
+    async fn losses(&self, user: &UserId) -> Result<Vec<Position>, StoreError> {
+        let user = user.clone();
+        self.reader.read("losses", move |connection| Box::pin(losses(connection, user))).await
     }
 }
 
@@ -46,8 +63,17 @@ pub(super) async fn epoch(
             return Ok(known);
         }
     }
-    let newest: Option<i64> = sqlx::query_scalar("SELECT max(epoch) FROM epochs").fetch_one(&mut *connection).await?;
-    let epoch = in_range(newest.map_or(0, |newest| newest + 1))?;
+    let newest: Option<(i64, i64)> = sqlx::query_as("SELECT epoch, partitions FROM epochs ORDER BY epoch DESC LIMIT 1")
+        .fetch_optional(&mut *connection)
+        .await?;
+    let epoch = in_range(newest.map_or(0, |(newest, _)| newest + 1))?;
+    if newest.is_some_and(|(_, of_before)| of_before == i64::from(partitions)) {
+        for (partition, _) in heads {
+            let after = cursor(connection, *partition).await?.unwrap_or(Position::START);
+            add_hole(connection, &Hole { partition: *partition, after, upto: Position(Position::new(epoch, 0).0 - 1) })
+                .await?;
+        }
+    }
     sqlx::query("INSERT INTO epochs (epoch, identity, partitions) VALUES (?1, ?2, ?3)")
         .bind(i64::from(epoch))
         .bind(identity.as_slice())
@@ -64,17 +90,63 @@ async fn lies_below(
     heads: &[(TopicPartition, u64)],
 ) -> Result<bool, Fault> {
     for (partition, head) in heads {
-        let upto: Option<i64> = sqlx::query_scalar("SELECT upto FROM cursors WHERE partition = ?1")
-            .bind(partition_code(*partition))
-            .fetch_optional(&mut *connection)
-            .await?;
-        if let Some(upto) = upto
-            && position("cursors", upto)?.next_offset(epoch).is_none_or(|covered| covered > *head)
+        if let Some(upto) = cursor(connection, *partition).await?
+            && upto.next_offset(epoch).is_none_or(|covered| covered > *head)
         {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// How far the archive has come.
+async fn cursor(connection: &mut SqliteConnection, partition: TopicPartition) -> Result<Option<Position>, Fault> {
+    let upto: Option<i64> = sqlx::query_scalar("SELECT upto FROM cursors WHERE partition = ?1")
+        .bind(partition_code(partition))
+        .fetch_optional(connection)
+        .await?;
+    upto.map(|upto| position("cursors", upto)).transpose()
+}
+
+pub(super) async fn add_hole(connection: &mut SqliteConnection, hole: &Hole) -> Result<(), Fault> {
+    sqlx::query("INSERT OR IGNORE INTO holes (partition, after, upto) VALUES (?1, ?2, ?3)")
+        .bind(partition_code(hole.partition))
+        .bind(place("holes", hole.after)?)
+        .bind(place("holes", hole.upto)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn holes(connection: &mut SqliteConnection) -> Result<Vec<Hole>, Fault> {
+    let rows: Vec<(i64, i64, i64)> =
+        sqlx::query_as("SELECT partition, after, upto FROM holes ORDER BY upto").fetch_all(connection).await?;
+    rows.into_iter()
+        .map(|(of, after, upto)| {
+            Ok(Hole {
+                partition: partition("holes", of)?,
+                after: position("holes", after)?,
+                upto: position("holes", upto)?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn add_loss(connection: &mut SqliteConnection, user: &UserId, upto: Position) -> Result<(), Fault> {
+    sqlx::query("INSERT OR IGNORE INTO losses (user, upto) VALUES (?1, ?2)")
+        .bind(user.as_str())
+        .bind(place("losses", upto)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn losses(connection: &mut SqliteConnection, user: UserId) -> Result<Vec<Position>, Fault> {
+    let rows: Vec<i64> = sqlx::query_scalar("SELECT upto FROM losses WHERE user = ?1 ORDER BY upto")
+        .bind(user.as_str())
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter().map(|upto| position("losses", upto)).collect()
 }
 
 fn in_range(epoch: i64) -> Result<u32, Fault> {

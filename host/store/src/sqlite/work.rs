@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::fault::Fault;
 use super::{archive, catalog, devices, directory, epochs};
-use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow};
+use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole};
 
 /// One write.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub(super) enum Work {
     AddPlugin(CatalogPlugin),
     AddGeneration(CatalogGeneration, AuditEntry),
     Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
+    AddHole(Hole),
+    AddLoss { user: UserId, upto: Position },
 }
 
 /// What came of it.
@@ -44,6 +46,8 @@ impl Work {
             Self::AddPlugin(_) => "add plugin",
             Self::AddGeneration(..) => "add generation",
             Self::Epoch { .. } => "epoch",
+            Self::AddHole(_) => "add hole",
+            Self::AddLoss { .. } => "add loss",
         }
     }
 
@@ -73,6 +77,8 @@ impl Work {
             Self::Epoch { identity, partitions, heads } => {
                 return epochs::epoch(connection, *identity, *partitions, heads).await.map(Outcome::Epoch);
             }
+            Self::AddHole(hole) => epochs::add_hole(connection, hole).await?,
+            Self::AddLoss { user, upto } => epochs::add_loss(connection, user, *upto).await?,
         }
         Ok(Outcome::Done)
     }

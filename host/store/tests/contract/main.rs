@@ -96,5 +96,6 @@ suite! { sqlite:
         a_log_keeps_its_epoch_and_another_gets_the_next,
         a_log_that_lost_records_gets_a_new_epoch,
         an_older_log_that_comes_back_gets_a_new_epoch,
+        a_new_life_of_the_log_begins_after_a_hole,
     }
 }
