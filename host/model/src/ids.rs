@@ -10,14 +10,16 @@ use sha2::{Digest as _, Sha256};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Empty, or longer than allowed.
-    #[error("{what} has {bytes} bytes, give 1 to {bytes_max}")]
+    #[error("{what} has {size} {unit}, give 1 to {max}")]
     Length {
         /// Which kind of id.
         what: &'static str,
         /// How long it is.
-        bytes: usize,
+        size: usize,
         /// How long it may be.
-        bytes_max: usize,
+        max: usize,
+        /// In bytes of UTF-8, or in characters.
+        unit: &'static str,
     },
     /// Has a control character.
     #[error("{what} {value:?} has a control character at byte {at}, leave it out")]
@@ -42,23 +44,21 @@ pub enum IdError {
 }
 
 macro_rules! text_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $unit:literal, $size:expr) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The longest that one may be, in bytes of UTF-8.
-            pub const BYTES_MAX: usize = $max;
-
             /// Checks length and characters.
             ///
             /// # Errors
             /// Empty, too long, or with a control character.
             pub fn new(text: &str) -> Result<Self, IdError> {
-                if text.is_empty() || text.len() > $max {
-                    return Err(IdError::Length { what: $what, bytes: text.len(), bytes_max: $max });
+                let size = $size(text);
+                if !(1..=$max).contains(&size) {
+                    return Err(IdError::Length { what: $what, size, max: $max, unit: $unit });
                 }
                 if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
                     return Err(IdError::Control { what: $what, value: text.to_owned(), at });
@@ -100,25 +100,29 @@ macro_rules! text_id {
     };
 }
 
+fn characters(text: &str) -> usize {
+    text.chars().count()
+}
+
 text_id! {
     /// A user, as authenticated (`sub` of the token).
-    UserId, "user", 256
+    UserId, "user", 256, "bytes", str::len
 }
 text_id! {
     /// A group, as the server named it.
-    GroupId, "group", 64
+    GroupId, "group", 64, "characters", characters
 }
 text_id! {
     /// A device, as its client named it; unique within its user.
-    DeviceId, "device", 64
+    DeviceId, "device", 64, "characters", characters
 }
 text_id! {
     /// What a client calls its own send; unique within (sender, conversation).
-    ClientId, "client_id", 64
+    ClientId, "client_id", 64, "characters", characters
 }
 text_id! {
     /// A node of the platform.
-    NodeId, "node", 64
+    NodeId, "node", 64, "characters", characters
 }
 
 /// One live socket; dies with it. Unique within a node's life.
@@ -274,6 +278,16 @@ mod tests {
     fn an_absent_body_is_not_an_empty_one() {
         assert_ne!(BodyHash::of(None, None), BodyHash::of(Some(""), None));
         assert_ne!(BodyHash::of(Some("a"), None), BodyHash::of(None, Some(b"a")));
+    }
+
+    #[test]
+    fn ids_are_measured_in_characters_and_users_in_bytes() {
+        assert!(ClientId::new(&"é".repeat(64)).is_ok());
+        let error = ClientId::new(&"é".repeat(65)).unwrap_err();
+        assert_eq!(error.to_string(), "client_id has 65 characters, give 1 to 64");
+        assert!(UserId::new(&"é".repeat(128)).is_ok());
+        assert_eq!(UserId::new(&"é".repeat(129)).unwrap_err().to_string(), "user has 258 bytes, give 1 to 256");
+        assert!(DeviceId::new("").is_err());
     }
 
     #[test]
