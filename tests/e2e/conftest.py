@@ -13,7 +13,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from harness.server import Heddle, binary, end_all  # noqa: E402
 
-LONG = os.environ.get("HEDDLE_E2E") == "long"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,7 +27,7 @@ def pytest_pyfunc_call(pyfuncitem):
 
 def pytest_report_header():
     """Names the binary."""
-    return f"binary: {binary()}, sizes: {'long' if LONG else 'short'}"
+    return f"binary: {binary()}"
 
 
 def pytest_collection_modifyitems(items):

@@ -4,12 +4,11 @@ import asyncio
 
 import pytest
 
-from conftest import LONG
 from harness.device import Device
 from harness.policies import fixture
 
 SAME = ("message_id", "sent_at", "lamport", "order", "generation")
-OTHERS = 100_000 if LONG else 5_000
+OTHERS = 100_000
 
 
 def same(first, again):
@@ -77,7 +76,6 @@ async def test_over_rest_and_over_a_socket_it_is_the_same_message(server, name):
 @pytest.mark.heavy
 @pytest.mark.timeout(600)
 async def test_the_same_client_id_after_many_other_messages(start, name):
-    """100,000 others with HEDDLE_E2E=long, 5,000 otherwise."""
     server = start()
     alice, bob = name("alice"), name("bob")
     async with Device(server, alice) as a, Device(server, name("busy")) as busy:
