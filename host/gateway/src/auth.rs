@@ -30,6 +30,9 @@ pub struct AuthConfig {
     pub admin_tokens: Vec<String>,
 }
 
+/// As the audit names whoever shows a token of the configuration.
+const OPERATOR: &str = "operator";
+
 /// A key that verifies tokens.
 #[derive(Clone)]
 pub enum AuthKey {
@@ -160,13 +163,14 @@ impl Auth {
         Err(last)
     }
 
-    /// Like [`verify`](Self::verify), for the admin listener.
-    pub(crate) fn verify_admin(&self, headers: &HeaderMap) -> Result<(), AuthError> {
+    /// Like [`verify`](Self::verify), for the admin listener; who it is, for the audit.
+    pub(crate) fn verify_admin(&self, headers: &HeaderMap) -> Result<String, AuthError> {
         let token = bearer(headers).ok_or(AuthError::Missing)?;
         if self.config.admin_tokens.iter().any(|known| same(known.as_bytes(), token.as_bytes())) {
-            return Ok(());
+            return Ok(OPERATOR.to_owned());
         }
-        if self.verify(token)?.admin { Ok(()) } else { Err(AuthError::NotAdmin) }
+        let identity = self.verify(token)?;
+        if identity.admin { Ok(identity.user.to_string()) } else { Err(AuthError::NotAdmin) }
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -339,8 +343,8 @@ mod tests {
             headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
             auth.verify_admin(&headers).map_err(|error| error.word())
         };
-        assert_eq!(ask("static"), Ok(()));
-        assert_eq!(ask(&mint(SECRET, "ops", true, NOW, 60_000).unwrap()), Ok(()));
+        assert_eq!(ask("static"), Ok("operator".to_owned()));
+        assert_eq!(ask(&mint(SECRET, "ops", true, NOW, 60_000).unwrap()), Ok("ops".to_owned()));
         assert_eq!(ask(&mint(SECRET, "alice", false, NOW, 60_000).unwrap()), Err("not_admin"));
         assert_eq!(auth.verify_admin(&HeaderMap::new()), Err(AuthError::Missing));
     }

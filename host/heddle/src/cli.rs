@@ -39,9 +39,9 @@ pub enum Command {
     Log(LogCommand),
     /// Say who decided about a message: generation, plugin, digest, microseconds
     Explain(ExplainArgs),
-    /// Build plugins
+    /// Build plugins, and change which decide, while the server runs
     #[command(subcommand)]
-    Plugin(PluginCommand),
+    Plugin(crate::plugin::PluginCommand),
     /// Print the version
     Version,
 }
@@ -223,40 +223,12 @@ The server must run: it is found by run.json in its data directory, or by --admi
 pub struct ExplainArgs {
     /// The id, as `accepted` and `new_message` carry it
     pub message_id: String,
-    /// The data directory of the server
-    #[arg(long, value_name = "DIR", default_value = "./heddle-data", conflicts_with = "admin")]
-    pub data: PathBuf,
-    /// The server's admin address
-    #[arg(long, value_name = "ADDR")]
-    pub admin: Option<SocketAddr>,
-    /// An admin token; without it, with --admin, the one of `heddle dev`
-    #[arg(long, env = "HEDDLE_ADMIN__TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: crate::admin::AdminArgs,
     /// For people or programs
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
-}
-
-/// `heddle plugin`.
-#[derive(Debug, Subcommand)]
-pub enum PluginCommand {
-    /// Build a plugin into one file: component, manifest and cases
-    #[command(after_help = "Examples:
-  heddle plugin build plugins/token-bucket
-  heddle dev --policy rate-limit=plugins/token-bucket/token-bucket.wasm
-
-The digest that it prints is `sha256sum` of the file; records, generations and explain speak of that digest.")]
-    Build {
-        /// The plugin's directory, with its plugin.toml
-        #[arg(default_value = ".")]
-        dir: PathBuf,
-        /// Where to write the file; else NAME.wasm in the directory
-        #[arg(long, value_name = "FILE")]
-        out: Option<PathBuf>,
-        /// For people or programs
-        #[arg(long, value_enum, default_value = "text")]
-        output: Output,
-    },
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 #![allow(unreachable_pub, reason = "a binary has no outside: `pub` says what a module offers to the others")]
 
+mod admin;
 mod chat;
 mod cli;
 mod config;
@@ -21,7 +22,7 @@ mod token;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Command, LogCommand, PluginCommand};
+use cli::{Cli, Command, LogCommand};
 use failure::Failure;
 
 #[allow(clippy::print_stderr, clippy::print_stdout, reason = "this is where the commands speak")]
@@ -54,7 +55,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Config(command) => config_command::command(&command).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
-        Command::Plugin(PluginCommand::Build { dir, out, output }) => plugin::build(&dir, out, output).map(Some),
+        Command::Plugin(command) => small_runtime()?.block_on(plugin::command(command)).map(Some),
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
     }
 }

@@ -51,6 +51,9 @@ pub trait Component: Send + Sync + 'static {
 pub trait Loader: Send + Sync + 'static {
     /// A component for one hook of a plugin, configured with `config` (JSON). The error is for the operator.
     async fn load(&self, plugin: &Packed, hook: Hook, config: &str) -> Result<Arc<dyn Component>, String>;
+
+    /// Runs the plugin's own cases, on fresh instances and on used ones. The errors are for the plugin's author, one a case.
+    async fn prove(&self, plugin: &Packed) -> Result<(), Vec<String>>;
 }
 
 /// In place of a plugin whose file is gone: every call is a fault.

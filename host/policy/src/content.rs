@@ -19,6 +19,9 @@ pub(crate) struct Content {
     pub(crate) chains: BTreeMap<Hook, Vec<Entry>>,
     pub(crate) builtins: BTreeMap<Hook, Entry>,
     limits: LimitsEntry,
+    /// Digest of the configuration that it grew from: while that stays, changes made while running outlive a restart.
+    #[serde(default)]
+    pub(crate) configured: String,
 }
 
 /// One plugin in a chain.
@@ -53,9 +56,10 @@ impl Content {
         chains: BTreeMap<Hook, Vec<Entry>>,
         builtins: BTreeMap<Hook, Entry>,
         limits: &PolicyLimits,
+        configured: &str,
     ) -> Self {
         let limits = LimitsEntry { memory_bytes_max: limits.memory_bytes_max, deadline_ms_max: limits.deadline_ms_max };
-        Self { format: FORMAT, chains, builtins, limits }
+        Self { format: FORMAT, chains, builtins, limits, configured: configured.to_owned() }
     }
 
     /// Keys sorted, no spaces; and its SHA-256.
@@ -85,7 +89,7 @@ pub(crate) fn digest(hex: &str) -> Option<Digest> {
 }
 
 /// With the keys of all objects in order, whatever map serde_json was built with.
-fn sorted(value: Value) -> Value {
+pub(crate) fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let ordered: BTreeMap<String, Value> = map.into_iter().map(|(key, value)| (key, sorted(value))).collect();

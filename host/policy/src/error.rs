@@ -14,6 +14,41 @@ pub enum StartError {
     Catalog(#[from] StoreError),
 }
 
+/// Why another policy set does not decide. The one before goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// One at a time.
+    #[error("another change of the policy set is under way, try again when it is done")]
+    Busy,
+    /// Somebody else was quicker.
+    #[error("another node made a generation meanwhile, look at it and try again")]
+    Conflict,
+    /// What the change names is not there.
+    #[error("there is no {what}")]
+    Unknown {
+        /// What is missing.
+        what: String,
+    },
+    /// Plugins or chains that cannot serve.
+    #[error("the policy set stays as it is, {} problem(s):\n  {}", problems.len(), problems.join("\n  "))]
+    Refused {
+        /// Each names its file.
+        problems: Vec<String>,
+    },
+    /// The catalog failed; try again.
+    #[error("the catalog does not answer: {0}")]
+    Catalog(#[from] StoreError),
+}
+
+impl From<StartError> for ChangeError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Refused { problems } => Self::Refused { problems },
+            StartError::Catalog(error) => Self::Catalog(error),
+        }
+    }
+}
+
 /// Why an older generation cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {

@@ -7,6 +7,7 @@
 //! Read first: [`Policies`] (the handle) and [`Generation`] (one immutable policy set, with a function per hook).
 
 mod ask;
+mod change;
 mod component;
 mod config;
 mod content;
@@ -27,11 +28,13 @@ pub use ask::{
     Accepted, Command, MessageView, Outcome, PlanAsk, RateAnswer, RateAsk, Refusal, RefusalCode, RouteAsk, Routed,
     RoutingRights, SortAsk, SortRetry, Sorted,
 };
+pub use change::{Change, Changed, Request};
 pub use component::{Component, Fault, Loader};
 pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits};
 pub use engine::Loaded;
-pub use error::{PolicyError, StartError};
+pub use error::{ChangeError, PolicyError, StartError};
 pub use generation::{Generation, PolicyInfo};
+pub use heddle_store::AuditEntry as AuditRow;
 pub use policies::{Policies, PolicyFigures};
 
 /// Bits of a byte of [`SortAsk::facts`].

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use heddle_model::{Clock, Conversation, Digest, Hook};
 use heddle_pack::{OnFailure, Packed};
 use heddle_store::CatalogPlugin;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::component::{Gone, Loader};
-use crate::content::{Content, Entry, Previous, digest};
+use crate::content::{Content, Entry, Previous, digest, sorted};
 use crate::generation::Luck;
 use crate::member::{Member, Meters};
 use crate::state::States;
@@ -81,7 +81,7 @@ impl Plan {
     }
 
     /// What it resolves to, after `before`.
-    pub(crate) fn content(&self, before: Option<&Content>, limits: &PolicyLimits) -> Content {
+    pub(crate) fn content(&self, before: Option<&Content>, configured: &str, limits: &PolicyLimits) -> Content {
         let entry = |hook: Hook, plugin: &Checked| {
             let (name, hex) = (plugin.packed.manifest.name.clone(), plugin.digest.to_string());
             let previous = match plugin.on_failure {
@@ -96,7 +96,7 @@ impl Plan {
             (*hook, chain.iter().map(|plugin| entry(*hook, plugin)).collect::<Vec<_>>())
         };
         let builtins = self.builtins.iter().map(|(hook, plugin)| (*hook, entry(*hook, plugin))).collect();
-        Content::new(self.chains.iter().map(chain).collect(), builtins, limits)
+        Content::new(self.chains.iter().map(chain).collect(), builtins, limits, configured)
     }
 
     /// The files, each once.
@@ -115,6 +115,19 @@ fn file(plugin: &Checked, at: u64) -> CatalogPlugin {
         bytes: Bytes::copy_from_slice(&plugin.packed.bytes),
         added_at: at,
     }
+}
+
+/// What the operator configured, whatever this build's own plugins are.
+pub(crate) fn fingerprint(config: &PolicyConfig) -> String {
+    let plugin = |plugin: &PluginRef| json!([Digest::of(&plugin.bytes).to_string(), plugin.config]);
+    let chains = config.chains.iter().filter(|(_, chain)| !chain.is_empty());
+    let chains: Map<String, Value> =
+        chains.map(|(hook, chain)| (hook.to_string(), chain.iter().map(plugin).collect())).collect();
+    let builtins = config.builtin_config.iter().filter(|(_, changes)| !changes.is_empty());
+    let builtins: Map<String, Value> =
+        builtins.map(|(hook, changes)| (hook.to_string(), Value::Object(changes.clone()))).collect();
+    let text = sorted(json!({ "chains": chains, "builtins": builtins })).to_string();
+    Digest::of(text.as_bytes()).to_string()
 }
 
 /// Takes one file apart for one hook.

@@ -8,6 +8,7 @@ use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
 use lru::LruCache;
 use parking_lot::Mutex;
 
+use crate::change::{audit, grown};
 use crate::content::{Content, Entry, Previous, digest};
 use crate::load::{self, Plan};
 use crate::member::Member;
@@ -20,17 +21,19 @@ const NUMBER_TRIES: usize = 3;
 /// The handle: cheap to clone; all clones are one.
 #[derive(Clone)]
 pub struct Policies {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
-    current: ArcSwap<Generation>,
-    older: Mutex<LruCache<u64, Arc<Generation>>>,
+pub(crate) struct Shared {
+    pub(crate) current: ArcSwap<Generation>,
+    pub(crate) older: Mutex<LruCache<u64, Arc<Generation>>>,
+    /// Held while the next generation is made.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     /// Held while an older generation is loaded: two workers that meet it do not load it twice.
     loading: tokio::sync::Mutex<()>,
-    states: Arc<States>,
-    limits: PolicyLimits,
-    deps: PolicyDeps,
+    pub(crate) states: Arc<States>,
+    pub(crate) limits: PolicyLimits,
+    pub(crate) deps: PolicyDeps,
 }
 
 /// How much it holds, for gauges.
@@ -46,38 +49,38 @@ pub struct PolicyFigures {
 
 impl Policies {
     /// Checks, loads and warms the policy set, and records it in the catalog: under the newest number if its content is the same, else under the next.
+    /// While the configuration stays what it was, that is the newest set of the catalog, with what was changed while running.
     ///
     /// # Errors
     /// All that is wrong, at once; or the catalog fails.
     pub async fn start(config: PolicyConfig, deps: PolicyDeps) -> Result<Self, StartError> {
         let refused = |problems| StartError::Refused { problems };
-        let plan = Plan::check(&config, &deps.builtins).map_err(refused)?;
         let states = Arc::new(States::new(config.limits.states_max));
         for _ in 0..NUMBER_TRIES {
             let newest = deps.catalog.newest_generation().await?;
+            let grown = grown(&config, newest.as_ref(), &deps).await;
+            let plan = Plan::check(grown.as_ref().unwrap_or(&config), &deps.builtins).map_err(refused)?;
             let before = newest.as_ref().and_then(|newest| Content::parse(&newest.json));
-            let content = plan.content(before.as_ref(), &config.limits);
-            let (json, sum) = content.canonical();
+            let content = plan.content(before.as_ref(), &load::fingerprint(&config), &config.limits);
+            let (_, sum) = content.canonical();
             let same = newest.as_ref().is_some_and(|newest| newest.content == sum);
             let number = newest.as_ref().map_or(0, |newest| newest.number) + u64::from(!same);
-            let mut generation = load_all(&plan, &content, number, &states, &config.limits, &deps).await?;
-            if !same {
+            let made = if same {
+                Some(load_all(&plan, &content, number, &states, &config.limits, &deps).await?)
+            } else {
                 let at = deps.clock.now();
-                for file in plan.files(at) {
-                    deps.catalog.add_plugin(file).await?;
-                }
-                let audit = audit(at, newest.as_ref(), &json);
-                let row = CatalogGeneration { number, content: sum, json, at, why: "start".to_owned() };
-                if !deps.catalog.add_generation(row, audit).await? {
-                    continue;
-                }
-            }
+                let said = ("heddle", "start", "the configuration, or this build, names another policy set");
+                let audit = audit(at, said, newest.as_ref(), number, &content);
+                establish(&plan, &content, number, audit, &states, &config.limits, &deps).await?
+            };
+            let Some(mut generation) = made else { continue };
             generation.micros = measure::medians(&generation);
             let older = NonZeroUsize::new(config.limits.generations_max).unwrap_or(NonZeroUsize::MIN);
             return Ok(Self {
                 shared: Arc::new(Shared {
                     current: ArcSwap::from_pointee(generation),
                     older: Mutex::new(LruCache::new(older)),
+                    changing: tokio::sync::Mutex::default(),
                     loading: tokio::sync::Mutex::default(),
                     states,
                     limits: config.limits,
@@ -159,15 +162,23 @@ impl heddle_presence::PresencePolicy for Policies {
     }
 }
 
-fn audit(at: Millis, before: Option<&CatalogGeneration>, after: &str) -> AuditEntry {
-    let before = before.map_or("null", |before| before.json.as_str());
-    AuditEntry {
-        at,
-        who: "heddle".to_owned(),
-        what: "start".to_owned(),
-        why: "the configuration names another policy set".to_owned(),
-        detail: format!("{{\"before\":{before},\"after\":{after}}}"),
+/// Loads a set and records it under `number`; none if somebody else took that number.
+pub(crate) async fn establish(
+    plan: &Plan,
+    content: &Content,
+    number: u64,
+    audit: AuditEntry,
+    states: &Arc<States>,
+    limits: &PolicyLimits,
+    deps: &PolicyDeps,
+) -> Result<Option<Generation>, StartError> {
+    let generation = load_all(plan, content, number, states, limits, deps).await?;
+    let (at, (json, sum)) = (audit.at, content.canonical());
+    for file in plan.files(at) {
+        deps.catalog.add_plugin(file).await?;
     }
+    let row = CatalogGeneration { number, content: sum, json, at, why: audit.why.clone() };
+    Ok(deps.catalog.add_generation(row, audit).await?.then_some(generation))
 }
 
 /// Loads every plugin of a new set; everything that is wrong at once.

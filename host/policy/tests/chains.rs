@@ -134,6 +134,10 @@ impl Loader for Scripts {
         }
         Ok(Arc::new(Scripted { does, calls: AtomicU64::new(0) }))
     }
+
+    async fn prove(&self, _: &Packed) -> Result<(), Vec<String>> {
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -470,6 +474,10 @@ impl Loader for AnyLoader {
             Hook::Routing if !config.contains("pass") => Ok(Arc::new(Any(self.0.clone()))),
             _ => Scripts.load_pass(),
         }
+    }
+
+    async fn prove(&self, _: &Packed) -> Result<(), Vec<String>> {
+        Ok(())
     }
 }
 

@@ -28,6 +28,20 @@ impl CaseReport {
     pub fn passed(&self) -> bool {
         self.failed.is_empty() && self.impure.is_empty()
     }
+
+    /// For the plugin's author, one a wrong answer; none if all is well.
+    pub fn problems(&self) -> Option<Vec<String>> {
+        let failed = self.failed.iter().map(|wrong| {
+            let Mismatch { case, step, wanted, found } = wrong;
+            format!("case {case:?}, step {step}: expects {wanted}, got {found}")
+        });
+        let impure = self.impure.iter().map(|wrong| {
+            let Mismatch { case, step, wanted, found } = wrong;
+            format!("case {case:?}, step {step}: a fresh instance answers {wanted}, a used one {found}: keep nothing between calls")
+        });
+        let problems: Vec<String> = failed.chain(impure).collect();
+        (!problems.is_empty()).then_some(problems)
+    }
 }
 
 /// One answer that is not as it should be.

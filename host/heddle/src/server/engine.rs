@@ -102,4 +102,12 @@ impl Loader for WasmLoader {
         let loaded = loaded.map_err(|error| format!("loading it failed: {error}"))?;
         Ok(Arc::new(Loaded(loaded.map_err(|error| error.to_string())?)))
     }
+
+    async fn prove(&self, plugin: &Packed) -> Result<(), Vec<String>> {
+        let (engine, plugin) = (self.engine.clone(), plugin.clone());
+        let options = LoadOptions { cache_dir: Some(self.cache.clone()), ..LoadOptions::default() };
+        let proved = tokio::task::spawn_blocking(move || engine.check_cases(&plugin, &options)).await;
+        let report = proved.map_err(|error| vec![format!("running its cases failed: {error}")])?;
+        report.map_err(|error| vec![error.to_string()])?.problems().map_or(Ok(()), Err)
+    }
 }

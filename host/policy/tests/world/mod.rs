@@ -33,6 +33,11 @@ impl Loader for EngineLoader {
             .expect("it loads or says why not");
         Ok(Arc::new(Loaded(loaded.map_err(|error| error.to_string())?)))
     }
+
+    async fn prove(&self, plugin: &Packed) -> Result<(), Vec<String>> {
+        let report = ENGINE.check_cases(plugin, &LoadOptions::default()).map_err(|error| vec![error.to_string()])?;
+        report.problems().map_or(Ok(()), Err)
+    }
 }
 
 /// Running policies.

@@ -1,5 +1,7 @@
 //! The operators' listener: health and figures without a token, everything else with one, and the page `/try`.
 
+mod policies;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,7 +11,6 @@ use axum::response::{Html, IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use heddle_model::{Decision, MessageId, UserId};
-use heddle_policy::PolicyInfo;
 use heddle_protocol::ErrorCode;
 use hyper::http::request::Parts;
 use hyper::{StatusCode, header};
@@ -19,7 +20,7 @@ use crate::auth::{AuthError, mint};
 use crate::core::Core;
 use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
 
-const TRY_PAGE: &str = include_str!("../assets/try/index.html");
+const TRY_PAGE: &str = include_str!("../../assets/try/index.html");
 
 #[derive(Clone)]
 struct Admin {
@@ -27,14 +28,14 @@ struct Admin {
     client_address: SocketAddr,
 }
 
-/// An admin's token was shown.
-struct Operator;
+/// An admin's token was shown: whose.
+struct Operator(String);
 
 impl FromRequestParts<Admin> for Operator {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.core.auth.verify_admin(&parts.headers).map(|()| Self).map_err(|error| {
+        admin.core.auth.verify_admin(&parts.headers).map(Self).map_err(|error| {
             admin.core.figures.auth_failed(error.word());
             let code = if error == AuthError::NotAdmin { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
             Refused::new(code, error.to_string())
@@ -50,8 +51,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .route("/version", get(version))
         .route("/metrics", get(metrics))
         .route("/explain/{message}", get(explain))
-        .route("/policies", get(policies))
-        .route("/policies/log", get(policy_log))
+        .merge(policies::routes())
         .route("/connections", get(connections))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));
@@ -124,25 +124,6 @@ fn decision(decision: &Decision) -> Value {
         "verdict": decision.verdict,
         "fallback": decision.fallback,
     })
-}
-
-async fn policies(State(admin): State<Admin>, _: Operator) -> Json<Value> {
-    let generation = admin.core.deps.policies.current();
-    let policy = |info: PolicyInfo| {
-        json!({
-            "hook": info.hook,
-            "name": info.name,
-            "version": info.version,
-            "digest": info.digest.to_string(),
-            "micros": info.micros,
-        })
-    };
-    let policies: Vec<Value> = generation.describe().into_iter().map(policy).collect();
-    Json(json!({"generation": generation.number(), "policies": policies}))
-}
-
-async fn policy_log(State(admin): State<Admin>, _: Operator) -> Json<Value> {
-    Json((admin.core.deps.plugin_log)())
 }
 
 async fn connections(State(admin): State<Admin>, _: Operator) -> Json<Value> {

@@ -1,4 +1,7 @@
-//! `heddle plugin build`: one file out of a plugin's directory.
+//! `heddle plugin`: one file out of a plugin's directory, and what a running server decides with.
+
+mod args;
+mod change;
 
 use std::path::{Path, PathBuf};
 
@@ -7,11 +10,14 @@ use heddle_pack::{BuildOptions, build_plugin};
 use crate::cli::Output;
 use crate::failure::Failure;
 
+pub use args::PluginCommand;
+pub use change::command;
+
 /// Builds, writes the file, and says what stdout should show.
 ///
 /// # Errors
 /// What the build, the manifest or a case says.
-pub fn build(dir: &Path, out: Option<PathBuf>, output: Output) -> Result<String, Failure> {
+fn build(dir: &Path, out: Option<PathBuf>, output: Output) -> Result<String, Failure> {
     if !dir.join("plugin.toml").is_file() {
         return Err(Failure::missing(format!("{dir:?} has no plugin.toml: name the directory of a plugin")));
     }

@@ -1,0 +1,130 @@
+//! Talking to a running server's admin listener: found by its data directory, or by address.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Bytes;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+
+use crate::failure::Failure;
+use crate::ready::RunFile;
+
+/// A longer answer is not one.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Where the server is.
+#[derive(Debug, Clone, clap::Args)]
+pub struct AdminArgs {
+    /// The data directory of the server
+    #[arg(long, value_name = "DIR", default_value = "./heddle-data", conflicts_with = "admin")]
+    pub data: PathBuf,
+    /// The server's admin address
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+    /// An admin token; without it, with --admin, the one of `heddle dev`
+    #[arg(long, env = "HEDDLE_ADMIN__TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+}
+
+/// An admin listener, and the right to ask it.
+#[derive(Debug, Clone)]
+pub struct AdminClient {
+    address: SocketAddr,
+    token: String,
+    deadline: Duration,
+}
+
+/// An answer that is not a success.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// In the server's words.
+    pub detail: String,
+}
+
+impl AdminArgs {
+    /// Finds the server.
+    ///
+    /// # Errors
+    /// If none runs on that directory.
+    pub fn client(&self, deadline: Duration) -> Result<AdminClient, Failure> {
+        let token = self.token.clone();
+        let (address, token) = match self.admin {
+            Some(admin) => (admin, token.unwrap_or_else(|| crate::token::DEVELOPMENT_ADMIN_TOKEN.to_owned())),
+            None => {
+                let found = RunFile::read(&self.data)?;
+                (found.admin, token.unwrap_or(found.admin_token))
+            }
+        };
+        Ok(AdminClient { address, token, deadline })
+    }
+}
+
+impl AdminClient {
+    /// Where it is, for messages.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// One request; JSON comes back.
+    ///
+    /// # Errors
+    /// If nobody answers in time, or the token is refused.
+    pub async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Result<Value, Refusal>, Failure> {
+        let (address, seconds) = (self.address, self.deadline.as_secs());
+        let answered = tokio::time::timeout(self.deadline, self.exchange(method, path, body)).await;
+        let (status, answer) =
+            answered.map_err(|_| Failure::new(format!("{address} did not answer within {seconds} s")))??;
+        if status.is_success() {
+            return Ok(Ok(answer));
+        }
+        let detail = answer.get("detail").or_else(|| answer.get("title")).and_then(Value::as_str);
+        let detail = detail.unwrap_or("no detail").to_owned();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            return Err(Failure::usage(format!(
+                "{address} refused the admin token ({detail}): name it with --token, or the data directory with --data"
+            )));
+        }
+        Ok(Err(Refusal { status, detail }))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Value), Failure> {
+        let address = self.address;
+        let unreachable = |error: &dyn std::fmt::Display| {
+            Failure::missing(format!(
+                "no server answers at {address} ({error}): start one with `heddle dev`, or name it with --admin"
+            ))
+        };
+        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
+        let driver = tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", address.to_string())
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(Full::new(body))
+            .map_err(|error| Failure::usage(format!("the token cannot stand in a header: {error}")))?;
+        let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| Failure::new(format!("the answer of {address} broke off: {error}")))?
+            .to_bytes();
+        driver.abort();
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+}
+
+/// A text as it may stand in a query.
+pub fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

@@ -1,0 +1,129 @@
+//! The words of `heddle plugin`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::admin::AdminArgs;
+use crate::cli::Output;
+
+/// `heddle plugin`.
+#[derive(Debug, Subcommand)]
+pub enum PluginCommand {
+    /// Build a plugin into one file: component, manifest and cases
+    #[command(after_help = "Examples:
+  heddle plugin build plugins/token-bucket
+  heddle dev --policy rate-limit=plugins/token-bucket/token-bucket.wasm
+
+The digest that it prints is `sha256sum` of the file; records, generations and explain speak of that digest.")]
+    Build {
+        /// The plugin's directory, with its plugin.toml
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Where to write the file; else NAME.wasm in the directory
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Let a plugin decide from the next message on, in place of the one of its name
+    #[command(after_help = "Examples:
+  heddle plugin deploy my-policy.wasm -m 'quiet after ten'
+  heddle plugin deploy my-policy.wasm --hook routing --data /var/lib/heddle
+  heddle plugin rollback                           back to the generation before
+
+The server checks the file, compiles it, runs its cases and warms it up; then one pointer is exchanged. No connection closes, and each message is
+decided by one generation. Whatever is wrong with the file, the present generation goes on.")]
+    Deploy {
+        /// The file that `heddle plugin build` wrote
+        file: PathBuf,
+        /// At this hook only; else at each that its manifest has
+        #[arg(long, value_name = "HOOK")]
+        hook: Option<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Change a plugin's configuration: KEY=VALUE with a JSON value or a text, KEY= for the manifest's own
+    #[command(after_help = "Examples:
+  heddle plugin set token-bucket burst=40 per_second=20
+  heddle plugin set token-bucket burst=            the manifest's value again")]
+    Set {
+        /// The plugin's name
+        plugin: String,
+        /// What to set
+        #[arg(required = true, value_name = "KEY=VALUE")]
+        values: Vec<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Say in which order the plugins of a hook are asked
+    #[command(after_help = "Examples:
+  heddle plugin chain routing quiet-hours inbox-routing
+  heddle plugin chain routing                      the built-in plugin alone
+
+Each must stand in the chain already, else deploy it.")]
+    Chain {
+        /// rate-limit, routing, fanout or presence
+        hook: String,
+        /// Names, the first is asked first
+        plugins: Vec<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Take a plugin out of its chains; where none is left, the built-in one decides
+    Remove {
+        /// The plugin's name
+        plugin: String,
+        /// At this hook only
+        #[arg(long, value_name = "HOOK")]
+        hook: Option<String>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Go back to an older generation, under a new number
+    #[command(after_help = "Examples:
+  heddle plugin rollback                           to the one before the current
+  heddle plugin rollback 7 -m 'as it was on Monday'")]
+    Rollback {
+        /// Which; else the one before the current
+        generation: Option<u64>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Show which plugins decide now
+    List {
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Show who changed the policy set, when and why
+    History {
+        /// At most so many changes
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+        limit: u32,
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+}
+
+/// What every change takes.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Why, for the audit
+    #[arg(short = 'm', long = "message", value_name = "WHY", default_value = "")]
+    pub why: String,
+    /// Where and how.
+    #[command(flatten)]
+    pub ask: AskArgs,
+}
+
+/// Which server, and how to print.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// Which server.
+    #[command(flatten)]
+    pub server: AdminArgs,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}

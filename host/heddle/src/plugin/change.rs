@@ -1,0 +1,151 @@
+//! `heddle plugin deploy`, `set`, `chain`, `remove`, `rollback`, `list`, `history`: what a running server decides with.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use hyper::body::Bytes;
+use hyper::{Method, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::args::{AskArgs, ChangeArgs, PluginCommand};
+use crate::admin::quoted;
+use crate::cli::Output;
+use crate::failure::Failure;
+
+/// Compiling a large component takes its time.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Asks the server, and says what stdout should show.
+///
+/// # Errors
+/// What the server refuses, and why.
+pub async fn command(command: PluginCommand) -> Result<String, Failure> {
+    match command {
+        PluginCommand::Build { dir, out, output } => super::build(&dir, out, output),
+        PluginCommand::Deploy { file, hook, change } => {
+            let bytes = read(&file)?;
+            let mut path =
+                format!("/policies/plugins?file={}&why={}", quoted(&file.display().to_string()), why(&change));
+            if let Some(hook) = hook {
+                let _ = write!(path, "&hook={}", quoted(&hook));
+            }
+            changed(&change, Method::POST, &path, bytes).await
+        }
+        PluginCommand::Set { plugin, values, change } => {
+            let path = format!("/policies/plugins/{}?why={}", quoted(&plugin), why(&change));
+            changed(&change, Method::PATCH, &path, settings(&values)?.to_string().into()).await
+        }
+        PluginCommand::Chain { hook, plugins, change } => {
+            let path = format!("/policies/chains/{}?why={}", quoted(&hook), why(&change));
+            changed(&change, Method::PUT, &path, json!(plugins).to_string().into()).await
+        }
+        PluginCommand::Remove { plugin, hook, change } => {
+            let mut path = format!("/policies/plugins/{}?why={}", quoted(&plugin), why(&change));
+            if let Some(hook) = hook {
+                let _ = write!(path, "&hook={}", quoted(&hook));
+            }
+            changed(&change, Method::DELETE, &path, Bytes::new()).await
+        }
+        PluginCommand::Rollback { generation, change } => {
+            let mut path = format!("/policies/rollback?why={}", why(&change));
+            if let Some(to) = generation {
+                let _ = write!(path, "&to={to}");
+            }
+            changed(&change, Method::POST, &path, Bytes::new()).await
+        }
+        PluginCommand::List { ask } => {
+            let answer = answer(&ask, Method::GET, "/policies", Bytes::new()).await?;
+            Ok(printed(ask.output, &answer, |answer| {
+                format!("generation {}\n{}", answer["generation"], chains(answer))
+            }))
+        }
+        PluginCommand::History { limit, ask } => {
+            let answer = answer(&ask, Method::GET, &format!("/policies/history?limit={limit}"), Bytes::new()).await?;
+            Ok(printed(ask.output, &answer, history))
+        }
+    }
+}
+
+fn why(change: &ChangeArgs) -> String {
+    quoted(&change.why)
+}
+
+fn read(file: &Path) -> Result<Bytes, Failure> {
+    std::fs::read(file).map(Bytes::from).map_err(|error| {
+        Failure::missing(format!("cannot read {file:?} ({error}): name the file that `heddle plugin build` wrote"))
+    })
+}
+
+/// `KEY=VALUE` as JSON: a value that is none is a text.
+fn settings(values: &[String]) -> Result<Value, Failure> {
+    let mut settings = Map::new();
+    for setting in values {
+        let (key, value) = setting
+            .split_once('=')
+            .filter(|(key, _)| !key.is_empty())
+            .ok_or_else(|| Failure::usage(format!("{setting:?} is no KEY=VALUE, like burst=40")))?;
+        let value = match value {
+            "" => Value::Null,
+            value => serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())),
+        };
+        settings.insert(key.to_owned(), value);
+    }
+    Ok(Value::Object(settings))
+}
+
+async fn answer(ask: &AskArgs, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+    let client = ask.server.client(DEADLINE)?;
+    client.ask(method, path, body).await?.map_err(|refusal| match refusal.status {
+        StatusCode::NOT_FOUND => Failure::missing(refusal.detail),
+        _ => Failure::new(refusal.detail),
+    })
+}
+
+async fn changed(change: &ChangeArgs, method: Method, path: &str, body: Bytes) -> Result<String, Failure> {
+    let answer = answer(&change.ask, method, path, body).await?;
+    Ok(printed(change.ask.output, &answer, |answer| {
+        let (before, now) = (&answer["before"], &answer["generation"]);
+        if before == now {
+            return format!("generation {now} goes on: nothing would be otherwise");
+        }
+        let seconds = answer["took_ms"].as_f64().unwrap_or_default() / 1e3;
+        format!("generation {now} decides, after {before} ({seconds:.2} s)\n{}", chains(answer))
+    }))
+}
+
+fn printed(output: Output, answer: &Value, people: impl FnOnce(&Value) -> String) -> String {
+    match output {
+        Output::Json => answer.to_string(),
+        Output::Text => people(answer).trim_end().to_owned(),
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("-")
+}
+
+/// A line a plugin.
+fn chains(answer: &Value) -> String {
+    let mut out = String::new();
+    for policy in answer["policies"].as_array().into_iter().flatten() {
+        let plugin = format!("{} {}", text(&policy["name"]), text(&policy["version"]));
+        let micros = policy["micros"].as_f64().unwrap_or_default();
+        let digest = text(&policy["digest"]).get(..12).unwrap_or("-");
+        let _ = writeln!(out, "{:<10} {plugin:<28} {micros:>7.1} µs  sha256 {digest}", text(&policy["hook"]));
+    }
+    out
+}
+
+/// A line a change, newest first.
+fn history(answer: &Value) -> String {
+    let mut out = String::new();
+    for change in answer["changes"].as_array().into_iter().flatten() {
+        let seconds = i64::try_from(change["at"].as_u64().unwrap_or_default() / 1_000).unwrap_or_default();
+        let at = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs()));
+        let generation = change["detail"]["after"]["generation"].as_u64().map_or_else(String::new, |n| n.to_string());
+        let (what, who, why) = (text(&change["what"]), text(&change["who"]), text(&change["why"]));
+        let _ = writeln!(out, "{at}  {generation:>5}  {what:<10} {who:<12} {why}");
+    }
+    out
+}
