@@ -12,8 +12,8 @@ use crate::table::{median, print, ratios, spread, verdict};
 use crate::twin::Make;
 use crate::world::{To, World};
 
-const ROUNDS: usize = 9;
-const MESSAGES: usize = 5_000;
+const ROUNDS: usize = 25;
+const MESSAGES: usize = 2_000;
 const GOAL: f64 = 0.95;
 
 pub(crate) fn measure(_machine: &Machine) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@
 //! as a child) and [`socket::Socket`] (one client) first. `tests/figures/run [NAME...]` runs all, or those named.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints figures, and what it is at")]
 
+mod calls;
 mod direct;
 mod durable;
 mod floor;
