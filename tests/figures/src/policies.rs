@@ -10,7 +10,7 @@ use heddle_wasm::{Engine, Limits};
 use crate::calls;
 use crate::machine::{Machine, Side};
 use crate::row;
-use crate::table::{median, print, spread, verdict};
+use crate::table::{median, print, quantile, verdict};
 use crate::twin::{FUNCTIONS, Make};
 use crate::world::{MEMBERS, To, World};
 
@@ -85,6 +85,5 @@ pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
 
 /// The median, and between what the middle half lies.
 fn quartiles(sample: &[f64]) -> String {
-    use crate::table::quantile;
     format!("{:.2} ({:.2} to {:.2})", median(sample), quantile(sample, 0.25), quantile(sample, 0.75))
 }

@@ -116,7 +116,7 @@ impl Component for Counted {
 
 /// One native policy.
 enum Twin {
-    RateLimit(token_bucket::Native),
+    RateLimit(Box<token_bucket::Native>),
     Routing(inbox_routing::Native),
     Fanout(group_fanout::Native),
     Presence(last_seen::Native),
@@ -126,7 +126,7 @@ impl Twin {
     fn new(hook: Hook, config: &str) -> Result<Self, String> {
         let config = Config::from_json(config);
         Ok(match hook {
-            Hook::RateLimit => Self::RateLimit(token_bucket::Native::configure(&config)?),
+            Hook::RateLimit => Self::RateLimit(Box::new(token_bucket::Native::configure(&config)?)),
             Hook::Routing => Self::Routing(inbox_routing::Native::configure(&config)?),
             Hook::Fanout => Self::Fanout(group_fanout::Native::configure(&config)?),
             Hook::Presence => Self::Presence(last_seen::Native::configure(&config)?),
