@@ -1,0 +1,68 @@
+//! One message to a group, durable, on an idle server: from the send until the last of the members has it.
+
+use std::time::Duration;
+
+use crate::direct::{Latency, ROUNDS, TEXT};
+use crate::floor::{Floor, LINE_BYTES};
+use crate::machine::{Machine, Side};
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::table::verdict;
+
+const MEMBERS: usize = 100;
+const MESSAGES: usize = 200;
+const WARM_UP: usize = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+const GOAL_P99: f64 = 3.0;
+const GOAL_WORST: f64 = 0.5;
+
+pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = Server::start(machine, dir.path(), Some(Side::Server))?;
+    let mut floor = Floor::start(machine, MEMBERS, dir.path())?;
+    let users: Vec<String> = (0..MEMBERS).map(|at| format!("u{at}")).collect();
+    let mut members = users.iter().map(|user| server.open(user, "d")).collect::<anyhow::Result<Vec<Socket>>>()?;
+    let group = format!(r#""group":"{}""#, server.group(&users)?);
+    machine.pin(Side::Generator);
+    let mut sent = 0;
+    let mut round = |messages| -> anyhow::Result<Vec<f64>> {
+        let mut took = Vec::with_capacity(messages);
+        for _ in 0..messages {
+            machine.pause(PAUSE);
+            for member in &mut members {
+                member.drain()?;
+            }
+            sent += 1;
+            let text = format!("{sent}: {TEXT}");
+            let began = machine.now();
+            members[0].chat(&group, &format!("m{sent}"), &text)?;
+            for member in &mut members {
+                member.message(&text)?;
+            }
+            took.push(machine.now() - began);
+        }
+        Ok(took)
+    };
+    round(WARM_UP)?;
+    floor.round(machine, WARM_UP, PAUSE)?;
+    let mut latency = Latency::default();
+    for _ in 0..ROUNDS {
+        latency.add(&round(MESSAGES)?, &floor.round(machine, MESSAGES, PAUSE)?);
+    }
+    machine.unpin();
+    latency.print(
+        &format!("A group of {MEMBERS}, durable, unloaded"),
+        None,
+        GOAL_P99,
+        &format!(
+            "From the send until the last member has it, the sender's own copy included; one message at a time (closed loop), {} ms between two; \
+             {ROUNDS} rounds of {MESSAGES}, in turn with the floor: one append of {LINE_BYTES} B, one sync, then a write to each of {MEMBERS} sockets. \
+             The slowest took {:.1} ms; goal: never {} ms ({}).",
+            PAUSE.as_millis(),
+            latency.worst * 1e3,
+            GOAL_WORST * 1e3,
+            verdict(latency.worst < GOAL_WORST),
+        ),
+    );
+    Ok(())
+}
