@@ -390,7 +390,7 @@ impl Committer {
         }
         let number = self.active.start.number + 1;
         let dir = self.shared.dir();
-        let taken = self.shared.spare.take(&dir, number, need, config.segment_bytes);
+        let taken = self.shared.spare.take(&*self.disk, &dir, number, need, config.segment_bytes);
         let (file, bytes) = taken.map_err(|error| {
             metrics::counter!("heddle_log_segment_failures_total").increment(1);
             Stop::Refused(format!("no next segment in {} ({error}), free space on its disk", dir.display()))

@@ -70,7 +70,7 @@ impl EmbeddedLog {
         let directory = Directory::open(&config)?;
         let slots = Slots { partitions: directory.partitions };
         let spare = SpareBox::default();
-        let recovered = recover(&directory, &config, slots, &spare)?;
+        let recovered = recover(&directory, &config, slots, &spare, &*disk)?;
         let ids_dir = directory.path.join("ids");
         let (ids, watermark) = IdIndex::open(&ids_dir, directory.identity, config.ids_cache_bytes, recovered.sequence)?;
         rebuild(&directory, slots, &recovered, &ids, watermark, clock.now().saturating_sub(config.dedupe_window_ms))?;
@@ -104,7 +104,7 @@ impl EmbeddedLog {
         let (queue, requests) = mpsc::channel(shared.config.queue_requests_max);
         let (wake_keeper, woken) = std::sync::mpsc::sync_channel(1);
         let permits_max = shared.config.queue_bytes_max.div_ceil(PERMIT_BYTES).min(u32::MAX as usize >> 3);
-        let committer = Committer::new(shared.clone(), disk, wake_keeper.clone(), file, sequence);
+        let committer = Committer::new(shared.clone(), disk.clone(), wake_keeper.clone(), file, sequence);
         let (keeper_shared, ids_shared) = (shared.clone(), shared.clone());
         let mut threads = Vec::new();
         let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -114,7 +114,7 @@ impl EmbeddedLog {
             Ok(())
         };
         spawn("log-commit", Box::new(move || committer.run(requests)))?;
-        spawn("log-keeper", Box::new(move || keeper::run(&keeper_shared, &woken)))?;
+        spawn("log-keeper", Box::new(move || keeper::run(&keeper_shared, &*disk, &woken)))?;
         spawn("log-ids", Box::new(move || feed_ids(&ids_shared)))?;
         let partitioning = Partitioning { count: shared.slots.partitions };
         Ok(Arc::new(Self {

@@ -21,6 +21,12 @@ pub enum OpenError {
         /// Which.
         dir: PathBuf,
     },
+    /// Something else has that name.
+    #[error("log directory {} is not a directory, give the path of one", path.display())]
+    NoDirectory {
+        /// What is there.
+        path: PathBuf,
+    },
     /// There is a directory, but no log in it.
     #[error("log directory {} holds no log (no {} in it), check the path", dir.display(), crate::directory::META)]
     Empty {
