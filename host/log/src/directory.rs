@@ -41,7 +41,10 @@ impl Directory {
             if !config.create {
                 return Err(OpenError::Missing { dir: path });
             }
-            fs::create_dir_all(&path).map_err(|source| sort_io(&path, "made", 0, source))?;
+            fs::create_dir_all(&path).map_err(|source| match path.ancestors().find(|above| above.is_file()) {
+                Some(file) => OpenError::NoDirectory { path: file.to_owned() },
+                None => sort_io(&path, "made", 0, source),
+            })?;
         }
         if !path.is_dir() {
             return Err(OpenError::NoDirectory { path });

@@ -79,6 +79,8 @@ impl IdIndex {
         if dir.exists() {
             match Self::existing(dir, identity, cache_bytes) {
                 Ok(Some((index, watermark))) if watermark < next_sequence => return Ok((index, watermark)),
+                // Of a log whose first commits never reached its index.
+                Ok(None) if next_sequence == 1 => {}
                 Ok(_) => tracing::warn!(dir = %dir.display(), "id index is of another log or state, rebuilding it"),
                 Err(error) => tracing::warn!(dir = %dir.display(), error, "id index does not open, rebuilding it"),
             }
@@ -86,8 +88,8 @@ impl IdIndex {
                 .or_else(|_| std::fs::remove_file(dir))
                 .map_err(|error| failed(error.to_string()))?;
         }
+        // What it is of is said with its first batch.
         let index = Self::try_open(dir, identity, cache_bytes).map_err(|error| failed(error.to_string()))?;
-        index.store(&[], 0).map_err(|error| failed(error.reason))?;
         Ok((index, 0))
     }
 

@@ -215,6 +215,6 @@ mod tests {
     fn a_batch_never_ends_within_a_commit() {
         assert_eq!(batches(12, &[4, 5, 6]), [(vec![1, 1, 1, 1, 2, 2, 2, 2, 2], 2), (vec![3; 6], 3)]);
         assert_eq!(batches(12, &[0, 0, 3, 0]), [(vec![3; 3], 4)]);
-        assert_eq!(batches(20, &[1, 0, 9, 0, 1]), [(vec![[1; 1].as_slice(), &[3; 9]].concat(), 4), (vec![5], 5)]);
+        assert_eq!(batches(20, &[1, 0, 9, 0, 1]), [(vec![1, 3, 3, 3, 3, 3, 3, 3, 3, 3], 4), (vec![5], 5)]);
     }
 }

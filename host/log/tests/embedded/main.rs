@@ -1,6 +1,7 @@
 //! What only the log on disk does: restarts, torn tails, faults, retention, directories that are wrong.
 
 mod fixture;
+mod full;
 mod ids;
 mod torn;
 
