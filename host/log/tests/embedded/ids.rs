@@ -90,6 +90,9 @@ async fn an_index_that_a_kill_left_behind_is_completed_from_the_log() {
     }
 }
 
+/// Damages a file.
+type Spoil = fn(&Path);
+
 #[tokio::test]
 async fn an_index_with_any_file_spoilt_or_gone_is_made_anew() {
     let scratch = tempfile::tempdir().unwrap();
@@ -100,27 +103,20 @@ async fn an_index_with_any_file_spoilt_or_gone_is_made_anew() {
     let log = open(&dir);
     fill(&*log, 30..60).await;
     drop(log);
-    let flip = |bytes: &mut Vec<u8>| bytes.iter_mut().step_by(3).for_each(|byte| *byte ^= 0x55);
-    let spoil: [(&str, Box<dyn Fn(&Path)>); 5] = [
-        ("gone", Box::new(|path| std::fs::remove_file(path).unwrap())),
-        ("empty", Box::new(|path| std::fs::write(path, []).unwrap())),
-        ("noise", Box::new(|path| std::fs::write(path, [0xa5; 5000]).unwrap())),
-        (
-            "flipped",
-            Box::new(|path| {
-                let mut bytes = std::fs::read(path).unwrap();
-                bytes.truncate(1 << 16);
-                flip(&mut bytes);
-                std::fs::write(path, bytes).unwrap();
-            }),
-        ),
-        (
-            "cut",
-            Box::new(|path| {
-                let bytes = std::fs::read(path).unwrap();
-                std::fs::write(path, &bytes[..bytes.len().min(1 << 16) / 2]).unwrap();
-            }),
-        ),
+    let spoil: [(&str, Spoil); 5] = [
+        ("gone", |path| std::fs::remove_file(path).unwrap()),
+        ("empty", |path| std::fs::write(path, []).unwrap()),
+        ("noise", |path| std::fs::write(path, [0xa5; 5000]).unwrap()),
+        ("flipped", |path| {
+            let mut bytes = std::fs::read(path).unwrap();
+            bytes.truncate(1 << 16);
+            bytes.iter_mut().step_by(3).for_each(|byte| *byte ^= 0x55);
+            std::fs::write(path, bytes).unwrap();
+        }),
+        ("cut", |path| {
+            let bytes = std::fs::read(path).unwrap();
+            std::fs::write(path, &bytes[..bytes.len().min(1 << 16) / 2]).unwrap();
+        }),
     ];
     let names = files(&dir.join("ids"));
     assert!(names.len() > 4, "{names:?}");

@@ -175,6 +175,9 @@ async fn a_copy_of_a_segment_under_another_name_is_left_alone() {
     }
 }
 
+/// What becomes of a file's bytes.
+type Spoil = fn(&[u8]) -> Option<Vec<u8>>;
+
 #[tokio::test]
 async fn sealed_segments_need_their_indexes_for_nothing_but_speed() {
     let dir = tempfile::tempdir().unwrap();
@@ -186,7 +189,7 @@ async fn sealed_segments_need_their_indexes_for_nothing_but_speed() {
     let paths = segments(dir.path());
     let indexes: Vec<_> = paths[..paths.len() - 1].iter().map(|path| path.with_extension("idx")).collect();
     let whole: Vec<_> = indexes.iter().map(|path| std::fs::read(path).unwrap()).collect();
-    let spoil: [(&str, fn(&[u8]) -> Option<Vec<u8>>); 5] = [
+    let spoil: [(&str, Spoil); 5] = [
         ("deleted", |_| None),
         ("empty", |_| Some(Vec::new())),
         ("cut", |bytes| Some(bytes[..bytes.len() / 2].to_vec())),
