@@ -30,7 +30,14 @@ pub(crate) struct Directory {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) partitions: u32,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// A process that is being started holds a copy of every file until it runs: closing ours alone would leave the lock taken for that long.
+    fn drop(&mut self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Directory {
@@ -66,7 +73,7 @@ impl Directory {
                 (write_meta(&path, config.partitions)?, config.partitions)
             }
         };
-        Ok(Self { path, identity, partitions, _lock: lock })
+        Ok(Self { path, identity, partitions, lock })
     }
 }
 
