@@ -174,7 +174,7 @@ async fn tune(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
              PRAGMA synchronous = FULL;
              PRAGMA cache_size = -65536;
              PRAGMA temp_store = memory;
-             PRAGMA wal_autocheckpoint = 4000;
+             PRAGMA wal_autocheckpoint = 16000;
              PRAGMA journal_size_limit = 67108864;",
         ))
         .await?;
