@@ -41,6 +41,13 @@ fn main() {
     let spent = clock.monotonic() - began;
     println!("log: {} records, {:.0} records/s", latencies.len(), latencies.len() as f64 / spent.as_secs_f64());
     print("log, append to answer", latencies);
+    // What a killed process leaves: the files as they are, nothing closed.
+    let killed = scratch.path().join("killed");
+    copy(&dir, &killed);
+    drop(log);
+    let began = clock.monotonic();
+    let log = EmbeddedLog::open(LogConfig::new(&killed), clock.clone()).expect("the log opens after a kill");
+    println!("open after a kill: {:?}", clock.monotonic() - began);
     drop(log);
     let began = clock.monotonic();
     let log = EmbeddedLog::open(LogConfig::new(&dir), clock.clone()).expect("the log opens again");
@@ -51,6 +58,20 @@ fn main() {
     let log = EmbeddedLog::open(LogConfig::new(&dir), clock.clone()).expect("the log opens again");
     println!("reopen, id index rebuilt: {:?}", clock.monotonic() - began);
     drop(log);
+}
+
+/// A directory with all in it.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in std::fs::read_dir(from).expect("the directory lists") {
+        let entry = entry.expect("an entry");
+        let copied = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &copied);
+        } else {
+            std::fs::copy(entry.path(), copied).expect("a copy");
+        }
+    }
 }
 
 async fn append(

@@ -249,7 +249,7 @@ impl Committer {
             }
             let (known, all_in_memory) = self.shared.recent.recheck(id, seen);
             let known = match known {
-                None if !all_in_memory => self.shared.ids.get(id)?,
+                None if !all_in_memory => self.shared.known_on_disk(id)?,
                 known => known,
             };
             let now = self.shared.clock.now();
@@ -345,7 +345,7 @@ impl Committer {
         for (slot, first, count, records) in self.frame.runs() {
             self.shared.cache.push(slot, first, count, appended_at, records);
         }
-        let going_on = self.shared.recent.commit(self.sequence, &ids);
+        let going_on = self.shared.recent.commit(self.sequence, self.buffer.len(), &ids);
         self.sequence += 1;
         for (slot, upto) in self.frame.cursors() {
             self.shared.partitions[slot].derived.store(upto, Ordering::Release);
@@ -390,7 +390,7 @@ impl Committer {
         }
         let number = self.active.start.number + 1;
         let dir = self.shared.dir();
-        let taken = self.shared.spare.take(&dir, number, need, config.segment_bytes);
+        let taken = self.shared.spare.take(&*self.disk, &dir, number, need, config.segment_bytes);
         let (file, bytes) = taken.map_err(|error| {
             metrics::counter!("heddle_log_segment_failures_total").increment(1);
             Stop::Refused(format!("no next segment in {} ({error}), free space on its disk", dir.display()))

@@ -38,7 +38,7 @@ pub struct LogConfig {
     pub dedupe_window_ms: Millis,
     /// How often a bounded part of the id index is swept for older ids, in milliseconds.
     pub dedupe_sweep_interval_ms: Millis,
-    /// Ids that may wait for the index on disk before commits wait too.
+    /// Ids that may wait for the index on disk before commits wait too; half of it, at most 65,536, go there at once.
     pub ids_pending_max: usize,
     /// Block cache of the id index.
     pub ids_cache_bytes: u64,

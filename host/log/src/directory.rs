@@ -30,9 +30,14 @@ pub(crate) struct Directory {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) partitions: u32,
-    /// The log was made by this opening.
-    pub(crate) fresh: bool,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// A process that is being started holds a copy of every file until it runs: closing ours alone would leave the lock taken for that long.
+    fn drop(&mut self) {
+        let _ = flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Directory {
@@ -43,20 +48,32 @@ impl Directory {
             if !config.create {
                 return Err(OpenError::Missing { dir: path });
             }
-            fs::create_dir_all(&path).map_err(|source| sort_io(&path, "made", 0, source))?;
+            fs::create_dir_all(&path).map_err(|source| match path.ancestors().find(|above| above.is_file()) {
+                Some(file) => OpenError::NoDirectory { path: file.to_owned() },
+                None => sort_io(&path, "made", 0, source),
+            })?;
+        }
+        if !path.is_dir() {
+            return Err(OpenError::NoDirectory { path });
         }
         let lock = lock(&path)?;
-        let (identity, partitions, fresh) = match read_meta(&path)? {
-            Some((identity, partitions)) => (identity, partitions, false),
+        let no_segments = segment_numbers(&path)?.is_empty();
+        let (identity, partitions) = match read_meta(&path)? {
+            Some((_, found)) if found != config.partitions => {
+                return Err(OpenError::Partitions { dir: path, found, configured: config.partitions });
+            }
+            Some((identity, partitions)) if !no_segments => (identity, partitions),
+            Some(_) => {
+                // Its offsets start at 0 again: under the old identity they would look like those that are gone.
+                tracing::warn!(dir = %path.display(), "log has no segment, making it anew under another identity");
+                (write_meta(&path, config.partitions)?, config.partitions)
+            }
             None => {
                 refuse_segments_without_meta(&path)?;
-                (write_meta(&path, config.partitions)?, config.partitions, true)
+                (write_meta(&path, config.partitions)?, config.partitions)
             }
         };
-        if partitions != config.partitions {
-            return Err(OpenError::Partitions { dir: path, found: partitions, configured: config.partitions });
-        }
-        Ok(Self { path, identity, partitions, fresh, _lock: lock })
+        Ok(Self { path, identity, partitions, lock })
     }
 }
 
@@ -155,9 +172,10 @@ pub(crate) fn segment_numbers(dir: &Path) -> Result<Vec<u64>, OpenError> {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(dir)? {
             let name = entry?.file_name();
-            let number =
-                name.to_str().and_then(|name| name.strip_suffix(".seg")).and_then(|stem| stem.parse::<u64>().ok());
-            numbers.extend(number);
+            let Some(name) = name.to_str() else { continue };
+            let number = name.strip_suffix(".seg").and_then(|stem| stem.parse::<u64>().ok());
+            // A copy under a name of its own ("1.seg") is no segment.
+            numbers.extend(number.filter(|number| segment_name(*number) == name));
         }
         numbers.sort_unstable();
         Ok(numbers)

@@ -1,4 +1,4 @@
-//! What the commit thread asks of the disk, so that tests can make it fail.
+//! What the log asks of the disk for its segments, so that tests can make it fail.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 /// The two operations on the way to durable.
 pub trait Disk: Send + Sync + 'static {
-    /// Writes all of `bytes` at `at`.
+    /// Writes all of `bytes` at `at`: a piece of a new segment's zeros, which may find the disk full, or a frame over them.
     ///
     /// # Errors
     /// What the system said; part of it may be written.

@@ -18,7 +18,7 @@ use crate::directory::Directory;
 use crate::disk::{Disk, SystemDisk};
 use crate::error::sort_io;
 use crate::frame::{Entries, Head, PAGE_BYTES, seed};
-use crate::ids::IdIndex;
+use crate::ids::{IdError, IdIndex};
 use crate::recent::{Known, RecentIds};
 use crate::recover::{Recovered, recover};
 use crate::segment::header_bytes;
@@ -32,8 +32,10 @@ use crate::{
 
 /// Bytes that a permit of the queue stands for.
 const PERMIT_BYTES: usize = 1024;
+/// A full disk is tried again after this.
+const RETRY: Duration = Duration::from_secs(1);
 /// Ids of the log that go to the index at once when it is rebuilt.
-const REBUILD_IDS: usize = 16_384;
+const REBUILD_IDS: usize = 65_536;
 
 /// A durable log in a directory. Cheap to share as `Arc`; [`close`](Self::close) or the last drop commits what waits and lets the directory go.
 pub struct EmbeddedLog {
@@ -70,7 +72,7 @@ impl EmbeddedLog {
         let directory = Directory::open(&config)?;
         let slots = Slots { partitions: directory.partitions };
         let spare = SpareBox::default();
-        let recovered = recover(&directory, &config, slots, &spare)?;
+        let recovered = recover(&directory, &config, slots, &spare, &*disk)?;
         let ids_dir = directory.path.join("ids");
         let (ids, watermark) = IdIndex::open(&ids_dir, directory.identity, config.ids_cache_bytes, recovered.sequence)?;
         rebuild(&directory, slots, &recovered, &ids, watermark, clock.now().saturating_sub(config.dedupe_window_ms))?;
@@ -104,7 +106,7 @@ impl EmbeddedLog {
         let (queue, requests) = mpsc::channel(shared.config.queue_requests_max);
         let (wake_keeper, woken) = std::sync::mpsc::sync_channel(1);
         let permits_max = shared.config.queue_bytes_max.div_ceil(PERMIT_BYTES).min(u32::MAX as usize >> 3);
-        let committer = Committer::new(shared.clone(), disk, wake_keeper.clone(), file, sequence);
+        let committer = Committer::new(shared.clone(), disk.clone(), wake_keeper.clone(), file, sequence);
         let (keeper_shared, ids_shared) = (shared.clone(), shared.clone());
         let mut threads = Vec::new();
         let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
@@ -114,7 +116,7 @@ impl EmbeddedLog {
             Ok(())
         };
         spawn("log-commit", Box::new(move || committer.run(requests)))?;
-        spawn("log-keeper", Box::new(move || keeper::run(&keeper_shared, &woken)))?;
+        spawn("log-keeper", Box::new(move || keeper::run(&keeper_shared, &*disk, &woken)))?;
         spawn("log-ids", Box::new(move || feed_ids(&ids_shared)))?;
         let partitioning = Partitioning { count: shared.slots.partitions };
         Ok(Arc::new(Self {
@@ -338,7 +340,7 @@ fn rebuild(
     watermark: u64,
     remembered_from: u64,
 ) -> Result<(), OpenError> {
-    let failed = |reason: String| OpenError::Ids { path: directory.path.join("ids"), reason };
+    let failed = |error: IdError| OpenError::Ids { path: directory.path.join("ids"), reason: error.reason };
     let mut pending: Vec<(MessageId, Known)> = Vec::new();
     for (index, segment) in recovered.segments.iter().enumerate() {
         let after = recovered.segments.get(index + 1).map_or(recovered.sequence, |next| next.start.first_sequence);
@@ -399,11 +401,20 @@ fn feed_ids(shared: &Shared) {
             due = shared.clock.monotonic() + interval;
             shared.ids.sweep(shared.clock.now().saturating_sub(shared.config.dedupe_window_ms)).map(drop)
         });
-        if let Err(reason) = swept {
-            shared.fail(&format!(
-                "the id index cannot be written ({reason}), check the disk of {}",
-                shared.directory.path.display()
-            ));
+        let Err(error) = swept else { continue };
+        let (reason, dir) = (error.reason, shared.directory.path.display());
+        if error.full && !shared.recent.closed() {
+            // What waits is bounded, and stays in memory until there is room.
+            tracing::warn!(%dir, reason, "no room for the id index, free space on its disk");
+            std::thread::park_timeout(RETRY);
+        } else if error.full {
+            tracing::warn!(%dir, reason, "no room for the id index, it is completed at the next start");
+            return;
+        } else {
+            if error.broken {
+                shared.ids.condemn();
+            }
+            shared.fail(&format!("the id index cannot be written ({reason}), check the disk of {dir}"));
             shared.recent.close();
             return;
         }

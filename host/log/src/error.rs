@@ -21,6 +21,12 @@ pub enum OpenError {
         /// Which.
         dir: PathBuf,
     },
+    /// Something else has that name.
+    #[error("log directory {} is not a directory, give the path of one", path.display())]
+    NoDirectory {
+        /// What is there.
+        path: PathBuf,
+    },
     /// There is a directory, but no log in it.
     #[error("log directory {} holds no log (no {} in it), check the path", dir.display(), crate::directory::META)]
     Empty {
@@ -111,5 +117,25 @@ pub(crate) fn sort_io(path: &std::path::Path, doing: &'static str, bytes: u64, s
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly { dir: dir(), source },
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => OpenError::Full { dir: dir(), bytes, source },
         _ => OpenError::Io { path: path.to_owned(), doing, source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_sorted_by_who_must_act() {
+        let remedy = |kind: ErrorKind| sort_io(Path::new("/gone/file"), "written", 7, kind.into()).to_string();
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem] {
+            assert!(remedy(kind).starts_with("log directory /gone is not writable"), "{}", remedy(kind));
+        }
+        for kind in [ErrorKind::StorageFull, ErrorKind::QuotaExceeded] {
+            assert!(remedy(kind).starts_with("log directory /gone has no room for 7 bytes"), "{}", remedy(kind));
+        }
+        assert!(remedy(ErrorKind::Other).starts_with("log file /gone/file cannot be written"));
     }
 }

@@ -1,8 +1,10 @@
-//! The id index on disk: fjall, never synced, since the log can always tell its ids again.
+//! The id index on disk: a cache on fjall, since the log can always tell its ids again.
 //!
-//! Keyspace `ids`: message id to (topic u32, partition u32, offset u64, appended_at u64), big-endian. Keyspace `about`: `identity` of the log and
-//! `watermark`, the commit up to which all ids are in; it is written in the same batch as the ids that it covers.
+//! One keyspace: message id to (topic u32, partition u32, offset u64, appended_at u64), big-endian; and under the key 0 the identity of the log and
+//! the watermark, the commit up to which all ids are in. Ids come in batches, each written as a sorted table together with its watermark: it is there
+//! as a whole or not at all, and nothing waits in a journal that would have to be read again when the index opens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -15,16 +17,21 @@ use crate::{Identity, OpenError, Place};
 
 /// Entries that one sweep looks at.
 const SWEEP_IDS_MAX: usize = 10_000;
-/// Memory that new ids take before fjall writes them to a table.
-const MEMTABLE_BYTES: u64 = 8 << 20;
-
-/// What fjall reads again when it opens: the least that it allows.
+/// What fjall may keep of journals, of which nothing is used: the least that it allows.
 const JOURNAL_BYTES: u64 = 64 << 20;
+/// Of identity and watermark: before every id.
+const ABOUT: [u8; 1] = [0];
+/// A file of this name in the directory says that it is to be made anew.
+const BROKEN: &str = "broken";
 
 pub(crate) struct IdIndex {
-    database: Database,
+    dir: PathBuf,
+    identity: Identity,
+    /// Held for as long as its keyspace is used.
+    _database: Database,
     ids: Keyspace,
-    about: Keyspace,
+    /// One batch at a time: the commit up to which all ids are in.
+    watermark: Mutex<u64>,
     /// Where the next sweep goes on.
     swept: Mutex<Option<Vec<u8>>>,
 }
@@ -35,90 +42,152 @@ impl std::fmt::Debug for IdIndex {
     }
 }
 
+/// Why the index did not answer.
+#[derive(Debug)]
+pub(crate) struct IdError {
+    pub(crate) reason: String,
+    /// What it holds is not what was written: it is made anew when it is opened next.
+    pub(crate) broken: bool,
+    /// Its disk has no room now.
+    pub(crate) full: bool,
+}
+
+impl From<fjall::Error> for IdError {
+    fn from(error: fjall::Error) -> Self {
+        use std::io::ErrorKind::{InvalidData, NotFound, QuotaExceeded, StorageFull, UnexpectedEof};
+        let kind = match &error {
+            fjall::Error::Io(io) | fjall::Error::Storage(fjall::LsmError::Io(io)) => Some(io.kind()),
+            _ => None,
+        };
+        let broken = kind.is_none_or(|kind| matches!(kind, InvalidData | NotFound | UnexpectedEof));
+        let full = matches!(kind, Some(StorageFull | QuotaExceeded));
+        Self { reason: error.to_string(), broken, full }
+    }
+}
+
 impl IdIndex {
     /// Opens the index of this log, or an empty one. Answers the watermark: 0 if it is empty.
+    ///
+    /// An index that is ahead of the log knows ids of records that were cut: it is made anew.
     pub(crate) fn open(
         dir: &Path,
         identity: Identity,
         cache_bytes: u64,
         next_sequence: u64,
     ) -> Result<(Self, u64), OpenError> {
-        let existed = dir.exists();
-        match Self::try_open(dir, cache_bytes) {
-            Ok(index) => match index.about() {
-                Ok(Some((found, watermark))) if found == identity.0 && watermark < next_sequence => {
-                    return Ok((index, watermark));
-                }
-                Ok(None) if !existed => return index.claim(dir, identity),
-                _ => tracing::warn!(dir = %dir.display(), "id index is of another log or state, rebuilding it"),
-            },
-            Err(error) => tracing::warn!(dir = %dir.display(), %error, "id index does not open, rebuilding it"),
-        }
         let failed = |reason: String| OpenError::Ids { path: dir.to_owned(), reason };
         if dir.exists() {
-            std::fs::remove_dir_all(dir).map_err(|error| failed(error.to_string()))?;
+            match Self::existing(dir, identity, cache_bytes) {
+                Ok(Some((index, watermark))) if watermark < next_sequence => return Ok((index, watermark)),
+                // Of a log whose first commits never reached its index.
+                Ok(None) if next_sequence == 1 => {}
+                Ok(_) => tracing::warn!(dir = %dir.display(), "id index is of another log or state, rebuilding it"),
+                Err(error) => tracing::warn!(dir = %dir.display(), error, "id index does not open, rebuilding it"),
+            }
+            std::fs::remove_dir_all(dir)
+                .or_else(|_| std::fs::remove_file(dir))
+                .map_err(|error| failed(error.to_string()))?;
         }
-        Self::try_open(dir, cache_bytes).map_err(|error| failed(error.to_string()))?.claim(dir, identity)
+        // What it is of is said with its first batch.
+        let index = Self::try_open(dir, identity, cache_bytes).map_err(|error| failed(error.to_string()))?;
+        Ok((index, 0))
     }
 
-    fn try_open(dir: &Path, cache_bytes: u64) -> fjall::Result<Self> {
+    /// The index and its watermark, if it is of this log.
+    fn existing(dir: &Path, identity: Identity, cache_bytes: u64) -> Result<Option<(Self, u64)>, String> {
+        if dir.join(BROKEN).exists() {
+            return Err("it was found broken when it was last used".to_owned());
+        }
+        // Spoilt files make fjall panic here and there.
+        let opened = catch_unwind(AssertUnwindSafe(|| -> fjall::Result<_> {
+            let index = Self::try_open(dir, identity, cache_bytes)?;
+            let about = index.ids.get(ABOUT)?;
+            Ok((index, about))
+        }));
+        let (index, about) =
+            opened.map_err(|_| "its files are spoilt".to_owned())?.map_err(|error| error.to_string())?;
+        let about = about.and_then(|bytes| <[u8; 24]>::try_from(&*bytes).ok());
+        Ok(about.filter(|about| about[..16] == identity.0).map(|about| {
+            let watermark = u64::from_be_bytes(about[16..].try_into().expect("8 bytes"));
+            *index.watermark.lock() = watermark;
+            (index, watermark)
+        }))
+    }
+
+    fn try_open(dir: &Path, identity: Identity, cache_bytes: u64) -> fjall::Result<Self> {
         let database = Database::builder(dir)
             .cache_size(cache_bytes)
             .worker_threads(1)
             .max_journaling_size(JOURNAL_BYTES)
             .open()?;
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let ids = database.keyspace("ids", options)?;
-        let about = database.keyspace("about", options)?;
-        Ok(Self { database, ids, about, swept: Mutex::new(None) })
+        let ids = database.keyspace("ids", KeyspaceCreateOptions::default)?;
+        let (watermark, swept) = (Mutex::new(0), Mutex::new(None));
+        Ok(Self { dir: dir.to_owned(), identity, _database: database, ids, watermark, swept })
     }
 
-    fn about(&self) -> fjall::Result<Option<([u8; 16], u64)>> {
-        let (identity, watermark) = (self.about.get("identity")?, self.about.get("watermark")?);
-        let identity = identity.and_then(|bytes| <[u8; 16]>::try_from(&*bytes).ok());
-        let watermark = watermark.and_then(|bytes| <[u8; 8]>::try_from(&*bytes).ok()).map(u64::from_be_bytes);
-        Ok(identity.map(|identity| (identity, watermark.unwrap_or(0))))
+    pub(crate) fn get(&self, id: &MessageId) -> Result<Option<Known>, IdError> {
+        let Some(value) = self.ids.get(id.0)? else { return Ok(None) };
+        let broken = || IdError { reason: format!("the entry of {id} is broken"), broken: true, full: false };
+        decode(&value).ok_or_else(broken).map(Some)
     }
 
-    fn claim(self, dir: &Path, identity: Identity) -> Result<(Self, u64), OpenError> {
-        let claimed = self.about.insert("identity", identity.0);
-        claimed.map_err(|error| OpenError::Ids { path: PathBuf::from(dir), reason: error.to_string() })?;
-        Ok((self, 0))
-    }
-
-    pub(crate) fn get(&self, id: &MessageId) -> Result<Option<Known>, String> {
-        let value = self.ids.get(id.0).map_err(|error| error.to_string())?;
-        value.map(|value| decode(&value).ok_or_else(|| format!("the entry of {id} is broken"))).transpose()
-    }
-
-    /// Stores ids and how far they go, together.
-    pub(crate) fn store(&self, ids: &[(MessageId, Known)], watermark: u64) -> Result<(), String> {
-        let mut batch = self.database.batch();
-        for (id, known) in ids {
-            batch.insert(&self.ids, id.0, encode(known));
+    /// Has the index made anew when it is opened next.
+    pub(crate) fn condemn(&self) {
+        if let Err(error) = std::fs::write(self.dir.join(BROKEN), []) {
+            tracing::warn!(dir = %self.dir.display(), %error, "id index is broken and cannot be marked, remove it");
         }
-        batch.insert(&self.about, "watermark", watermark.to_be_bytes());
-        batch.commit().map_err(|error| error.to_string())
+    }
+
+    /// Stores ids and how far they go, together; of entries of one id the last stands.
+    pub(crate) fn store(&self, ids: &[(MessageId, Known)], watermark: u64) -> Result<(), IdError> {
+        let mut rows: Vec<_> = ids.iter().map(|(id, known)| (id.0, Some(encode(known)))).collect();
+        rows.reverse();
+        rows.sort_by_key(|(id, _)| *id);
+        rows.dedup_by_key(|(id, _)| *id);
+        let mut known = self.watermark.lock();
+        self.ingest(&rows, watermark)?;
+        *known = watermark;
+        Ok(())
+    }
+
+    /// Writes a table: ids in order, each with its entry or without one to remove it.
+    fn ingest(&self, rows: &[([u8; 16], Option<[u8; 24]>)], watermark: u64) -> Result<(), IdError> {
+        let write = || -> fjall::Result<()> {
+            let mut table = self.ids.start_ingestion()?;
+            let mut about = [0; 24];
+            about[..16].copy_from_slice(&self.identity.0);
+            about[16..].copy_from_slice(&watermark.to_be_bytes());
+            table.write(ABOUT, about)?;
+            for (id, entry) in rows {
+                match entry {
+                    Some(entry) => table.write(*id, *entry)?,
+                    None => table.write_tombstone(*id)?,
+                }
+            }
+            table.finish()
+        };
+        Ok(write()?)
     }
 
     /// Removes what was appended before `before` among the next [`SWEEP_IDS_MAX`] entries.
-    pub(crate) fn sweep(&self, before: Millis) -> Result<usize, String> {
+    pub(crate) fn sweep(&self, before: Millis) -> Result<usize, IdError> {
         let mut swept = self.swept.lock();
-        let from = swept.take().unwrap_or_default();
-        let mut batch = self.database.batch();
-        let (mut seen, mut removed, mut last) = (0, 0, None);
+        let from = swept.take().unwrap_or_else(|| vec![0; 16]);
+        let (mut seen, mut old, mut last) = (0, Vec::new(), None);
         for entry in self.ids.range(from..).take(SWEEP_IDS_MAX) {
-            let (key, value) = entry.into_inner().map_err(|error| error.to_string())?;
+            let (key, value) = entry.into_inner()?;
             seen += 1;
-            if decode(&value).is_none_or(|known| known.appended_at < before) {
-                batch.remove(&self.ids, &*key);
-                removed += 1;
-            }
             last = Some(key.to_vec());
+            if decode(&value).is_none_or(|known| known.appended_at < before) {
+                old.extend(<[u8; 16]>::try_from(&*key).map(|id| (id, None)));
+            }
         }
-        batch.commit().map_err(|error| error.to_string())?;
+        if !old.is_empty() {
+            let watermark = self.watermark.lock();
+            self.ingest(&old, *watermark)?;
+        }
         *swept = if seen == SWEEP_IDS_MAX { last } else { None };
-        Ok(removed)
+        Ok(old.len())
     }
 }
 

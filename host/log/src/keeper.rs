@@ -9,6 +9,7 @@ use std::time::Duration;
 use heddle_model::Topic;
 
 use crate::directory::sync_dir;
+use crate::disk::Disk;
 use crate::frame::seed;
 use crate::segment::{Index, Segment};
 use crate::sidecar::{self, Sealed};
@@ -20,12 +21,12 @@ const RETRY: Duration = Duration::from_secs(1);
 const FILL_PAUSE: Duration = Duration::from_millis(2);
 
 /// Runs until the log closes.
-pub(crate) fn run(shared: &Shared, wake: &Receiver<()>) {
+pub(crate) fn run(shared: &Shared, disk: &dyn Disk, wake: &Receiver<()>) {
     let interval = Duration::from_millis(shared.config.retention_interval_ms.max(1));
     let mut due = shared.clock.monotonic() + interval;
     loop {
         let mut wait = interval.min(Duration::from_secs(60));
-        let fill = shared.spare.ensure(&shared.directory.path, shared.config.segment_bytes, || {
+        let fill = shared.spare.ensure(disk, &shared.directory.path, shared.config.segment_bytes, || {
             std::thread::park_timeout(FILL_PAUSE);
         });
         if let Err(error) = fill {

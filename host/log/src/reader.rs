@@ -82,7 +82,7 @@ impl LogReader {
 
     fn walk(&self, only: Option<(TopicPartition, Offset)>) -> Result<LogEntries, OpenError> {
         let segments = segment_numbers(&self.dir)?.into();
-        Ok(LogEntries { reader: self.clone(), segments, only, open: None, ready: VecDeque::new() })
+        Ok(LogEntries { reader: self.clone(), segments, only, open: None, ready: VecDeque::new(), failed: None })
     }
 
     /// A segment and its header; `None` if retention took it meanwhile, or it was never used.
@@ -108,6 +108,8 @@ pub struct LogEntries {
     /// The segment being walked, where, and the next sequence.
     open: Option<(File, Start, u64, u64)>,
     ready: VecDeque<LogEntry>,
+    /// What ended the walk, told behind the entries that were good.
+    failed: Option<OpenError>,
 }
 
 impl Iterator for LogEntries {
@@ -118,13 +120,16 @@ impl Iterator for LogEntries {
             if let Some(entry) = self.ready.pop_front() {
                 return Some(Ok(entry));
             }
+            if let Some(error) = self.failed.take() {
+                return Some(Err(error));
+            }
             match self.advance() {
                 Ok(true) => {}
                 Ok(false) => return None,
                 Err(error) => {
                     self.segments.clear();
                     self.open = None;
-                    return Some(Err(error));
+                    self.failed = Some(error);
                 }
             }
         }
@@ -152,8 +157,14 @@ impl LogEntries {
         for _ in 0..256 {
             match walk.frame().map_err(|source| sort_io(&path, "read", 0, source))? {
                 Err(broken) => {
+                    let next = self.segments.front();
+                    if let Some(next) = next.filter(|next| **next != start.number + 1) {
+                        let path = self.reader.dir.join(segment_name(*next));
+                        let reason = format!("{} before it is not there", segment_name(next - 1));
+                        return Err(OpenError::Corrupt { path, at: 0, reason });
+                    }
                     // A segment is followed by another only when it was whole.
-                    if let Some(next) = self.segments.front()
+                    if let Some(next) = next
                         && let Some((_, after)) = self.reader.segment(*next)?
                         && after.first_sequence != *sequence
                     {

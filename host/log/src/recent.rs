@@ -14,10 +14,11 @@ use crate::Place;
 
 /// Ids kept in memory although the index on disk has them.
 const KEPT: u64 = 65_536;
-/// Ids that go to the index in one batch.
-const BATCH_IDS_MAX: usize = 4096;
-/// The index is told of so many commits without ids at the latest.
-const QUIET_COMMITS_MAX: u64 = 10_000;
+/// So many ids go to the index in one batch.
+const BATCH_IDS: usize = 65_536;
+/// Fewer go when so many commits wait, or their frames have so many bytes: what waits is read again after a crash.
+const WAITING_COMMITS_MAX: u64 = 10_000;
+const WAITING_BYTES_MAX: usize = 64 << 20;
 
 /// Where the record of an id stands, and since when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(crate) struct RecentIds {
     /// There is room again.
     room: Condvar,
     pending_max: usize,
+    /// So many ids are a batch.
+    batch_ids: usize,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +53,8 @@ struct State {
     sequence: u64,
     /// The commit up to which the index has all ids.
     told: u64,
+    /// Bytes of the commits since the last batch was taken.
+    waiting_bytes: usize,
     closed: bool,
 }
 
@@ -65,7 +70,8 @@ pub(crate) struct Work {
 impl RecentIds {
     pub(crate) fn new(pending_max: usize, sequence: u64) -> Self {
         let state = State { sequence, told: sequence, ..State::default() };
-        Self { state: Mutex::new(state), work: Condvar::new(), room: Condvar::new(), pending_max }
+        let batch_ids = BATCH_IDS.min(pending_max / 2).max(1);
+        Self { state: Mutex::new(state), work: Condvar::new(), room: Condvar::new(), pending_max, batch_ids }
     }
 
     /// What memory knows of the id, and the newest number now.
@@ -81,7 +87,7 @@ impl RecentIds {
     }
 
     /// Adds the ids of a durable commit. Waits while too many are not in the index yet; `false` if the log closed meanwhile.
-    pub(crate) fn commit(&self, sequence: u64, ids: &[(MessageId, Known)]) -> bool {
+    pub(crate) fn commit(&self, sequence: u64, bytes: usize, ids: &[(MessageId, Known)]) -> bool {
         let mut state = self.state.lock();
         while !state.closed && !ids.is_empty() && (state.last - state.flushed) as usize > self.pending_max {
             self.room.wait(&mut state);
@@ -93,28 +99,43 @@ impl RecentIds {
             state.queue.push_back((*id, *known, sequence));
         }
         state.sequence = sequence;
+        state.waiting_bytes += bytes;
         state.evict();
-        if state.last > state.flushed || sequence - state.told > QUIET_COMMITS_MAX {
+        if self.is_due(&state) {
             self.work.notify_one();
         }
         !state.closed
     }
 
+    /// Whether what waits is enough for a batch.
+    fn is_due(&self, state: &State) -> bool {
+        (state.last - state.flushed) as usize >= self.batch_ids
+            || state.sequence - state.told > WAITING_COMMITS_MAX
+            || state.waiting_bytes > WAITING_BYTES_MAX
+    }
+
     /// The next work for the index, waiting at most `patience`; `Err` when the log is closed and all is stored.
     pub(crate) fn next(&self, patience: Duration) -> Result<Option<Work>, ()> {
         let mut state = self.state.lock();
-        let idle = |state: &State| state.last == state.flushed && state.sequence - state.told <= QUIET_COMMITS_MAX;
-        if idle(&state) && !state.closed {
+        if !self.is_due(&state) && !state.closed {
             self.work.wait_for(&mut state, patience);
         }
         if state.last == state.flushed && state.told == state.sequence {
             return if state.closed { Err(()) } else { Ok(None) };
         }
-        if idle(&state) && !state.closed {
+        if !self.is_due(&state) && !state.closed {
             return Ok(None);
         }
+        state.waiting_bytes = 0;
         let skip = (state.flushed - state.floor) as usize;
-        let taken: Vec<_> = state.queue.iter().skip(skip).take(BATCH_IDS_MAX).copied().collect();
+        // Whole commits: an id above the watermark could outlive a record that is cut.
+        let mut taken: Vec<(MessageId, Known, u64)> = Vec::new();
+        for entry in state.queue.iter().skip(skip) {
+            if taken.len() >= self.batch_ids && taken.last().is_some_and(|(_, _, commit)| *commit != entry.2) {
+                break;
+            }
+            taken.push(*entry);
+        }
         let upto = state.flushed + taken.len() as u64;
         let watermark = match state.queue.get(skip + taken.len()) {
             None => state.sequence,
@@ -131,6 +152,11 @@ impl RecentIds {
         state.told = state.told.max(work.watermark);
         state.evict();
         self.room.notify_all();
+    }
+
+    /// Whether no commit follows.
+    pub(crate) fn closed(&self) -> bool {
+        self.state.lock().closed
     }
 
     /// No commit follows: what waits goes on.
@@ -150,5 +176,45 @@ impl State {
                 self.map.remove(&id);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heddle_model::TopicPartition;
+
+    use super::*;
+
+    /// Commits of these sizes, then all that goes to the index, in order.
+    fn batches(pending_max: usize, commits: &[u64]) -> Vec<(Vec<u64>, u64)> {
+        let recent = RecentIds::new(pending_max, 0);
+        let mut number = 0_u128;
+        for (sequence, count) in (1..).zip(commits) {
+            let ids: Vec<_> = (0..*count)
+                .map(|_| {
+                    number += 1;
+                    let place = Place { partition: TopicPartition::messages(0), offset: sequence };
+                    (MessageId(number.to_be_bytes()), Known { place, appended_at: 0 })
+                })
+                .collect();
+            recent.commit(sequence, 0, &ids);
+        }
+        recent.close();
+        let mut out = Vec::new();
+        while let Ok(work) = recent.next(Duration::ZERO) {
+            let work = work.expect("closed, so all that waits is due");
+            out.push((work.ids.iter().map(|(_, known)| known.place.offset).collect(), work.watermark));
+            recent.done(&work);
+        }
+        out
+    }
+
+    /// A batch that ended within a commit left ids in the index that its watermark did not tell of: had that commit been cut then, they would
+    /// have been reported as appended for ever.
+    #[test]
+    fn a_batch_never_ends_within_a_commit() {
+        assert_eq!(batches(12, &[4, 5, 6]), [(vec![1, 1, 1, 1, 2, 2, 2, 2, 2], 2), (vec![3; 6], 3)]);
+        assert_eq!(batches(12, &[0, 0, 3, 0]), [(vec![3; 3], 4)]);
+        assert_eq!(batches(20, &[1, 0, 9, 0, 1]), [(vec![1, 3, 3, 3, 3, 3, 3, 3, 3, 3], 4), (vec![5], 5)]);
     }
 }

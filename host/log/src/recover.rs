@@ -12,10 +12,11 @@ use std::sync::Arc;
 use heddle_model::Offset;
 
 use crate::directory::{Directory, segment_name, segment_numbers, sidecar_name, sync_dir};
+use crate::disk::Disk;
 use crate::error::sort_io;
 use crate::frame::{Broken, seed};
 use crate::scan::{Scanned, later_frame, scan};
-use crate::segment::{Index, Segment, Start, header_bytes, read_at};
+use crate::segment::{Index, Segment, Start, header_bytes, read_at, zero_from};
 use crate::sidecar::{self, Sealed};
 use crate::slots::Slots;
 use crate::spare::SpareBox;
@@ -34,6 +35,7 @@ pub(crate) struct Recovered {
 struct Opener<'a> {
     directory: &'a Directory,
     slots: Slots,
+    disk: &'a dyn Disk,
 }
 
 pub(crate) fn recover(
@@ -41,9 +43,10 @@ pub(crate) fn recover(
     config: &LogConfig,
     slots: Slots,
     spare: &SpareBox,
+    disk: &dyn Disk,
 ) -> Result<Recovered, OpenError> {
     spare.adopt(&directory.path, config.segment_bytes);
-    let opener = Opener { directory, slots };
+    let opener = Opener { directory, slots, disk };
     let starts = opener.starts()?;
     remove_orphans(&directory.path, &starts)?;
     let Some((last, sealed)) = starts.split_last() else { return opener.first_segment(config, spare) };
@@ -86,6 +89,11 @@ impl Opener<'_> {
             let bytes = file.metadata().map_err(self.io(number, "read"))?.len();
             match Start::decode(&page, self.seed(number), self.slots) {
                 Ok(start) if start.number == number && start.bytes == bytes => starts.push(start),
+                // No crash changes a length that was synced, but a copy that ended early does: what is whole in it is kept.
+                Ok(start) if start.number == number && index + 1 == numbers.len() => {
+                    self.resize(&start, bytes)?;
+                    starts.push(start);
+                }
                 Ok(start) if start.number == number => {
                     let reason = format!("the file has {bytes} bytes, its header says {}", start.bytes);
                     return Err(self.corrupt(number, bytes, reason));
@@ -100,6 +108,20 @@ impl Opener<'_> {
         Ok(starts)
     }
 
+    /// Gives the last segment the length that its header says.
+    fn resize(&self, start: &Start, found: u64) -> Result<(), OpenError> {
+        let path = self.directory.path.join(segment_name(start.number));
+        let bytes = start.bytes;
+        tracing::warn!(file = %path.display(), found, bytes, "segment has not the length that it was made with, mending it; what stood behind its last whole frame is gone");
+        let mend = || {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            zero_from(self.disk, &file, found, bytes, || {})?;
+            file.set_len(bytes)?;
+            file.sync_all()
+        };
+        mend().map_err(|source| sort_io(&path, "filled", bytes.saturating_sub(found), source))
+    }
+
     /// A header is durable before the first frame: without one there is nothing to lose, with a frame behind it something else broke it.
     fn remove_unborn(&self, number: u64, file: &File, bytes: u64, broken: Broken) -> Result<(), OpenError> {
         let start = Start { number, first_sequence: 0, bytes, next: Box::default(), derived: Box::default() };
@@ -109,7 +131,7 @@ impl Opener<'_> {
             return Err(self.corrupt(number, 0, format!("its header is no header: {broken}")));
         }
         let path = self.directory.path.join(segment_name(number));
-        tracing::warn!(file = %path.display(), "segment was never used, removing it");
+        tracing::warn!(file = %path.display(), "segment has no header and no frame, removing it");
         fs::remove_file(&path).and_then(|()| sync_dir(&self.directory.path)).map_err(self.io(number, "removed"))
     }
 
@@ -172,11 +194,8 @@ impl Opener<'_> {
     }
 
     fn first_segment(&self, config: &LogConfig, spare: &SpareBox) -> Result<Recovered, OpenError> {
-        if !self.directory.fresh {
-            tracing::warn!(dir = %self.directory.path.display(), "log has no segment yet, making the first");
-        }
         let (dir, count) = (&self.directory.path, self.slots.count());
-        let taken = spare.take(dir, 1, header_bytes(self.slots), config.segment_bytes);
+        let taken = spare.take(self.disk, dir, 1, header_bytes(self.slots), config.segment_bytes);
         let (file, bytes) = taken.map_err(|source| sort_io(dir, "filled", config.segment_bytes, source))?;
         let zeros: Box<[Offset]> = vec![0; count].into();
         let start = Start { number: 1, first_sequence: 1, bytes, next: zeros.clone(), derived: zeros.clone() };

@@ -23,6 +23,7 @@ use heddle_model::{Millis, Offset};
 use parking_lot::RwLock;
 
 use crate::directory::{segment_name, sidecar_name};
+use crate::disk::Disk;
 use crate::frame::{Broken, PAGE_BYTES, pages};
 use crate::slots::Slots;
 
@@ -151,22 +152,33 @@ pub(crate) fn push_checkpoint(checkpoints: &mut Vec<Checkpoint>, frame_at: u64, 
     }
 }
 
-/// Fills a new file with zeros, a piece at a time; `pause` is asked between pieces. Synced when it returns.
-pub(crate) fn zero_fill(path: &Path, bytes: u64, mut pause: impl FnMut()) -> io::Result<File> {
-    const PIECE_BYTES: u64 = 1 << 20;
+/// Fills a new file with zeros; `pause` is asked between pieces. Synced when it returns.
+pub(crate) fn zero_fill(disk: &dyn Disk, path: &Path, bytes: u64, pause: impl FnMut()) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    zero_from(disk, &file, 0, bytes, pause)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Writes zeros from `at` until the file has `bytes`, a piece at a time.
+pub(crate) fn zero_from(
+    disk: &dyn Disk,
+    file: &File,
+    mut at: u64,
+    bytes: u64,
+    mut pause: impl FnMut(),
+) -> io::Result<()> {
+    const PIECE_BYTES: u64 = 1 << 20;
     let zeros = vec![0; PIECE_BYTES.min(bytes) as usize];
-    let mut at = 0;
     while at < bytes {
         let piece = PIECE_BYTES.min(bytes - at);
-        file.write_all_at(&zeros[..piece as usize], at)?;
+        disk.write(file, &zeros[..piece as usize], at)?;
         at += piece;
         if at < bytes {
             pause();
         }
     }
-    file.sync_all()?;
-    Ok(file)
+    Ok(())
 }
 
 /// Reads at most what the file has.

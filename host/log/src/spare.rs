@@ -7,6 +7,7 @@ use std::path::Path;
 use parking_lot::Mutex;
 
 use crate::directory::{segment_name, sync_dir};
+use crate::disk::Disk;
 use crate::segment::zero_fill;
 
 /// A segment that has to be made while a commit waits has at most this many bytes, so that the wait is short.
@@ -32,12 +33,12 @@ impl SpareBox {
     }
 
     /// Fills a spare if there is none.
-    pub(crate) fn ensure(&self, dir: &Path, bytes: u64, pause: impl FnMut()) -> io::Result<()> {
+    pub(crate) fn ensure(&self, disk: &dyn Disk, dir: &Path, bytes: u64, pause: impl FnMut()) -> io::Result<()> {
         if self.0.lock().is_some() {
             return Ok(());
         }
         let unfinished = dir.join("spare.tmp");
-        let file = zero_fill(&unfinished, bytes, pause).inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
+        let file = zero_fill(disk, &unfinished, bytes, pause).inspect_err(|_| drop(fs::remove_file(&unfinished)))?;
         let mut spare = self.0.lock();
         fs::rename(&unfinished, dir.join(SPARE))?;
         *spare = Some((file, bytes));
@@ -45,7 +46,14 @@ impl SpareBox {
     }
 
     /// A file named for segment `number` that has at least `need` bytes, its name durable.
-    pub(crate) fn take(&self, dir: &Path, number: u64, need: u64, segment_bytes: u64) -> io::Result<(File, u64)> {
+    pub(crate) fn take(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        number: u64,
+        need: u64,
+        segment_bytes: u64,
+    ) -> io::Result<(File, u64)> {
         let mut spare = self.0.lock();
         let (file, bytes, name) = match spare.take() {
             Some((file, bytes)) if bytes >= need => (file, bytes, SPARE),
@@ -54,7 +62,7 @@ impl SpareBox {
                 drop(spare);
                 let bytes = segment_bytes.min(URGENT_BYTES).max(need);
                 let path = dir.join("urgent.tmp");
-                let made = zero_fill(&path, bytes, || {});
+                let made = zero_fill(disk, &path, bytes, || {});
                 (made.inspect_err(|_| drop(fs::remove_file(&path)))?, bytes, "urgent.tmp")
             }
         };

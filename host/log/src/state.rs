@@ -95,10 +95,21 @@ impl Shared {
         let (known, seen) = self.recent.get(id);
         let known = match known {
             Some(known) => Some(known),
-            None => self.ids.get(id)?,
+            None => self.known_on_disk(id)?,
         };
         let now = self.clock.now();
         Ok((known.filter(|known| self.remembered(known, now)), seen))
+    }
+
+    /// What the index on disk knows of the id. A broken index closes the log: opened again, it makes the index anew.
+    pub(crate) fn known_on_disk(&self, id: &MessageId) -> Result<Option<Known>, String> {
+        self.ids.get(id).map_err(|error| {
+            if error.broken {
+                self.ids.condemn();
+                self.fail(&format!("the id index is broken ({}), it is made anew at the next start", error.reason));
+            }
+            format!("the id index does not answer ({})", error.reason)
+        })
     }
 
     pub(crate) fn head(&self, slot: usize) -> Offset {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The lock file beside a database: locked (flock) as long as this lives, its text the process id of the holder.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
 }
 
 /// Why the lock was not had.
@@ -43,6 +43,13 @@ impl Lock {
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(LockError::Io)?;
         writeln!(file, "{}", std::process::id()).map_err(LockError::Io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// A process that is being started holds a copy of every file until it runs: closing ours alone would leave the lock taken for that long.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }

@@ -31,6 +31,12 @@ pub enum OpenError {
         /// The process that has it, if it said so.
         pid: Option<u32>,
     },
+    /// A file stands where its directory should be.
+    #[error("data directory {} is not a directory, give another data directory", path.display())]
+    NoDirectory {
+        /// The file.
+        path: PathBuf,
+    },
     /// It, or its directory, cannot be written.
     #[error("store {} is not writable: {reason}; give this user the right to write there (chown, chmod, a mount without ro) or give another data directory", path.display())]
     ReadOnly {
@@ -72,7 +78,7 @@ pub enum OpenError {
         reason: String,
     },
     /// Something else on the file system.
-    #[error("store {} does not open: {source}", path.display())]
+    #[error("store {} does not open: {source}; check its disk, or give another data directory", path.display())]
     Io {
         /// The database, or what of it failed.
         path: PathBuf,
@@ -80,7 +86,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Something else in the database.
-    #[error("store {} does not open at {operation}: {source}", path.display())]
+    #[error("store {} does not open at {operation}: {source}; check its disk, or restore a backup", path.display())]
     Database {
         /// The database.
         path: PathBuf,
@@ -98,12 +104,32 @@ fn holder(pid: Option<u32>) -> String {
 /// Makes the directory, if it is not there, and takes the lock.
 pub(super) fn take(path: &Path) -> Result<Lock, OpenError> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| from_io(path, error))?;
+        std::fs::create_dir_all(directory).map_err(|error| {
+            match path.ancestors().skip(1).find(|above| above.is_file()) {
+                Some(file) => OpenError::NoDirectory { path: file.to_owned() },
+                None => from_io(path, error),
+            }
+        })?;
     }
+    if path.is_dir() {
+        return Err(OpenError::Foreign { path: path.to_owned(), reason: "it is a directory".to_owned() });
+    }
+    refuse_short(path)?;
     Lock::take(path).map_err(|error| match error {
         LockError::Held(pid) => OpenError::InUse { path: path.to_owned(), pid },
         LockError::Io(error) => from_io(path, error),
     })
+}
+
+/// SQLite takes a file that is shorter than its header for an empty database, and would write over it.
+fn refuse_short(path: &Path) -> Result<(), OpenError> {
+    const HEADER_BYTES: u64 = 100;
+    let short = std::fs::metadata(path).is_ok_and(|about| (1..HEADER_BYTES).contains(&about.len()));
+    if short && std::fs::read(path).is_ok_and(|bytes| bytes.iter().any(|&byte| byte != 0)) {
+        let reason = format!("it has less than the {HEADER_BYTES} bytes of a database's header");
+        return Err(OpenError::Foreign { path: path.to_owned(), reason });
+    }
+    Ok(())
 }
 
 /// Connects the writer, refuses what is not ours or too new, and brings the schema up to date.
@@ -149,7 +175,7 @@ async fn tune(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
              PRAGMA synchronous = FULL;
              PRAGMA cache_size = -65536;
              PRAGMA temp_store = memory;
-             PRAGMA wal_autocheckpoint = 4000;
+             PRAGMA wal_autocheckpoint = 16000;
              PRAGMA journal_size_limit = 67108864;",
         ))
         .await?;
