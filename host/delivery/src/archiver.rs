@@ -17,7 +17,8 @@ use crate::delivery::Shared;
 use crate::expand::group_of;
 use crate::judge::{Judge, Standing};
 
-/// Between two tries while the store does not answer.
+/// Between two tries while the store does not answer, and the longest that it becomes.
+const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
 struct Reader {
@@ -47,6 +48,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         let round = read(&shared, &readers).await;
         let busy = round.records >= shared.config.archive_batch_records;
+        metrics::gauge!("heddle_archive_lag_records").set(shared.archive_lag() as f64);
         if !round.reached.is_empty() && !write(&shared, round, &mut readers).await {
             return;
         }
@@ -116,7 +118,7 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Rou
 
 /// Writes until it is written; false if told to stop.
 async fn write(shared: &Shared, round: Round, readers: &mut HashMap<TopicPartition, Reader>) -> bool {
-    let mut wait = Duration::from_millis(100);
+    let mut wait = RETRY;
     let mut tries = 0;
     loop {
         match shared.store.archive.write(round.batch.clone()).await {
@@ -126,7 +128,9 @@ async fn write(shared: &Shared, round: Round, readers: &mut HashMap<TopicPartiti
                 tries += 1;
                 let poison = matches!(error, StoreError::Broken { .. }) && tries >= shared.config.poison_tries;
                 if poison {
-                    isolate(shared, &round.batch, &error).await;
+                    if !isolate(shared, &round.batch, &error).await {
+                        return false;
+                    }
                     break;
                 }
             }
@@ -151,38 +155,69 @@ async fn write(shared: &Shared, round: Round, readers: &mut HashMap<TopicPartiti
 }
 
 /// Writes a batch that fails for its own sake in halves, by record: what fails alone becomes a dead letter. (DELIVERY 13)
-async fn isolate(shared: &Shared, batch: &ArchiveBatch, error: &StoreError) {
+/// False if told to stop.
+async fn isolate(shared: &Shared, batch: &ArchiveBatch, error: &StoreError) -> bool {
     let mut pieces = vec![batch.records.clone()];
     while let Some(piece) = pieces.pop() {
-        let part = part_of(batch, &piece);
-        if shared.store.archive.write(part).await.is_ok() {
-            continue;
-        }
-        if let [record] = piece.as_slice() {
-            let row = Row { shared, partition: record.partition, position: record.position, at: record.appended_at };
-            let dead = ArchiveBatch {
-                dead: vec![row.dead(record.bytes.clone(), error.to_string())],
-                ..ArchiveBatch::default()
-            };
-            if let Err(error) = shared.store.archive.write(dead).await {
-                tracing::error!(position = %record.position, %error, "record is given up and could not be kept as a dead letter");
+        match persist(shared, part_of(batch, &piece)).await {
+            Persisted::Written => {}
+            Persisted::Stopped => return false,
+            Persisted::Broken => {
+                if let [record] = piece.as_slice() {
+                    let row =
+                        Row { shared, partition: record.partition, position: record.position, at: record.appended_at };
+                    let dead = vec![row.dead(record.bytes.clone(), error.to_string())];
+                    persist(shared, ArchiveBatch { dead, ..ArchiveBatch::default() }).await;
+                    tracing::error!(position = %record.position, partition = %record.partition, %error, "record is given up");
+                    metrics::counter!("heddle_dead_letters_total").increment(1);
+                } else if !piece.is_empty() {
+                    let half = piece.split_at(piece.len() / 2);
+                    pieces.push(half.1.to_vec());
+                    pieces.push(half.0.to_vec());
+                }
             }
-            metrics::counter!("heddle_dead_letters_total").increment(1);
-        } else if !piece.is_empty() {
-            let half = piece.split_at(piece.len() / 2);
-            pieces.push(half.1.to_vec());
-            pieces.push(half.0.to_vec());
         }
     }
-    let rest = ArchiveBatch {
-        groups: batch.groups.clone(),
-        users: batch.users.clone(),
-        dead: batch.dead.clone(),
-        cursors: batch.cursors.clone(),
-        ..ArchiveBatch::default()
-    };
-    if let Err(error) = shared.store.archive.write(rest).await {
-        tracing::error!(%error, "the cursors of an isolated batch were not written; the next batch carries them");
+    // Each on its own: one that is broken takes no other with it.
+    let empty = ArchiveBatch::default;
+    let rest = [
+        ArchiveBatch { receipts: batch.receipts.clone(), ..empty() },
+        ArchiveBatch { users: batch.users.clone(), ..empty() },
+        ArchiveBatch { dead: batch.dead.clone(), ..empty() },
+    ];
+    let groups = batch.groups.iter().map(|delta| ArchiveBatch { groups: vec![delta.clone()], ..empty() });
+    let cursors = ArchiveBatch { cursors: batch.cursors.clone(), ..empty() };
+    for part in rest.into_iter().chain(groups).chain([cursors]) {
+        match persist(shared, part).await {
+            Persisted::Written => {}
+            Persisted::Stopped => return false,
+            Persisted::Broken => tracing::error!(%error, "part of a batch was not archived"),
+        }
+    }
+    true
+}
+
+/// What became of a part of a batch.
+enum Persisted {
+    Written,
+    /// It fails for its own sake.
+    Broken,
+    /// The store did not answer until the end.
+    Stopped,
+}
+
+/// Writes, as often as the store does not answer.
+async fn persist(shared: &Shared, part: ArchiveBatch) -> Persisted {
+    loop {
+        match shared.store.archive.write(part.clone()).await {
+            Ok(()) => return Persisted::Written,
+            Err(StoreError::Broken { .. }) => return Persisted::Broken,
+            Err(error) => tracing::warn!(%error, "the archive waits; sends and pushes go on"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = shared.stop.cancelled() => return Persisted::Stopped,
+        }
     }
 }
 

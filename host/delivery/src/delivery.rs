@@ -240,15 +240,6 @@ impl Delivery {
         self.shared.numbering
     }
 
-    /// Records that are durable and not archived yet: how far the archive is behind.
-    #[must_use]
-    pub fn archive_lag(&self) -> u64 {
-        let partitions = self.shared.numbering.partitioning.all();
-        partitions
-            .map(|p| self.shared.log.head(p).borrow().saturating_sub(*self.shared.partition(p).archived.borrow()))
-            .sum()
-    }
-
     /// Who decided a message. Asks the log first, then the archive.
     ///
     /// # Errors
@@ -272,6 +263,12 @@ impl Delivery {
 }
 
 impl Shared {
+    /// Records that are durable and not archived yet: how far the archive is behind.
+    pub(crate) fn archive_lag(&self) -> u64 {
+        let behind = |p| self.log.head(p).borrow().saturating_sub(*self.partition(p).archived.borrow());
+        self.numbering.partitioning.all().map(behind).sum()
+    }
+
     /// The first record of a message.
     pub(crate) async fn first_record(
         &self,

@@ -75,28 +75,34 @@ pub(crate) async fn message(
         maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
     }
     let muted = shared.people.muted(group).await?;
-    for page in pages(shared, &view) {
-        let online = shared.registry.online(&page).await.unwrap_or_else(|_| vec![false; page.len()]);
-        let others: Vec<(&UserId, u8)> = page
+    let all = by_home(shared, &view);
+    // A policy is asked for a whole page, whatever the homes: a call for each home would be most of what a message costs.
+    for page in all.chunks(shared.config.chunk_members.max(1)) {
+        let users: Vec<UserId> = page.iter().map(|(_, user)| user.clone()).collect();
+        let online = shared.registry.online(&users).await.unwrap_or_else(|_| vec![false; users.len()]);
+        let others: Vec<(&UserId, u8)> = users
             .iter()
             .zip(&online)
             .filter(|(user, _)| **user != message.sender)
             .map(|(user, online)| (user, facts(&view, message, user, *online, muted.contains(user))))
             .collect();
         let (deliveries, decisions) = sort(shared, &view, message, &others).await;
-        let mut members: Vec<ChunkMember> = others
-            .iter()
-            .zip(deliveries)
-            .filter(|((user, _), delivery)| *delivery != How::LeaveOut && message.may_reach(user))
-            .map(|((user, _), delivery)| ChunkMember { user: (*user).clone(), delivery })
-            .collect();
-        if page.contains(&message.sender) {
-            members.push(ChunkMember { user: message.sender.clone(), delivery: How::Push });
-            members.sort_by(|a, b| a.user.cmp(&b.user));
-        }
-        if !members.is_empty() {
-            let message = Arc::clone(message);
-            maker.put(|source| Record::GroupChunk(GroupChunk { message, order: position, members, decisions, source }));
+        let mut deliveries = deliveries.into_iter();
+        for home in page.chunk_by(|a, b| a.0 == b.0) {
+            let members = home.iter().filter_map(|(_, user)| {
+                if *user == message.sender {
+                    return Some(ChunkMember { user: user.clone(), delivery: How::Push });
+                }
+                let delivery = deliveries.next().filter(|how| *how != How::LeaveOut && message.may_reach(user))?;
+                Some(ChunkMember { user: user.clone(), delivery })
+            });
+            let members: Vec<ChunkMember> = members.collect();
+            if !members.is_empty() {
+                let (message, decisions) = (Arc::clone(message), decisions.clone());
+                maker.put(|source| {
+                    Record::GroupChunk(GroupChunk { message, order: position, members, decisions, source })
+                });
+            }
         }
     }
     Ok((maker.made, true))
@@ -107,17 +113,13 @@ pub(crate) fn may_speak(view: &GroupView, message: &Message) -> bool {
     view.is_member(&message.sender) || message.outsider && !view.members.is_empty()
 }
 
-/// All members, sorted by (home partition, bytes of id), cut where the home changes and at a fixed size.
-fn pages(shared: &Shared, view: &GroupView) -> Vec<Vec<UserId>> {
+/// All members, sorted by (home partition, bytes of id). A chunk ends where the home changes, and at a fixed number of members of this list.
+fn by_home(shared: &Shared, view: &GroupView) -> Vec<(TopicPartition, UserId)> {
     let partitioning = shared.numbering.partitioning;
     let mut members: Vec<(TopicPartition, UserId)> =
         view.members.keys().map(|user| (partitioning.home(user), user.clone())).collect();
     members.sort();
-    let by_home = members.chunk_by(|a, b| a.0 == b.0);
-    by_home
-        .flat_map(|home| home.chunks(shared.config.chunk_members.max(1)))
-        .map(|page| page.iter().map(|(_, user)| user.clone()).collect())
-        .collect()
+    members
 }
 
 fn facts(view: &GroupView, message: &Message, user: &UserId, online: bool, muted: bool) -> u8 {

@@ -70,10 +70,21 @@ pub enum Kick {
 #[derive(Debug)]
 pub(crate) enum Mail {
     Push { event: Arc<Event>, after: Position },
-    GroupNotice { group: GroupId, head: Position },
-    Typing { from: UserId, group: Option<GroupId>, started: bool },
+    GroupNotice(Box<(GroupId, Position)>),
+    Typing(Box<Typing>),
     Presence(Box<Visible>),
     Kicked,
+}
+
+/// Each connection has a block of these for as long as it lives.
+const _: () = assert!(size_of::<Mail>() <= 24);
+
+/// Somebody types, or stopped.
+#[derive(Debug, Clone)]
+pub(crate) struct Typing {
+    pub(crate) from: UserId,
+    pub(crate) group: Option<GroupId>,
+    pub(crate) started: bool,
 }
 
 /// What a session and the hub share beside the queue.
@@ -151,10 +162,11 @@ impl Hub {
                 }
             }
             NodeMessage::GroupNotice { group, head, to } => {
-                each(to, &|| Mail::GroupNotice { group: group.clone(), head: *head });
+                each(to, &|| Mail::GroupNotice(Box::new((group.clone(), *head))));
             }
             NodeMessage::Typing { from, group, started, to } => {
-                each(to, &|| Mail::Typing { from: from.clone(), group: group.clone(), started: *started });
+                let typing = Typing { from: from.clone(), group: group.clone(), started: *started };
+                each(to, &|| Mail::Typing(Box::new(typing.clone())));
             }
             NodeMessage::Presence { seen, to } => each(to, &|| Mail::Presence(Box::new(seen.clone()))),
             NodeMessage::Kick { connection, why } => {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::Event;
 use crate::delivery::{Delivery, Shared};
 use crate::event::Flags;
-use crate::hub::{Kick, Mail, NodeMessage, Signals};
+use crate::hub::{Kick, Mail, NodeMessage, Signals, Typing};
 use crate::receipts::{Job, Marks};
 use crate::stream::{self, Page, TryLater};
 
@@ -505,12 +505,16 @@ impl Session {
                         self.behind = true;
                     }
                 }
-                Mail::GroupNotice { group, head } => {
+                Mail::GroupNotice(notice) => {
+                    let (group, head) = *notice;
                     let newest = self.notices.entry(group).or_insert(head);
                     *newest = (*newest).max(head);
                     self.notice_at.get_or_insert_with(Instant::now);
                 }
-                Mail::Typing { from, group, started } => out.push(Outgoing::Typing { from, group, started }),
+                Mail::Typing(typing) => {
+                    let Typing { from, group, started } = *typing;
+                    out.push(Outgoing::Typing { from, group, started });
+                }
                 Mail::Presence(seen) => out.push(Outgoing::Presence(*seen)),
                 Mail::Kicked => break,
             }

@@ -34,6 +34,7 @@ struct Inner {
     users: HashMap<UserId, VecDeque<Arc<Event>>>,
     /// The last event of users, also of those that the archive has already.
     last: LruCache<UserId, Position>,
+    users_max: usize,
     /// No user outside `last` has an event above it: where reading began, or the largest position evicted from `last`.
     floor: Position,
 }
@@ -46,7 +47,9 @@ impl Tail {
             upto: at,
             events: VecDeque::new(),
             users: HashMap::new(),
-            last: LruCache::new(users_max),
+            // One with a bound of its own would take the memory for all of them at once.
+            last: LruCache::unbounded(),
+            users_max: users_max.get(),
             floor: at,
         };
         Self { inner: RwLock::new(inner), events_max }
@@ -122,12 +125,14 @@ impl Tail {
 impl Inner {
     /// Notes a user's newest event, and answers above what the user had nothing before it.
     fn moved(&mut self, user: &UserId, position: Position) -> Position {
-        match self.last.push(user.clone(), position) {
-            Some((before, at)) if before == *user => at,
-            evicted => {
+        match self.last.put(user.clone(), position) {
+            Some(before) => before,
+            None => {
                 let after = self.floor;
-                if let Some((_, at)) = evicted {
-                    self.floor = self.floor.max(at);
+                if self.last.len() > self.users_max
+                    && let Some((_, evicted)) = self.last.pop_lru()
+                {
+                    self.floor = self.floor.max(evicted);
                 }
                 after
             }

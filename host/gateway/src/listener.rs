@@ -24,7 +24,7 @@ use crate::core::Core;
 use crate::limits::Per;
 use crate::proxy::{client_ip, plain};
 use crate::rest::problem;
-use crate::upgrade;
+use crate::upgrade::{self, SocketPermit};
 
 /// Bytes of a request's line and headers: a token of 5 KiB still gets its 401.
 const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -63,8 +63,7 @@ pub(crate) async fn accept(
                 let (core, router) = (Arc::clone(&core), router.clone());
                 let tasks = core.tasks.clone();
                 tasks.spawn(async move {
-                    serve(core, stream, peer, router, door).await;
-                    drop(permit);
+                    serve(core, stream, peer, router, door, Arc::new(permit)).await;
                 });
             }
             Err(error) => {
@@ -76,7 +75,7 @@ pub(crate) async fn accept(
     }
 }
 
-async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Router, door: Door) {
+async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Router, door: Door, permit: SocketPermit) {
     let ip = plain(peer.ip());
     let proxied = core.config.trusted_proxies.iter().any(|network| network.contains(ip));
     let max = if proxied || exempt(&core, ip) { u32::MAX } else { core.config.sockets_per_ip_max };
@@ -90,11 +89,11 @@ async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Rou
     let accepted_at = core.deps.clock.monotonic();
     let shared = Arc::clone(&core);
     let service = service_fn(|request: Request<Incoming>| {
-        let (core, router) = (Arc::clone(&shared), router.clone());
+        let (core, router, permit) = (Arc::clone(&shared), router.clone(), Arc::clone(&permit));
         // The socket's first request shares the socket's deadline, later ones have their own.
         let began = if first.swap(false, Ordering::Relaxed) { accepted_at } else { core.deps.clock.monotonic() };
         let deadline = began + Duration::from_millis(core.config.hello_ms);
-        async move { Ok::<Response, Infallible>(answer(core, request, router, door, ip, deadline).await) }
+        async move { Ok::<Response, Infallible>(answer(core, request, router, door, ip, deadline, permit).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -129,10 +128,11 @@ async fn answer(
     door: Door,
     peer: IpAddr,
     deadline: Duration,
+    permit: SocketPermit,
 ) -> Response {
     let ip = client_ip(peer, request.headers(), &core.config.trusted_proxies);
     if door == Door::Clients && request.uri().path() == WS_PATH {
-        return upgrade::upgrade(core, request, ip, deadline).await.unwrap_or_else(|refused| *refused);
+        return upgrade::upgrade(core, request, ip, deadline, permit).await.unwrap_or_else(|refused| *refused);
     }
     let origin = allowed_origin(&core, request.headers());
     if let (Some(origin), &Method::OPTIONS) = (&origin, request.method()) {

@@ -37,7 +37,11 @@ pub(crate) struct Visitor {
     pub(crate) deadline: Duration,
     pub(crate) address: AddressSlot,
     pub(crate) anonymous: Option<OwnedSemaphorePermit>,
+    pub(crate) permit: SocketPermit,
 }
+
+/// One of `sockets_max`, from the accept loop to the end of the socket, be it upgraded or not.
+pub(crate) type SocketPermit = Arc<Option<OwnedSemaphorePermit>>;
 
 /// Bytes that tungstenite keeps for reading, from the start.
 const READ_BUFFER_BYTES: usize = 1 << 10;
@@ -55,6 +59,7 @@ pub(crate) async fn upgrade(
     mut request: Request<Incoming>,
     ip: IpAddr,
     deadline: Duration,
+    permit: SocketPermit,
 ) -> Result<Response, Box<Response>> {
     let refuse = |code, detail: String| Box::new(problem(Problem::new(code, detail)));
     if core.draining.is_cancelled() {
@@ -79,14 +84,16 @@ pub(crate) async fn upgrade(
     let address = core.counts.enter(Per::Connection, ip, max).ok_or_else(|| {
         refuse(ErrorCode::TooManyConnections, format!("{ip} has {max} connections, close one of them"))
     })?;
-    let visitor = Visitor { ip, identity, deadline, address, anonymous };
+    let visitor = Visitor { ip, identity, deadline, address, anonymous, permit };
     let upgrading = hyper::upgrade::on(&mut request);
     let tasks = core.tasks.clone();
+    let within = tasks.clone();
     tasks.spawn(async move {
         match upgrading.await {
             Ok(upgraded) => {
                 if let Some(socket) = framed(upgraded).await {
-                    Box::pin(connection::run(core, socket, visitor)).await;
+                    // A task of its own: this one's memory goes.
+                    within.spawn(connection::run(core, socket, visitor));
                 }
             }
             Err(error) => tracing::debug!(%error, "an upgrade was not finished"),

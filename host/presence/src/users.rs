@@ -345,6 +345,8 @@ impl Tracked {
         {
             self.sockets.swap_remove(soonest);
         }
+        // Most users have one, and there are many users.
+        self.sockets.reserve_exact(1);
         self.sockets.push((socket.clone(), now.steady + config.lease_ms));
         if self.seen_wall.is_none() || self.sockets.len() == 1 {
             self.seen(now);

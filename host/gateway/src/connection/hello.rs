@@ -95,7 +95,7 @@ pub(super) async fn greet(
         reported: None,
         acked: opened.offset.0,
         turn: None,
-        _slots: (visitor.address, slot),
+        _slots: (visitor.permit, visitor.address, slot),
     };
     let mut out = vec![encode::text(&ServerFrame::HelloOk(ok))];
     connection.watch_contacts(&mut out).await;

@@ -26,7 +26,7 @@ use self::unsettled::Unsettled;
 use crate::core::Core;
 use crate::encode;
 use crate::limits::{AddressSlot, FrameBudget, UserSlot};
-use crate::upgrade::{Socket, Visitor};
+use crate::upgrade::{Socket, SocketPermit, Visitor};
 
 /// Frames that are answered before what they made is written.
 const FRAMES_AT_ONCE: usize = 16;
@@ -85,7 +85,7 @@ struct Connection {
     acked: u64,
     /// Its place in the queue of a drain.
     turn: Option<Duration>,
-    _slots: (AddressSlot, UserSlot),
+    _slots: (SocketPermit, AddressSlot, UserSlot),
 }
 
 /// Serves one socket from its `hello` to its end.

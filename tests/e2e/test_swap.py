@@ -1,0 +1,194 @@
+"""The policy set changes while traffic flows: nobody notices but by what is decided."""
+
+import asyncio
+import json
+import os
+import time
+
+import pytest
+
+from harness.device import Device
+from harness.ledger import Ledger, Sender
+from harness.policies import FOLDER, built, digest, fixture, truncated
+from harness.server import heddle
+
+SWAPS = int(os.environ.get("HEDDLE_E2E_SWAPS", "300"))
+
+
+def variant(folder, letter, *, case=None):
+    """The fixture `mark`, configured to set that letter; `case`: a case of its own."""
+    folder = folder / f"mark-{letter}{'-case' if case else ''}"
+    folder.mkdir()
+    text = (FOLDER / "mark" / "plugin.toml").read_text().replace('mark = "a"', f'mark = "{letter}"')
+    text = text.replace("../target", str(FOLDER / "target"))
+    (folder / "plugin.toml").write_text(text.replace('"cargo"', f'"env", "-C", "{FOLDER / "mark"}", "cargo"'))
+    if case:
+        (folder / "cases").mkdir()
+        (folder / "cases" / "wrong.json").write_text(json.dumps(case))
+    return built(folder, folder / "mark.wasm")
+
+
+def plugin(server, *words):
+    """`heddle plugin WORDS` on that server."""
+    return heddle("plugin", *words, "--data", server.data, "--output", "json")
+
+
+def changed(server, *words):
+    """The same; it must succeed."""
+    done = plugin(server, *words)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def bad_files(folder):
+    """Files that must not serve, and a word of why."""
+    text = folder / "text.wasm"
+    text.write_text("no component at all")
+    wrong = {"hook": "routing", "at": {"now": 1, "seed": 1},
+             "request": {"sender": "alice", "to": {"direct": "bob"}, "size": 1, "members": 2},
+             "expect": {"decision": "accept"}}
+    return [
+        (text, "WebAssembly"),
+        (truncated(fixture("mark"), 30_000), ""),
+        (fixture("wrong-type"), ""),
+        (fixture("trap-at-start"), ""),
+        (variant(folder, "z", case=wrong), "wrong"),
+    ]
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_generation_decides(
+        start, name, tmp_path, capsys):
+    """Every tenth deployment is bad, each time in another way."""
+    good = [variant(tmp_path, letter) for letter in "ab"]
+    bad = bad_files(tmp_path)
+    server = start()
+    bob = Device(server, name("bob"), auto_ack=True)
+    ledger = Ledger(bob)
+    senders = [Sender(server, f"{name('s')}-{i}", bob.user, ledger) for i in range(3)]
+    for sender in senders:
+        sender.device.auto_ack = True
+    await bob.connect()
+    await asyncio.gather(*(s.connect() for s in senders))
+    work = [asyncio.create_task(s.flood()) for s in senders]
+    marks, refused, took, began = {}, 0, [], time.monotonic()
+    for number in range(SWAPS):
+        seen = len(ledger.accepted)
+        if number % 10 == 9:
+            file, why = bad[refused % len(bad)]
+            done = await asyncio.to_thread(plugin, server, "deploy", file)
+            assert done.returncode != 0 and why in done.stderr, (file, done.stdout, done.stderr)
+            refused += 1
+        else:
+            answer = await asyncio.to_thread(changed, server, "deploy", good[len(marks) % 2], "-m", f"swap {number}")
+            assert answer["generation"] > answer["before"], answer
+            marks[answer["generation"]] = "ab"[len(marks) % 2]
+            took.append(answer["took_ms"])
+        await ledger.until(lambda seen=seen: len(ledger.accepted) > seen + 20, "traffic flows")
+    for task in work:
+        task.cancel()
+    await asyncio.gather(*work, return_exceptions=True)
+    for sender in senders:
+        await sender.settle()
+    await ledger.until(lambda: ledger.missing() == 0, "everything accepted is delivered", 60)
+    ledger.check()
+    spent = time.monotonic() - began
+    assert [d.closed for d in [bob, *(s.device for s in senders)]] == [None] * 4, "a connection was closed"
+    held = max((v for k, v in server.metrics().items() if "policy_generations" in k), default=None)
+    await asyncio.gather(bob.leave(), *(s.device.leave() for s in senders))
+    server.stop()
+
+    deciders = {"a": digest(good[0]), "b": digest(good[1])}
+    decided = set()
+    for record in server.log("messages"):
+        message = record.get("message")
+        if not message or record.get("kind") not in (None, "direct", "message"):
+            continue
+        generation = message["stamp"]["generation"]
+        decided.add(generation)
+        letter = marks.get(generation)
+        routed = {d["plugin"]: d["digest"] for d in message["stamp"]["decisions"] if d["hook"] == "routing"}
+        assert dict(map(tuple, message["tags"])).get("mark") == letter, (generation, message)
+        assert routed.get("mark") == deciders.get(letter), (generation, routed)
+    assert set(marks) <= decided, f"generations that decided nothing: {sorted(set(marks) - decided)}"
+    took.sort()
+    with capsys.disabled():
+        print(
+            f"\n  swaps: {len(marks)} good and {refused} bad in {spent:.0f} s under {len(ledger.accepted)} messages; "
+            f"file to serving median {took[len(took) // 2]:.0f} ms, longest {took[-1]:.0f} ms; generations held: {held}"
+        )
+
+
+async def test_what_an_operator_types_and_sees(start, name, tmp_path):
+    """deploy, set, chain, remove, rollback, list, history; the audit has each."""
+    server = start()
+    alice, bob = name("alice"), name("bob")
+    async with Device(server, alice) as a:
+        assert changed(server, "list")["generation"] == 1
+        changed(server, "deploy", fixture("deny-all"), "-m", "nobody speaks")
+        await a.refused("refused", bob, "no")
+        shown = heddle("plugin", "list", "--data", server.data).stdout
+        assert "generation 2" in shown and "deny-all 0.1.0" in shown, shown
+        changed(server, "rollback", "-m", "they may")
+        await a.say(bob, "yes")
+        changed(server, "set", "token-bucket", "burst=1", "per_second=0.001")
+        await a.say(bob, "the last one for a while")
+        await a.refused("rate_limited", bob, "too many")
+        changed(server, "set", "token-bucket", "burst=", "per_second=")
+        await a.say(bob, "as the manifest says")
+        changed(server, "deploy", fixture("mark"))
+        changed(server, "chain", "routing", "mark", "inbox-routing")
+        changed(server, "remove", "mark")
+        again = changed(server, "rollback", "2")
+        assert again["generation"] == 9, again
+        await a.refused("refused", bob, "no again")
+        words = [change["what"] for change in changed(server, "history")["changes"]]
+        assert words == ["rollback", "remove", "chain", "deploy", "configure", "configure", "rollback", "deploy", "start"]
+        told = changed(server, "history", "-n", "8")["changes"][-1]
+        assert (told["why"], told["who"]) == ("nobody speaks", "operator"), told
+        assert [e["name"] for e in told["detail"]["after"]["chains"]["routing"]] == ["inbox-routing", "deny-all"]
+
+
+async def test_wrong_words_are_told_and_change_nothing(start):
+    server = start()
+    for words, said in [
+        (("deploy", "no-such-file.wasm"), "no-such-file.wasm"),
+        (("deploy", fixture("mark"), "--hook", "presence"), "has no hook presence"),
+        (("deploy", fixture("mark"), "--hook", "rooting"), "rooting"),
+        (("set", "nobody", "a=1"), "nobody"),
+        (("set", "token-bucket", "burst"), "KEY=VALUE"),
+        (("set", "token-bucket", "burts=3"), "burts"),
+        (("chain", "routing", "nobody"), "inbox-routing"),
+        (("remove", "nobody"), "nobody"),
+        (("rollback", "99"), "generation 99"),
+    ]:
+        done = plugin(server, *words)
+        assert done.returncode != 0 and said in done.stderr, (words, done.stdout, done.stderr)
+    assert changed(server, "list")["generation"] == 1
+    done = heddle("plugin", "list", "--admin", server.admin, "--token", "wrong")
+    assert done.returncode == 64 and "admin token" in done.stderr, done.stderr
+
+
+async def test_what_was_changed_is_there_after_a_kill(start, name):
+    server = start()
+    alice, bob = name("alice"), name("bob")
+    changed(server, "deploy", fixture("deny-all"))
+    server.kill()
+    server.start()
+    assert changed(server, "list")["generation"] == 2
+    async with Device(server, alice) as a:
+        await a.refused("refused", bob, "still no")
+
+
+async def test_a_first_try_under_one_generation_is_answered_from_it_under_the_next(start, name):
+    server = start()
+    alice, bob = name("alice"), name("bob")
+    async with Device(server, alice) as a, Device(server, bob) as b:
+        first = await a.say(bob, "once", client_id="once")
+        changed(server, "deploy", fixture("deny-all"))
+        await a.refused("refused", bob, "another")
+        again = await a.outcome(await a.post(bob, "once", client_id="once", resend=True))
+        assert (again["type"], again["message_id"], again["generation"]) == ("accepted", first["message_id"], 1), again
+        await b.next("new_message", text="once")
+        assert b.texts() == ["once"]
