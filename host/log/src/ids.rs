@@ -207,3 +207,93 @@ fn decode(value: &[u8]) -> Option<Known> {
     let partition = TopicPartition { topic: topic_of(u32_at(0))?, partition: u32_at(4) };
     Some(Known { place: Place { partition, offset: u64_at(8) }, appended_at: u64_at(16) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: Identity = Identity([3; 16]);
+
+    /// Ids of this range, spread over the key space, appended at their number.
+    fn entries(numbers: std::ops::Range<u64>) -> Vec<(MessageId, Known)> {
+        let entry = |n: u64| {
+            let place = Place { partition: TopicPartition::messages(0), offset: n };
+            (id(n), Known { place, appended_at: n })
+        };
+        numbers.map(entry).collect()
+    }
+
+    fn id(n: u64) -> MessageId {
+        MessageId(u128::from(n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).reverse_bits().to_be_bytes())
+    }
+
+    fn offset(index: &IdIndex, n: u64) -> Option<u64> {
+        index.get(&id(n)).unwrap().map(|known| known.place.offset)
+    }
+
+    #[test]
+    fn many_batches_read_back_now_and_when_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, watermark) = IdIndex::open(&dir.path().join("ids"), LOG, 1 << 20, 1).unwrap();
+        assert_eq!(watermark, 0);
+        for batch in 0..120 {
+            index.store(&entries(batch * 50..(batch + 1) * 50), batch + 1).unwrap();
+        }
+        // An id that comes again, within a batch and in a later one, stands where it came last.
+        let mut again = entries(0..2);
+        again[0].1.place.offset = 7_000;
+        again[1] = again[0];
+        again[1].1.place.offset = 7_001;
+        index.store(&again, 121).unwrap();
+        let check = |index: &IdIndex| {
+            assert_eq!(offset(index, 0), Some(7_001));
+            assert!((1..6_000).all(|n| offset(index, n) == Some(n)));
+            assert_eq!(offset(index, 6_000), None);
+        };
+        check(&index);
+        drop(index);
+        let (index, watermark) = IdIndex::open(&dir.path().join("ids"), LOG, 1 << 20, 122).unwrap();
+        assert_eq!(watermark, 121);
+        check(&index);
+    }
+
+    #[test]
+    fn a_sweep_removes_what_is_old_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (index, _) = IdIndex::open(&dir.path().join("ids"), LOG, 1 << 20, 1).unwrap();
+        let count = SWEEP_IDS_MAX as u64 + 500;
+        index.store(&entries(0..count), 9).unwrap();
+        // The first sweep looks at a bounded part, the second at the rest.
+        let removed = index.sweep(1_000).unwrap();
+        assert!(removed < 1_000, "{removed}");
+        assert_eq!(removed + index.sweep(1_000).unwrap(), 1_000);
+        assert_eq!(index.sweep(1_000).unwrap(), 0);
+        assert!((0..count).all(|n| offset(&index, n) == (n >= 1_000).then_some(n)));
+        drop(index);
+        let (index, watermark) = IdIndex::open(&dir.path().join("ids"), LOG, 1 << 20, 10).unwrap();
+        assert_eq!((watermark, offset(&index, 999), offset(&index, 1_000)), (9, None, Some(1_000)));
+    }
+
+    #[test]
+    fn one_that_is_ahead_condemned_or_of_another_log_opens_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        let fill = || {
+            let (index, _) = IdIndex::open(&path, LOG, 1 << 20, 1).unwrap();
+            index.store(&entries(0..10), 5).unwrap();
+            index
+        };
+        drop(fill());
+        assert_eq!(IdIndex::open(&path, LOG, 1 << 20, 6).unwrap().1, 5, "neither ahead nor behind");
+        let (index, watermark) = IdIndex::open(&path, LOG, 1 << 20, 5).unwrap();
+        assert_eq!((watermark, offset(&index, 1)), (0, None), "ahead");
+        drop(index);
+        fill().condemn();
+        let (index, watermark) = IdIndex::open(&path, LOG, 1 << 20, 6).unwrap();
+        assert_eq!((watermark, offset(&index, 1)), (0, None), "condemned");
+        drop(index);
+        drop(fill());
+        let (index, watermark) = IdIndex::open(&path, Identity([4; 16]), 1 << 20, 6).unwrap();
+        assert_eq!((watermark, offset(&index, 1)), (0, None), "of another log");
+    }
+}

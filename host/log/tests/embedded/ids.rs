@@ -142,6 +142,48 @@ async fn an_index_with_any_file_spoilt_or_gone_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_byte_that_rots_in_the_index_forgets_no_id() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (dir, spoilt) = (scratch.path().join("log"), scratch.path().join("spoilt"));
+    let log = open(&dir);
+    for step in 0..5 {
+        let appends = (step * 600..(step + 1) * 600).map(|n| log.append(P0, Some(id(n)), "short".into()));
+        assert!(futures_util::future::join_all(appends).await.iter().all(Result::is_ok));
+    }
+    drop(log);
+    let tables: Vec<_> =
+        files(&dir.join("ids")).into_iter().filter(|path| path.to_str().unwrap().contains("tables")).collect();
+    let largest = tables.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let whole = std::fs::read(largest).unwrap();
+    assert!(whole.len() > 60_000, "{largest:?} has {} bytes", whole.len());
+    let mut found_in_use = 0;
+    for nth in 0..24 {
+        copy(&dir, &spoilt);
+        let mut rotten = whole.clone();
+        let at = (whole.len() - 1) * nth / 23;
+        rotten[at] ^= 0x10;
+        std::fs::write(spoilt.join(largest.strip_prefix(&dir).unwrap()), rotten).unwrap();
+        let log = open(&spoilt);
+        let mut refused = false;
+        for n in 0..3_000 {
+            match log.lookup(&id(n)).await {
+                Ok(place) => assert_eq!(place.map(|place| place.offset), Some(n as u64), "byte {at}"),
+                Err(_) => refused = true,
+            }
+        }
+        assert_eq!(log.failed().borrow().is_some(), refused, "byte {at}: it closes, to be opened anew");
+        drop(log);
+        found_in_use += usize::from(refused);
+        let log = open(&spoilt);
+        for n in (0..3_000).step_by(7) {
+            assert_eq!(log.lookup(&id(n)).await.unwrap().map(|place| place.offset), Some(n as u64), "byte {at}");
+        }
+        assert_eq!(log.lookup(&id(3_000)).await.unwrap(), None, "byte {at}");
+    }
+    assert!(found_in_use > 5, "only {found_in_use} were found in use: the places prove little");
+}
+
+#[tokio::test]
 async fn an_index_of_another_log_or_no_index_at_all_is_not_believed() {
     let scratch = tempfile::tempdir().unwrap();
     let (dir, other) = (scratch.path().join("log"), scratch.path().join("other"));
