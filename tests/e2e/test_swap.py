@@ -12,7 +12,7 @@ from harness.ledger import Ledger, Sender
 from harness.policies import FOLDER, built, digest, fixture, truncated
 from harness.server import heddle
 
-SWAPS = int(os.environ.get("HEDDLE_E2E_SWAPS", "300"))
+SWAPS = int(os.environ.get("HEDDLE_E2E_SWAPS", "1000"))
 
 
 def variant(folder, letter, *, case=None):
@@ -86,37 +86,33 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
             marks[answer["generation"]] = "ab"[len(marks) % 2]
             took.append(answer["took_ms"])
         await ledger.until(lambda seen=seen: len(ledger.accepted) > seen + 20, "traffic flows")
-    for task in work:
-        task.cancel()
-    await asyncio.gather(*work, return_exceptions=True)
+    for sender in senders:
+        sender.stopped = True
+    await asyncio.gather(*work)
     for sender in senders:
         await sender.settle()
     await ledger.until(lambda: ledger.missing() == 0, "everything accepted is delivered", 60)
     ledger.check()
     spent = time.monotonic() - began
     assert [d.closed for d in [bob, *(s.device for s in senders)]] == [None] * 4, "a connection was closed"
-    held = max((v for k, v in server.metrics().items() if "policy_generations" in k), default=None)
     await asyncio.gather(bob.leave(), *(s.device.leave() for s in senders))
     server.stop()
 
     deciders = {"a": digest(good[0]), "b": digest(good[1])}
     decided = set()
-    for record in server.log("messages"):
-        message = record.get("message")
-        if not message or record.get("kind") not in (None, "direct", "message"):
-            continue
-        generation = message["stamp"]["generation"]
+    for record in (record for record in server.log("messages") if record["kind"] == "direct"):
+        generation = record["stamp"]["generation"]
         decided.add(generation)
         letter = marks.get(generation)
-        routed = {d["plugin"]: d["digest"] for d in message["stamp"]["decisions"] if d["hook"] == "routing"}
-        assert dict(map(tuple, message["tags"])).get("mark") == letter, (generation, message)
+        routed = {d["plugin"]: d["digest"] for d in record["stamp"]["decisions"] if d["hook"] == "routing"}
+        assert record["tags"].get("mark") == letter, (generation, record)
         assert routed.get("mark") == deciders.get(letter), (generation, routed)
     assert set(marks) <= decided, f"generations that decided nothing: {sorted(set(marks) - decided)}"
     took.sort()
     with capsys.disabled():
         print(
             f"\n  swaps: {len(marks)} good and {refused} bad in {spent:.0f} s under {len(ledger.accepted)} messages; "
-            f"file to serving median {took[len(took) // 2]:.0f} ms, longest {took[-1]:.0f} ms; generations held: {held}"
+            f"file to serving median {took[len(took) // 2]:.0f} ms, longest {took[-1]:.0f} ms"
         )
 
 
@@ -132,11 +128,10 @@ async def test_what_an_operator_types_and_sees(start, name, tmp_path):
         assert "generation 2" in shown and "deny-all 0.1.0" in shown, shown
         changed(server, "rollback", "-m", "they may")
         await a.say(bob, "yes")
-        changed(server, "set", "token-bucket", "burst=1", "per_second=0.001")
+        changed(server, "set", "token-bucket", 'commands={"chat-message": {"burst": 1, "per_second": 0.001}}')
         await a.say(bob, "the last one for a while")
         await a.refused("rate_limited", bob, "too many")
-        changed(server, "set", "token-bucket", "burst=", "per_second=")
-        await a.say(bob, "as the manifest says")
+        changed(server, "set", "token-bucket", "commands=")
         changed(server, "deploy", fixture("mark"))
         changed(server, "chain", "routing", "mark", "inbox-routing")
         changed(server, "remove", "mark")

@@ -240,6 +240,12 @@ impl Delivery {
         self.shared.numbering
     }
 
+    /// Records that are durable and not archived yet: how far the archive is behind.
+    #[must_use]
+    pub fn archive_lag(&self) -> u64 {
+        self.shared.archive_lag()
+    }
+
     /// Who decided a message. Asks the log first, then the archive.
     ///
     /// # Errors

@@ -56,8 +56,11 @@ impl Bucket {
 
     /// The instant at which the bucket is full again after this command, or how long to wait, in microseconds.
     fn take(self, now_us: u64, full_at_us: u64) -> Result<u64, u64> {
-        // Never later than a bucket just emptied: a clock that went backwards, or a smaller burst than before, must not lock anybody out.
-        let full_at_us = full_at_us.clamp(now_us, now_us.saturating_add(self.burst_us));
+        // Beyond a bucket just emptied: a clock that went backwards, or other limits before. A denial leaves the state as it is, so this must be allowed,
+        // or nobody is let in again until that instant.
+        let beyond = full_at_us > now_us.saturating_add(self.burst_us);
+        let one_left_us = now_us.saturating_add(self.burst_us - self.interval_us);
+        let full_at_us = if beyond { one_left_us } else { full_at_us.max(now_us) };
         let then_us = full_at_us.saturating_add(self.interval_us);
         match (then_us - now_us).checked_sub(self.burst_us) {
             None | Some(0) => Ok(then_us),

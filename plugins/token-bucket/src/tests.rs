@@ -48,7 +48,19 @@ fn an_address_has_room_for_several_users() {
 fn a_clock_that_went_backwards_locks_nobody_out() {
     let (policy, mut state) = (policy(r#"{"burst": 2, "per_second": 1}"#), Vec::new());
     assert_eq!(ask(&policy, Scope::User, Command::ChatMessage, 9_000_000, &mut state), None);
-    assert_eq!(ask(&policy, Scope::User, Command::ChatMessage, 1_000, &mut state), Some(1_000));
+    let mut messages = |now| ask(&policy, Scope::User, Command::ChatMessage, now, &mut state);
+    assert_eq!([messages(1_000), messages(1_000), messages(1_999), messages(2_000)], [None, Some(1_000), Some(1), None]);
+}
+
+#[test]
+fn what_was_spent_under_stricter_limits_locks_nobody_out_under_milder_ones() {
+    let (strict, mild) = (policy(r#"{"burst": 1, "per_second": 0.001}"#), policy(r#"{"burst": 2, "per_second": 10}"#));
+    let mut state = Vec::new();
+    assert_eq!(ask(&strict, Scope::User, Command::ChatMessage, 1_000, &mut state), None);
+    assert_eq!(ask(&strict, Scope::User, Command::ChatMessage, 1_000, &mut state), Some(1_000_000));
+    assert_eq!(ask(&mild, Scope::User, Command::ChatMessage, 1_000, &mut state), None);
+    assert_eq!(ask(&mild, Scope::User, Command::ChatMessage, 1_000, &mut state), Some(100));
+    assert_eq!(ask(&mild, Scope::User, Command::ChatMessage, 1_100, &mut state), None);
 }
 
 #[test]

@@ -62,14 +62,15 @@ class Sender:
     def __init__(self, server, user, to, ledger, mark=""):
         self.device = Device(server, user)
         self.to, self.ledger, self.number, self.mark = to, ledger, 0, mark
+        self.stopped = False
 
     async def connect(self):
         """Connects, and sends again what has no outcome."""
         await self.device.connect()
 
     async def flood(self):
-        """Sends until it is cancelled or the connection ends."""
-        while True:
+        """Sends until it is stopped or the connection ends. Cancelled, it may leave a message that was never sent."""
+        while not self.stopped:
             await self.device.until(lambda: self.collect() or len(self.device.pending) < WINDOW, "room", 30)
             text = f"{self.device.user}#{self.number}{self.mark}"
             self.number += 1
