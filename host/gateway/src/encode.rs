@@ -151,6 +151,7 @@ mod tests {
             only: None,
             discarded: false,
             quiet: false,
+            outsider: false,
             plan: Plan::Push,
             stamp: Stamp::default(),
         };

@@ -7,7 +7,7 @@ use heddle_model::Hook;
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
 use serde_json::{Map, Value, json};
 
-use crate::content::{Content, digest};
+use crate::content::{Content, Entry, digest};
 use crate::load::{self, Plan, pack_hook};
 use crate::policies::{Policies, establish};
 use crate::{ChangeError, Generation, PluginRef, PolicyConfig, PolicyDeps, PolicyLimits, measure};
@@ -164,29 +164,35 @@ pub(crate) async fn resolve(
     let mut config = PolicyConfig { limits: limits.clone(), ..PolicyConfig::default() };
     for hook in Hook::ALL {
         let builtin = content.builtins.get(&hook);
-        config.builtin_config.extend(builtin.map(|entry| (hook, entry.config.clone())));
+        if let Some(entry) = builtin {
+            config.builtin_config.push((hook, recorded(deps, entry).await?.config));
+        }
         let mut chain = Vec::new();
         for entry in content.chains.get(&hook).into_iter().flatten() {
+            let mut plugin = recorded(deps, entry).await?;
             let own = deps.builtins.iter().find(|(of, _)| *of == hook);
-            let own = own.filter(|_| builtin.is_some_and(|builtin| builtin.digest == entry.digest));
-            let (source, bytes) = match own {
-                Some((_, bytes)) => (entry.name.clone(), Bytes::from_static(bytes)),
-                None => {
-                    let file = match digest(&entry.digest) {
-                        Some(digest) => deps.catalog.plugin(digest).await?,
-                        None => None,
-                    };
-                    let file = file.ok_or_else(|| ChangeError::Unknown {
-                        what: format!("the file of {} {} in the catalog", entry.name, entry.digest),
-                    })?;
-                    (format!("{} {}", entry.name, entry.version), file.bytes)
-                }
-            };
-            chain.push(PluginRef { source, bytes, config: entry.config.clone() });
+            if let Some((_, bytes)) = own.filter(|_| builtin.is_some_and(|builtin| builtin.digest == entry.digest)) {
+                plugin.bytes = Bytes::from_static(bytes);
+            }
+            chain.push(plugin);
         }
         config.chains.push((hook, chain));
     }
     Ok(config)
+}
+
+/// A plugin of the catalog, with what the operator had set.
+async fn recorded(deps: &PolicyDeps, entry: &Entry) -> Result<PluginRef, ChangeError> {
+    let file = match digest(&entry.digest) {
+        Some(digest) => deps.catalog.plugin(digest).await?,
+        None => None,
+    };
+    let file = file.ok_or_else(|| ChangeError::Unknown {
+        what: format!("the file of {} {} in the catalog", entry.name, entry.digest),
+    })?;
+    let source = format!("{} {}", entry.name, entry.version);
+    let plugin = PluginRef { source, bytes: file.bytes, config: entry.config.clone() };
+    Ok(PluginRef { config: set_by_operator(&plugin), ..plugin })
 }
 
 /// Changes the chains.
