@@ -72,6 +72,9 @@ Each must stand in the chain already, else deploy it.")]
         change: ChangeArgs,
     },
     /// Take a plugin out of its chains; where none is left, the built-in one decides
+    #[command(after_help = "Examples:
+  heddle plugin remove quiet-hours
+  heddle plugin remove quiet-hours --hook routing -m 'the holidays are over'")]
     Remove {
         /// The plugin's name
         plugin: String,
@@ -92,11 +95,17 @@ Each must stand in the chain already, else deploy it.")]
         change: ChangeArgs,
     },
     /// Show which plugins decide now
+    #[command(after_help = "Examples:
+  heddle plugin list
+  heddle plugin list --data /var/lib/heddle --output json")]
     List {
         #[command(flatten)]
         ask: AskArgs,
     },
     /// Show who changed the policy set, when and why
+    #[command(after_help = "Examples:
+  heddle plugin history
+  heddle plugin history -n 100 --output json       with the chains before and after")]
     History {
         /// At most so many changes
         #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
