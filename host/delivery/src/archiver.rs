@@ -167,7 +167,10 @@ async fn isolate(shared: &Shared, batch: &ArchiveBatch, error: &StoreError) -> b
                     let row =
                         Row { shared, partition: record.partition, position: record.position, at: record.appended_at };
                     let dead = vec![row.dead(record.bytes.clone(), error.to_string())];
-                    persist(shared, ArchiveBatch { dead, ..ArchiveBatch::default() }).await;
+                    let dead = ArchiveBatch { dead, ..ArchiveBatch::default() };
+                    if let Persisted::Stopped = persist(shared, dead).await {
+                        return false;
+                    }
                     tracing::error!(position = %record.position, partition = %record.partition, %error, "record is given up");
                     metrics::counter!("heddle_dead_letters_total").increment(1);
                 } else if !piece.is_empty() {

@@ -8,12 +8,11 @@ use bytes::Bytes;
 use heddle_model::Hook;
 use heddle_policy::{Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo};
 use heddle_protocol::{ErrorCode, Problem, RejectCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{Admin, Operator};
-use crate::rest::{BodyOf, PathOf, QueryOf, Refused};
+use crate::rest::{BodyOf, PathOf, QueryOf, Refused, body_of};
 
 /// A plugin file is smaller.
 const FILE_BYTES_MAX: usize = 64 << 20;
@@ -110,14 +109,7 @@ impl<S: Send + Sync> FromRequest<S> for File {
     type Rejection = Refused;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
-        match Limited::new(request.into_body(), FILE_BYTES_MAX).collect().await {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                let detail = format!("the file has more than {FILE_BYTES_MAX} bytes");
-                Err(Refused::new(ErrorCode::TooLarge, detail))
-            }
-            Err(error) => Err(Refused::new(ErrorCode::Invalid, format!("the file did not arrive: {error}"))),
-        }
+        body_of(request, FILE_BYTES_MAX).await.map(Self)
     }
 }
 

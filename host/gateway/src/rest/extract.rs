@@ -93,13 +93,18 @@ impl<S: Send + Sync> FromRequest<S> for BodyOf {
     type Rejection = Refused;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
-        match Limited::new(request.into_body(), FRAME_BYTES_MAX).collect().await {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {FRAME_BYTES_MAX} bytes")))
-            }
-            Err(error) => Err(Refused::new(ErrorCode::Invalid, format!("the body did not arrive: {error}"))),
+        body_of(request, FRAME_BYTES_MAX).await.map(Self)
+    }
+}
+
+/// The whole body, if it has at most `bytes_max`.
+pub(crate) async fn body_of(request: Request, bytes_max: usize) -> Result<Bytes, Refused> {
+    match Limited::new(request.into_body(), bytes_max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")))
         }
+        Err(error) => Err(Refused::new(ErrorCode::Invalid, format!("the body did not arrive: {error}"))),
     }
 }
 
