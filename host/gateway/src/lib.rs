@@ -21,7 +21,7 @@ mod proxy;
 mod rest;
 mod upgrade;
 
-pub use auth::{AuthConfig, AuthKey, mint};
+pub use auth::{AuthConfig, AuthKey, Role, mint};
 pub use config::{DevConfig, GatewayConfig, GatewayDeps, PluginLog, Readiness, RenderMetrics};
 pub use error::GatewayError;
 pub use gateway::{Drained, Gateway};

@@ -145,11 +145,15 @@ pub struct ServeArgs {
 #[command(after_help = "Examples:
   heddle token --user carol                                   for `heddle dev`
   heddle token --user carol --ttl '1 h' --config heddle.toml  signed with the file's auth.secret
+  heddle token --user ops --role policy-admin                 may change policies (viewer and operator may less)
   curl -H \"Authorization: Bearer $(heddle token --user carol)\" http://127.0.0.1:7600/v1/conversations")]
 pub struct TokenArgs {
     /// Whose token
     #[arg(long, value_name = "NAME")]
     pub user: String,
+    /// What it opens at the admin listener; without, it is a client's token
+    #[arg(long, value_name = "ROLE", value_parser = ["viewer", "operator", "policy-admin"])]
+    pub role: Option<String>,
     /// How long it is valid, with its unit: ms, s, min, h, d
     #[arg(long, value_name = "TIME", default_value = "30 d")]
     pub ttl: String,

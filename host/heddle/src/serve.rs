@@ -46,6 +46,8 @@ pub fn dev(args: &DevArgs) -> Result<(), Failure> {
             ("gateway.loopback_exempt", "true".to_owned()),
             ("gateway.sockets_per_ip", "4096".to_owned()),
             ("admin.token", DEVELOPMENT_ADMIN_TOKEN.to_owned()),
+            ("policies.record_one_in", "1".to_owned()),
+            ("policies.record_bodies", "true".to_owned()),
             ("telemetry.format", "text".to_owned()),
             ("telemetry.filter", "warn".to_owned()),
         ],
@@ -156,7 +158,7 @@ fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<Ready, Failu
     let mut tokens = Vec::new();
     if wish.terms.dev {
         for user in DEVELOPMENT_USERS {
-            tokens.push((user.to_owned(), mint(&wish.config, user, DEVELOPMENT_TTL_S)?));
+            tokens.push((user.to_owned(), mint(&wish.config, user, None, DEVELOPMENT_TTL_S)?));
         }
     }
     let ready = Ready {

@@ -16,7 +16,7 @@ use hyper::http::request::Parts;
 use hyper::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::auth::{AuthError, mint};
+use crate::auth::{AuthError, Role, mint};
 use crate::core::Core;
 use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
 
@@ -28,16 +28,34 @@ struct Admin {
     client_address: SocketAddr,
 }
 
-/// An admin's token was shown: whose.
-struct Operator(String);
+/// Somebody who may look.
+struct Viewer;
 
-impl FromRequestParts<Admin> for Operator {
+/// Somebody who may change what decides: whose name stands in the audit.
+struct PolicyAdmin(String);
+
+impl FromRequestParts<Admin> for Viewer {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.core.auth.verify_admin(&parts.headers).map(Self).map_err(|error| {
-            admin.core.figures.auth_failed(error.word());
-            let code = if error == AuthError::NotAdmin { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
+        admin.verified(parts, Role::Viewer).map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Admin> for PolicyAdmin {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.verified(parts, Role::PolicyAdmin).map(Self)
+    }
+}
+
+impl Admin {
+    fn verified(&self, parts: &Parts, wanted: Role) -> Result<String, Refused> {
+        self.core.auth.verify_role(&parts.headers, wanted).map_err(|error| {
+            self.core.figures.auth_failed(error.word());
+            let missing = matches!(error, AuthError::Role { .. });
+            let code = if missing { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
             Refused::new(code, error.to_string())
         })
     }
@@ -91,7 +109,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn explain(
     State(admin): State<Admin>,
-    _: Operator,
+    _: Viewer,
     PathOf(message): PathOf<String>,
 ) -> Result<Json<Value>, Refused> {
     let id = MessageId::parse(&message)?;
@@ -126,7 +144,7 @@ fn decision(decision: &Decision) -> Value {
     })
 }
 
-async fn connections(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+async fn connections(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     let (users, addresses) = admin.core.counts.sizes();
     Json(json!({
         "connections": admin.core.open.load(Ordering::Relaxed),
@@ -147,22 +165,22 @@ async fn try_tokens(State(admin): State<Admin>, query: axum::extract::Query<TryQ
         return Err(Refused::new(ErrorCode::NotFound, "there is no /try/tokens"));
     };
     let now = admin.core.deps.clock.now();
-    let token = |user: &str, is_admin| {
-        mint(&dev.secret, user, is_admin, now, dev.token_life_ms)
+    let token = |user: &str, role| {
+        mint(&dev.secret, user, role, now, dev.token_life_ms)
             .map_err(|error| Refused::new(ErrorCode::Internal, format!("no token could be made: {error}")))
     };
     let mut tokens = serde_json::Map::new();
     match &query.user {
         Some(user) => {
             let user = UserId::new(user)?;
-            tokens.insert(user.to_string(), token(user.as_str(), false)?.into());
+            tokens.insert(user.to_string(), token(user.as_str(), Role::Client)?.into());
         }
         None => {
             for user in &dev.users {
-                tokens.insert(user.clone(), token(user, false)?.into());
+                tokens.insert(user.clone(), token(user, Role::Client)?.into());
             }
         }
     }
-    let admin_token = token("operator", true)?;
+    let admin_token = token("operator", Role::PolicyAdmin)?;
     Ok(Json(json!({"client": admin.client_address.to_string(), "tokens": tokens, "admin_token": admin_token})))
 }

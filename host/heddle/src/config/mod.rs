@@ -116,6 +116,12 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
         let wrong = format!("{:?} is not a filter: {error}", config.telemetry.filter);
         say("telemetry.filter", wrong, "write \"info\" or \"warn,heddle_log=debug\"");
     }
+    for hook in &config.policies.record {
+        if heddle_model::Hook::named(hook).is_none() {
+            let remedy = "write rate-limit, routing, fanout or presence";
+            say("policies.record", format!("there is no hook {hook:?}"), remedy);
+        }
+    }
     if config.gateway.listen == config.admin.listen && config.admin.listen.port() != 0 {
         let wrong = format!("{} is gateway.listen too", config.admin.listen);
         say("admin.listen", wrong, "give each an address of its own");
