@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,15 +39,13 @@ struct Cost {
     memory_bytes: usize,
 }
 
-/// Prints what was recorded.
+/// What was recorded, a call a line.
 ///
 /// # Errors
 /// If no server answers.
 pub(super) async fn record(last: &str, hook: Option<&str>, server: &AdminArgs) -> Result<String, Failure> {
     let calls = fetch(last, hook, server).await?;
-    // As it came: it may be megabytes.
-    std::io::stdout().write_all(&calls).map_err(|error| Failure::new(format!("cannot write: {error}")))?;
-    Ok(String::new())
+    Ok(String::from_utf8_lossy(&calls).trim_end().to_owned())
 }
 
 /// Puts the calls to the file.
@@ -102,8 +99,8 @@ pub(super) async fn command(
 }
 
 async fn fetch(last: &str, hook: Option<&str>, server: &AdminArgs) -> Result<Bytes, Failure> {
-    let span = crate::config::span(last)
-        .ok_or_else(|| Failure::usage(format!("--last {last:?} is not a time: write 10m, or '90 s'")))?;
+    let span = humantime::parse_duration(last)
+        .map_err(|error| Failure::usage(format!("--last {last:?} is not a time ({error}): write 10m, or 90s")))?;
     let mut path = format!("/policies/recorded?last_ms={}", span.as_millis());
     if let Some(hook) = hook {
         let _ = write!(path, "&hook={}", quoted(hook));
