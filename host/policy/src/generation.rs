@@ -142,6 +142,15 @@ impl Generation {
         shadows.chain(canaries)
     }
 
+    /// All that it may ask, and as what. Some come twice: the first is what they are.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&Arc<Member>, &'static str)> {
+        let canary = || self.canary.iter().flat_map(|canary| canary.arm.members());
+        let previous = self.stable.members().chain(canary()).flat_map(|member| &member.previous);
+        let named = |name| move |member| (member, name);
+        let chain = self.stable.members().map(named("chain")).chain(canary().map(named("canary")));
+        chain.chain(previous.map(named("previous"))).chain(self.builtins.iter().map(named("builtin")))
+    }
+
     /// Which arm decides of this conversation, or of this user where there is none.
     pub(crate) fn arm(&self, subject: impl FnOnce() -> String) -> &Arm {
         match &self.canary {

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use heddle_model::{Digest, Hook};
 use lru::LruCache;
-use metrics::{Counter, Histogram, counter, histogram};
 use parking_lot::Mutex;
 use tokio::sync::mpsc::Sender;
 
 use crate::component::Fault;
+use crate::meter::Meter;
 
 /// Faults for one key, and the plugin is not asked about it for [`SPARED`]: one poisonous message does not take everybody's policy down.
 const STRIKES: u32 = 2;
@@ -46,25 +46,17 @@ pub(crate) struct Health {
     pub(crate) hook: Hook,
     pub(crate) name: Box<str>,
     pub(crate) digest: Digest,
-    generation: u64,
+    pub(crate) generation: u64,
     on_trial: bool,
     alarms: Sender<Alarm>,
-    meters: Meters,
-    calls: AtomicU64,
+    pub(crate) meter: Meter,
     faults: AtomicU64,
-    refusals: AtomicU64,
     in_a_row: AtomicU32,
     impure: AtomicU32,
     alarmed: AtomicBool,
     /// Keys with strikes: while there are none, nothing is looked up.
     struck: AtomicUsize,
     sick: Mutex<Sick>,
-}
-
-struct Meters {
-    calls: Counter,
-    seconds: Histogram,
-    refusals: Counter,
 }
 
 struct Sick {
@@ -100,8 +92,6 @@ impl Health {
         on_trial: bool,
         alarms: Sender<Alarm>,
     ) -> Self {
-        let labels =
-            [("hook", hook.name().to_owned()), ("plugin", name.to_owned()), ("generation", generation.to_string())];
         Self {
             hook,
             name: name.into(),
@@ -109,14 +99,8 @@ impl Health {
             generation,
             on_trial,
             alarms,
-            meters: Meters {
-                calls: counter!("heddle_policy_calls_total", &labels),
-                seconds: histogram!("heddle_policy_call_seconds", &labels),
-                refusals: counter!("heddle_policy_refusals_total", &labels),
-            },
-            calls: AtomicU64::new(0),
+            meter: Meter::default(),
             faults: AtomicU64::new(0),
-            refusals: AtomicU64::new(0),
             in_a_row: AtomicU32::new(0),
             impure: AtomicU32::new(0),
             alarmed: AtomicBool::new(false),
@@ -127,9 +111,9 @@ impl Health {
 
     pub(crate) fn tally(&self) -> Tally {
         Tally {
-            calls: self.calls.load(Ordering::Relaxed),
+            calls: self.meter.calls(),
             faults: self.faults.load(Ordering::Relaxed),
-            refusals: self.refusals.load(Ordering::Relaxed),
+            refusals: self.meter.refusals(),
         }
     }
 
@@ -145,35 +129,34 @@ impl Health {
         };
         drop(sick);
         if spared {
-            self.count_fault("spared");
+            self.meter.failed("spared");
         }
         spared
     }
 
     /// A call was answered.
     pub(crate) fn well(&self, took: Duration) {
-        self.called(took);
+        self.meter.called(took);
         if self.in_a_row.load(Ordering::Relaxed) != 0 {
             self.in_a_row.store(0, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn refused(&self) {
-        self.meters.refusals.increment(1);
-        self.refusals.fetch_add(1, Ordering::Relaxed);
+        self.meter.refused();
     }
 
     /// A call was not answered.
     pub(crate) fn failed(&self, fault: &Fault, key: &str, took: Duration, now: Duration) {
-        self.called(took);
+        self.meter.called(took);
         // The host's own want of room.
         if fault.kind == "busy" {
-            self.count_fault(fault.kind);
+            self.meter.failed(fault.kind);
             return;
         }
         let faults = self.note(fault);
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-        let calls = self.calls.load(Ordering::Relaxed);
+        let calls = self.meter.calls();
         let mut sick = self.sick.lock();
         sick.strike(hash(key), now);
         self.struck.store(sick.strikes.len(), Ordering::Relaxed);
@@ -202,7 +185,7 @@ impl Health {
 
     /// Counts it; how many there are now.
     fn note(&self, fault: &Fault) -> u64 {
-        self.count_fault(fault.kind);
+        self.meter.failed(fault.kind);
         let faults = self.faults.fetch_add(1, Ordering::Relaxed) + 1;
         // A plugin under attack must not fill the disk with its traps.
         if faults.is_power_of_two() {
@@ -222,22 +205,6 @@ impl Health {
         if self.alarms.try_send(alarm).is_err() {
             self.alarmed.store(false, Ordering::Relaxed);
         }
-    }
-
-    fn called(&self, took: Duration) {
-        self.meters.calls.increment(1);
-        self.meters.seconds.record(took.as_secs_f64());
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn count_fault(&self, kind: &'static str) {
-        let labels = [
-            ("hook", self.hook.name().to_owned()),
-            ("plugin", self.name.to_string()),
-            ("generation", self.generation.to_string()),
-            ("kind", kind.to_owned()),
-        ];
-        counter!("heddle_policy_faults_total", &labels).increment(1);
     }
 }
 

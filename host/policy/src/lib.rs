@@ -24,6 +24,7 @@ mod health;
 mod load;
 mod measure;
 mod member;
+mod meter;
 mod policies;
 mod rate;
 mod record;

@@ -14,6 +14,7 @@ use crate::content::Content;
 use crate::floor::Floor;
 use crate::guard::guard;
 use crate::load::{self, Plan};
+use crate::meter::exposition;
 use crate::state::States;
 use crate::watch::Watch;
 use crate::{Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, measure};
@@ -127,6 +128,14 @@ impl Policies {
         };
         let content = row.and_then(|row| Content::parse(&row.json));
         floor.recall(number, content.as_ref(), current.builtins.clone()).await
+    }
+
+    /// What the plugins of the loaded generations did, in the text format of Prometheus.
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        let mut generations = vec![self.current()];
+        generations.extend(self.shared.older.lock().iter().map(|(_, older)| Arc::clone(older)));
+        exposition(&generations)
     }
 
     /// The calls that were kept since `since`, oldest first.

@@ -81,13 +81,13 @@ impl Server {
         };
         let delivery = Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
-        let log_failed = log.failed();
+        let (log_failed, shown) = (log.failed(), policies.clone());
         let deps = GatewayDeps {
             delivery: delivery.clone(),
             policies: policies.clone(),
             clock,
             node,
-            metrics: Arc::new(move || metrics.render()),
+            metrics: Arc::new(move || metrics.render() + &shown.exposition()),
             readiness: Arc::new(move || match &*log_failed.borrow() {
                 Some(reason) => Err(format!("the log is closed: {reason}")),
                 None => Ok(()),
