@@ -177,6 +177,20 @@ pub enum ConfigCommand {
         #[arg(long)]
         defaults: bool,
     },
+    /// Let a running server read its configuration again: limits and keys take effect, the rest is said to need a restart
+    #[command(after_help = "Examples:
+  heddle config reload --data /var/lib/heddle
+  kill -HUP $(pidof heddle)                      the same; the answer is in the server's log
+
+Everything wrong is told at once, and then nothing changes. Sockets that are open keep what was decided at their door.")]
+    Reload {
+        /// Where the server is.
+        #[command(flatten)]
+        server: crate::admin::AdminArgs,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
     /// Check a file and the HEDDLE_SECTION__KEY variables: all problems at once, exit 64 if there are any
     #[command(after_help = "Example:
   heddle config check heddle.toml && systemctl restart heddle")]

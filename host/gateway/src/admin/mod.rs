@@ -8,15 +8,16 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{FromRequestParts, State};
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use heddle_model::{Decision, MessageId, UserId};
-use heddle_protocol::ErrorCode;
+use heddle_protocol::{ErrorCode, Problem};
 use hyper::http::request::Parts;
 use hyper::{StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::auth::{AuthError, Role, mint};
+use crate::config::Reloaded;
 use crate::core::Core;
 use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
 
@@ -31,6 +32,9 @@ struct Admin {
 /// Somebody who may look.
 struct Viewer;
 
+/// Somebody who may run the node.
+struct Operator;
+
 /// Somebody who may change what decides: whose name stands in the audit.
 struct PolicyAdmin(String);
 
@@ -39,6 +43,14 @@ impl FromRequestParts<Admin> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
         admin.verified(parts, Role::Viewer).map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Admin> for Operator {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.verified(parts, Role::Operator).map(|_| Self)
     }
 }
 
@@ -52,7 +64,7 @@ impl FromRequestParts<Admin> for PolicyAdmin {
 
 impl Admin {
     fn verified(&self, parts: &Parts, wanted: Role) -> Result<String, Refused> {
-        self.core.auth.verify_role(&parts.headers, wanted).map_err(|error| {
+        self.core.auth().verify_role(&parts.headers, wanted).map_err(|error| {
             self.core.figures.auth_failed(error.word());
             let missing = matches!(error, AuthError::Role { .. });
             let code = if missing { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
@@ -62,7 +74,7 @@ impl Admin {
 }
 
 pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
-    let dev = core.config.dev.is_some();
+    let dev = core.config().dev.is_some();
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -71,6 +83,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .route("/explain/{message}", get(explain))
         .merge(policies::routes())
         .route("/connections", get(connections))
+        .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));
     let router = if dev { router.route("/try/tokens", get(try_tokens)) } else { router };
@@ -154,6 +167,13 @@ async fn connections(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     }))
 }
 
+/// Reads files: on a thread that may block.
+async fn reload(State(admin): State<Admin>, _: Operator) -> Result<Json<Reloaded>, Refused> {
+    let reloaded = tokio::task::spawn_blocking(move || admin.core.reload()).await;
+    let reloaded = reloaded.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+    reloaded.map(Json).map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))
+}
+
 #[derive(serde::Deserialize)]
 struct TryQuery {
     user: Option<String>,
@@ -161,7 +181,8 @@ struct TryQuery {
 
 /// Development only: the secret behind these tokens is published anyway.
 async fn try_tokens(State(admin): State<Admin>, query: axum::extract::Query<TryQuery>) -> Result<Json<Value>, Refused> {
-    let Some(dev) = &admin.core.config.dev else {
+    let config = admin.core.config();
+    let Some(dev) = &config.dev else {
         return Err(Refused::new(ErrorCode::NotFound, "there is no /try/tokens"));
     };
     let now = admin.core.deps.clock.now();

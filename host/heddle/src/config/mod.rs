@@ -13,9 +13,10 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use keys::{Config, LogFormat, UnknownUsers};
+pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, UnknownUsers};
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
+pub use table::Key;
 use table::{Given, Raw, Values};
 
 /// Where the values of a configuration are; later ones win.
