@@ -55,7 +55,9 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Config(command) => config_command::command(&command).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
-        Command::Plugin(command) => small_runtime()?.block_on(plugin::command(command)).map(Some),
+        Command::Plugin(command) => {
+            small_runtime()?.block_on(plugin::command(command)).map(|text| (!text.is_empty()).then_some(text))
+        }
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
     }
 }

@@ -27,6 +27,8 @@ The digest that it prints is `sha256sum` of the file; records, generations and e
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    #[command(flatten)]
+    Author(super::author::AuthorCommand),
     /// Let a plugin decide from the next message on, in place of the one of its name
     #[command(after_help = "Examples:
   heddle plugin deploy my-policy.wasm -m 'quiet after ten'

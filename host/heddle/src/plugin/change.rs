@@ -23,6 +23,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub async fn command(command: PluginCommand) -> Result<String, Failure> {
     match command {
         PluginCommand::Build { dir, out, output } => super::build(&dir, out, output),
+        PluginCommand::Author(command) => super::author::command(command).await,
         PluginCommand::Deploy { file, hook, change } => {
             let bytes = read(&file)?;
             let mut path =

@@ -1,7 +1,9 @@
 //! `heddle plugin`: one file out of a plugin's directory, and what a running server decides with.
 
 mod args;
+mod author;
 mod change;
+mod new;
 
 use std::path::{Path, PathBuf};
 
