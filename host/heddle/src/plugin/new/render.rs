@@ -65,6 +65,7 @@ pub fn plugin(name: &str, hooks: &[Hook]) -> Vec<(String, String)> {
         ("README.md".to_owned(), filled(template!("README.md"))),
         ("Cargo.toml".to_owned(), filled(template!("Cargo.toml.txt"))),
         ("Cargo.lock".to_owned(), sdk::lock(name)),
+        ("rustfmt.toml".to_owned(), template!("rustfmt.toml").to_owned()),
         (".gitignore".to_owned(), filled(template!("gitignore"))),
     ];
     for (case, text) in parts.iter().flat_map(|part| part.cases) {
