@@ -29,6 +29,48 @@ this binary has not downloaded already.")]
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Run a plugin's cases in the engine that serves: a line a case, on fresh and on used instances
+    #[command(after_help = "Examples:
+  heddle plugin test                               builds the plugin of this directory first
+  heddle plugin test plugins/token-bucket
+  heddle plugin test my-policy.wasm --output json
+
+No server is needed. It ends with 1 if a case fails; the microseconds are those of one call on a used instance.")]
+    Test {
+        /// The plugin's directory, or the file that `heddle plugin build` wrote
+        #[arg(default_value = ".", value_name = "DIR|FILE")]
+        path: PathBuf,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Say whether a server would take a file: everything that is wrong at once, and what to do
+    #[command(after_help = "Examples:
+  heddle plugin check my-policy.wasm
+  heddle plugin check my-policy.wasm --output json && heddle plugin deploy my-policy.wasm
+
+It compiles, starts and configures the plugin and runs its cases, as a server does; it needs none. It ends with 1 if the
+file does not fit.")]
+    Check {
+        /// The file that `heddle plugin build` wrote, or the plugin's directory
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Show what is in a file: manifest, cases, imports and exports; nothing of it is run
+    #[command(after_help = "Examples:
+  heddle plugin inspect my-policy.wasm
+  heddle plugin inspect somebodys.wasm --output json")]
+    Inspect {
+        /// The file
+        #[arg(value_name = "FILE")]
+        path: PathBuf,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
 }
 
 /// Does it, and says what stdout should show beyond what was printed on the way.
@@ -36,7 +78,11 @@ this binary has not downloaded already.")]
 /// # Errors
 /// What is wrong with the plugin, or with the server.
 pub async fn command(command: AuthorCommand) -> Result<String, Failure> {
+    let mut out = std::io::stdout();
     match command {
+        AuthorCommand::Test { path, output } => super::cases::command(&path, output, &mut out),
+        AuthorCommand::Check { path, output } => super::inspect::check(&path, output, &mut out),
+        AuthorCommand::Inspect { path, output } => super::inspect::inspect(&path, output),
         AuthorCommand::New { name, hooks, dir, output } => super::new::command(&name, &hooks, dir, output),
     }
 }
