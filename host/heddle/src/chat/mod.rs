@@ -19,6 +19,9 @@ use crate::cli::TokenArgs;
 use crate::failure::Failure;
 use crate::ready::RunFile;
 
+/// What `heddle plugin dev` writes as the reason of a change, before the moment of the save.
+pub const SAVED_AT: &str = "plugin dev, saved at";
+
 /// Where the server of `heddle dev` listens if nobody says otherwise.
 const SERVER_DEFAULT: &str = "127.0.0.1:7600";
 /// Where it listens for operators.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::args::AskArgs;
 use crate::cli::Output;
 use crate::failure::Failure;
 
@@ -71,6 +72,26 @@ file does not fit.")]
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Build, try and deploy a plugin at every save, while a server runs
+    #[command(after_help = "Examples:
+  heddle plugin dev                                the plugin of this directory, on the server of ./heddle-data
+  heddle plugin dev plugins/inbox-routing --restore
+  heddle plugin dev my-policy --data /var/lib/heddle --output json
+
+It watches the files that `watch` under [build] in plugin.toml names. A build that fails, a case that fails and a plugin
+that the server refuses are shown, and the generation before goes on. Ctrl-C ends it; the last one stays, or with
+--restore the one from before comes back.")]
+    Dev {
+        /// The plugin's directory, with its plugin.toml
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// At the end, go back to the generation that decided before
+        #[arg(long)]
+        restore: bool,
+        /// Which server, and how to print.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
 }
 
 /// Does it, and says what stdout should show beyond what was printed on the way.
@@ -82,6 +103,7 @@ pub async fn command(command: AuthorCommand) -> Result<String, Failure> {
     match command {
         AuthorCommand::Test { path, output } => super::cases::command(&path, output, &mut out),
         AuthorCommand::Check { path, output } => super::inspect::check(&path, output, &mut out),
+        AuthorCommand::Dev { dir, restore, ask } => super::dev::command(&dir, restore, &ask).await,
         AuthorCommand::Inspect { path, output } => super::inspect::inspect(&path, output),
         AuthorCommand::New { name, hooks, dir, output } => super::new::command(&name, &hooks, dir, output),
     }

@@ -95,7 +95,7 @@ fn settings(values: &[String]) -> Result<Value, Failure> {
     Ok(Value::Object(settings))
 }
 
-async fn answer(ask: &AskArgs, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+pub(super) async fn answer(ask: &AskArgs, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
     let client = ask.server.client(DEADLINE)?;
     client.ask(method, path, body).await?.map_err(|refusal| match refusal.status {
         StatusCode::NOT_FOUND => Failure::missing(refusal.detail),

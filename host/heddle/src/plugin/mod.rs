@@ -4,6 +4,7 @@ mod args;
 mod author;
 mod cases;
 mod change;
+mod dev;
 mod inspect;
 mod new;
 mod source;
