@@ -1,6 +1,7 @@
 //! `heddle chat`: a terminal client for people, and a script runner for shells and tests.
 
 mod args;
+mod decides;
 mod input;
 mod position;
 mod rest;
