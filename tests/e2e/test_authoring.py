@@ -9,7 +9,7 @@ import pytest
 
 from harness.authoring import PluginDev, copied, edited
 from harness.device import Device
-from harness.policies import digest, fixture, truncated
+from harness.policies import built, digest, fixture, truncated
 from harness.server import ROOT, binary, heddle
 from harness.terminal import Terminal
 
@@ -200,3 +200,110 @@ def test_dev_without_a_server_or_a_plugin_says_what_to_do(tmp_path):
     folder = ROOT / "plugins" / "inbox-routing"
     assert "heddle dev" in typed("dev", folder, "--data", tmp_path / "none", code=66).stderr
     assert "plugin.toml" in typed("dev", tmp_path, code=66).stderr
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """Two keys: ours and somebody else's."""
+    folder = tmp_path_factory.mktemp("keys")
+    made = [json.loads(typed("keys", "new", folder / who, "--output", "json").stdout) for who in ("ours", "theirs")]
+    return {who: (one["secret"], one["public_key"]) for who, one in zip(("ours", "theirs"), made, strict=True)}
+
+
+def versioned(folder, version):
+    """The fixture `mark` as that version."""
+    folder.mkdir()
+    text = (ROOT / "tests" / "policies" / "mark" / "plugin.toml").read_text()
+    lines = [f'version = "{version}"' if line.startswith("version") else line for line in text.splitlines()]
+    text = "\n".join(lines).replace("../target", str(ROOT / "tests" / "policies" / "target"))
+    text = text.replace('"cargo"', f'"env", "-C", "{ROOT / "tests" / "policies" / "mark"}", "cargo"')
+    (folder / "plugin.toml").write_text(text)
+    return built(folder, folder / f"mark-{version}.wasm")
+
+
+def test_a_key_is_for_its_owner_and_never_written_over(tmp_path):
+    key = tmp_path / "k"
+    said = typed("keys", "new", key).stdout
+    assert "trusted_keys" in said and key.stat().st_mode & 0o777 == 0o600, said
+    before = key.read_bytes()
+    assert "there already" in typed("keys", "new", key, code=1).stderr and key.read_bytes() == before
+
+
+def test_a_key_with_a_password_signs_only_with_it(tmp_path):
+    key, file = tmp_path / "k", shutil.copy(fixture("mark"), tmp_path / "mark.wasm")
+    typed("keys", "new", key, env={"HEDDLE_KEY_PASSWORD": "open"})
+    assert "HEDDLE_KEY_PASSWORD" in typed("sign", file, "--key", key, code=64).stderr
+    typed("sign", file, "--key", key, code=64, env={"HEDDLE_KEY_PASSWORD": "wrong"})
+    typed("sign", file, "--key", key, env={"HEDDLE_KEY_PASSWORD": "open"})
+
+
+def test_where_signatures_are_required_only_trusted_ones_decide_and_none_goes_back(start, keys, tmp_path):
+    """Unsigned, changed, signed by others, older: each is refused with 422 in words, and the present set goes on."""
+    server = start(config={"policies": {"trusted_keys": [keys["ours"][1]], "require_signature": True}})
+
+    def deployed(file, *more, code=0):
+        return typed("deploy", file, "--data", server.data, *more, code=code)
+
+    first, second = versioned(tmp_path / "v1", "0.1.9"), versioned(tmp_path / "v2", "0.1.10")
+    assert "heddle plugin sign" in deployed(first, code=1).stderr
+    answer = server.admin_rest(server.config["admin"]["token"]).post("/policies/plugins", raw=first.read_bytes())
+    assert answer.status == 422, answer
+    typed("sign", first, "--key", keys["theirs"][0])
+    assert "trusted_keys" in deployed(first, code=1).stderr
+    typed("sign", first, "--key", keys["ours"][0])
+    assert "signed" in typed("check", first).stdout
+    deployed(first)
+    assert "changed after it was signed" in deployed(second, "--signature", f"{first}.minisig", code=1).stderr
+    typed("sign", second, "--key", keys["ours"][0])
+    deployed(second)
+    old = deployed(first, code=1).stderr
+    assert "0.1.9 is older than 0.1.10" in old and "--allow-downgrade" in old, old
+    typed("remove", "mark", "--data", server.data)
+    assert "older" in deployed(first, code=1).stderr, "taking it out first is no way round"
+    deployed(first, "--allow-downgrade")
+    listed = json.loads(typed("list", "--data", server.data, "--output", "json").stdout)["policies"]
+    assert {p["name"]: p["version"] for p in listed}["mark"] == "0.1.9"
+    server.restart()
+    assert any(p["name"] == "mark" for p in server.ready["policies"])
+
+
+def test_a_configured_plugin_must_be_signed_too_and_keys_must_be_keys(start, keys, tmp_path):
+    file = shutil.copy(fixture("mark"), tmp_path / "mark.wasm")
+    trust = {"policies": {"trusted_keys": [keys["ours"][1]], "require_signature": True}}
+    code, said = start(launch=False, config=trust, policies=[("routing", file)]).refused()
+    assert code == 64 and "policies.routing" in said and "not signed" in said, said
+    typed("sign", file, "--key", keys["ours"][0])
+    assert any(p["name"] == "mark" for p in start(config=trust, policies=[("routing", file)]).ready["policies"])
+    wrong = {"policies": {"trusted_keys": ["RWnonsense"], "require_signature": True}}
+    code, said = start(launch=False, config=wrong).refused()
+    assert code == 64 and "policies.trusted_keys" in said and "RWnonsense" in said, said
+
+
+def test_where_none_is_required_an_unsigned_file_decides(start, keys):
+    server = start(config={"policies": {"trusted_keys": [keys["ours"][1]]}})
+    typed("deploy", fixture("mark"), "--data", server.data)
+
+
+async def test_logs_show_what_a_plugin_wrote_and_follow(start, name, tmp_path):
+    folder = copied("inbox-routing", tmp_path)
+    edited(folder / "src" / "lib.rs", "        if envelope.size > self.max_bytes {", (
+        '        heddle_sdk::log::info(format!("{} bytes", envelope.size));\n'
+        "        if envelope.size > self.max_bytes {"))
+    server = start()
+    typed("deploy", built(folder), "--data", server.data)
+    async with Device(server, name("alice")) as a:
+        await a.say(name("bob"), "x" * 17)
+        words = [binary(), "plugin", "logs", "-f", "inbox-routing", "--data", str(server.data), "--output", "json"]
+        following = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        try:
+            lines = iter(following.stdout.readline, "")
+            first = json.loads(next(line for line in lines if "17 bytes" in line))
+            assert first["level"] == "info" and first["plugin"] == "inbox-routing", first
+            await a.say(name("bob"), "x" * 23)
+            assert json.loads(next(lines))["text"] == "23 bytes"
+        finally:
+            following.kill()
+            following.wait()
+    said = typed("logs", "inbox-routing", "--data", server.data).stdout
+    assert "17 bytes" in said and "23 bytes" in said, said
+    assert typed("logs", "nobody", "--data", server.data).stdout == ""

@@ -40,16 +40,22 @@ pub enum TrustError {
     )]
     Missing,
     /// Not a signature.
-    #[error("the signature cannot be read: it is the whole file that `heddle plugin sign` or minisign wrote, FILE.minisig")]
+    #[error(
+        "the signature cannot be read: it is the whole file that `heddle plugin sign` or minisign wrote, FILE.minisig"
+    )]
     Malformed,
     /// Made with a key that is not in the list.
-    #[error("it is signed with the key {id}, which policies.trusted_keys does not name: sign it with a trusted key, or let its operator add this one")]
+    #[error(
+        "it is signed with the key {id}, which policies.trusted_keys does not name: sign it with a trusted key, or let its operator add this one"
+    )]
     Unknown {
         /// The key's id, as minisign prints it.
         id: String,
     },
     /// The file is another than the one that was signed, or the signature is.
-    #[error("the signature does not fit the file: it was changed after it was signed, or this is another file's signature; sign it again")]
+    #[error(
+        "the signature does not fit the file: it was changed after it was signed, or this is another file's signature; sign it again"
+    )]
     Wrong,
 }
 

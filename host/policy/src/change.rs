@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::content::{Content, Entry, digest};
 use crate::load::{self, Plan, pack_hook};
 use crate::policies::{Policies, establish};
+use crate::seal::{self, Seal};
 use crate::{ChangeError, Generation, PluginRef, PolicyConfig, PolicyDeps, PolicyLimits, measure};
 
 /// What an operator wants to be otherwise.
@@ -21,6 +22,8 @@ pub enum Change {
         hook: Option<Hook>,
         /// The file. Its configuration is merged over what the operator had set for the plugin of its name.
         file: PluginRef,
+        /// What vouches for it.
+        seal: Seal,
     },
     /// Other configuration for a plugin, at every hook where it stands.
     Configure {
@@ -101,6 +104,9 @@ impl Policies {
             Change::Rollback { to } => older(deps, newest.number, *to).await?,
             _ => before.clone(),
         };
+        if let Change::Deploy { file, seal, .. } = &request.change {
+            seal::admit(&shared.trust, deps, file, seal).await?;
+        }
         let mut config = resolve(&base, deps, limits).await?;
         edit(&mut config, &request.change)?;
         let plan = Plan::check(&config, &deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
@@ -199,7 +205,7 @@ async fn recorded(deps: &PolicyDeps, entry: &Entry) -> Result<PluginRef, ChangeE
 fn edit(config: &mut PolicyConfig, change: &Change) -> Result<(), ChangeError> {
     match change {
         Change::Rollback { .. } => Ok(()),
-        Change::Deploy { hook, file } => deploy(config, *hook, file),
+        Change::Deploy { hook, file, .. } => deploy(config, *hook, file),
         Change::Configure { plugin, changes } => configure(config, plugin, changes),
         Change::Chain { hook, plugins } => order(config, *hook, plugins),
         Change::Remove { plugin, hook } => remove(config, plugin, *hook),

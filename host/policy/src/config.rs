@@ -26,6 +26,8 @@ pub struct PolicyConfig {
     pub builtin_config: Vec<(Hook, serde_json::Map<String, serde_json::Value>)>,
     /// Bounds.
     pub limits: PolicyLimits,
+    /// Whose signatures count when a plugin is deployed.
+    pub trust: heddle_pack::TrustList,
 }
 
 /// Bounds of the policy floor.

@@ -21,6 +21,7 @@ mod member;
 mod policies;
 mod rate;
 mod routing;
+mod seal;
 mod sight;
 mod state;
 
@@ -36,6 +37,7 @@ pub use error::{ChangeError, PolicyError, StartError};
 pub use generation::{Generation, PolicyInfo};
 pub use heddle_store::AuditEntry as AuditRow;
 pub use policies::{Policies, PolicyFigures};
+pub use seal::Seal;
 
 /// Bits of a byte of [`SortAsk::facts`].
 pub mod fact {

@@ -33,6 +33,7 @@ pub(crate) struct Shared {
     loading: tokio::sync::Mutex<()>,
     pub(crate) states: Arc<States>,
     pub(crate) limits: PolicyLimits,
+    pub(crate) trust: heddle_pack::TrustList,
     pub(crate) deps: PolicyDeps,
 }
 
@@ -84,6 +85,7 @@ impl Policies {
                     loading: tokio::sync::Mutex::default(),
                     states,
                     limits: config.limits,
+                    trust: config.trust,
                     deps,
                 }),
             });

@@ -105,7 +105,7 @@ impl Inside {
         let config = PolicyConfig {
             chains: Vec::new(),
             builtin_config: vec![(Hook::RateLimit, plenty)],
-            limits: PolicyLimits::default(),
+            ..PolicyConfig::default()
         };
         let policies = Policies::start(config, deps).await?;
         let ports = Ports {

@@ -6,7 +6,7 @@ use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
 use heddle_model::Hook;
-use heddle_policy::{Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo};
+use heddle_policy::{Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo, Seal};
 use heddle_protocol::{ErrorCode, Problem, RejectCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -87,6 +87,11 @@ struct ChangeQuery {
     why: String,
     /// As errors name the file.
     file: Option<String>,
+    /// Of a file: what `heddle plugin sign` wrote beside it.
+    signature: Option<String>,
+    /// An older version may follow a newer one.
+    #[serde(default)]
+    allow_downgrade: bool,
 }
 
 impl ChangeQuery {
@@ -121,7 +126,9 @@ async fn deploy(
 ) -> Result<Response, Refused> {
     let source = query.file.clone().unwrap_or_else(|| "the file".to_owned());
     let file = PluginRef { source, bytes, config: Map::new() };
-    admin.change(operator, Change::Deploy { hook: query.hook()?, file }, query.why).await
+    let hook = query.hook()?;
+    let seal = Seal { signature: query.signature, allow_downgrade: query.allow_downgrade };
+    admin.change(operator, Change::Deploy { hook, file, seal }, query.why).await
 }
 
 async fn remove(

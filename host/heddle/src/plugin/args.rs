@@ -43,6 +43,12 @@ decided by one generation. Whatever is wrong with the file, the present generati
         /// At this hook only; else at each that its manifest has
         #[arg(long, value_name = "HOOK")]
         hook: Option<String>,
+        /// Its signature; else FILE.minisig, if that is there
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
+        /// Where signatures are required: a lower version than one that was there before is meant
+        #[arg(long)]
+        allow_downgrade: bool,
         #[command(flatten)]
         change: ChangeArgs,
     },

@@ -92,6 +92,66 @@ that the server refuses are shown, and the generation before goes on. Ctrl-C end
         #[command(flatten)]
         ask: AskArgs,
     },
+    /// Sign a plugin file: the signature is written beside it, as FILE.minisig
+    #[command(after_help = "Examples:
+  heddle plugin keys new
+  heddle plugin sign my-policy.wasm --key heddle.key
+  heddle plugin deploy my-policy.wasm              takes my-policy.wasm.minisig along
+
+Keys and signatures are minisign's: `minisign -Vm my-policy.wasm -p heddle.key.pub` checks one. A key with a password is
+opened with that of HEDDLE_KEY_PASSWORD.")]
+    Sign {
+        /// The file that `heddle plugin build` wrote
+        file: PathBuf,
+        /// The secret key
+        #[arg(long, value_name = "KEY", default_value = "heddle.key")]
+        key: PathBuf,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Show what plugins wrote: their log, and what they printed
+    #[command(after_help = "Examples:
+  heddle plugin logs
+  heddle plugin logs quiet-hours -f
+  heddle plugin logs -f --data /var/lib/heddle --output json
+
+A server keeps the last 1,000 lines of a plugin and takes 100 a second; a line is at most 1 KiB.")]
+    Logs {
+        /// Of this plugin only
+        plugin: Option<String>,
+        /// Go on with what comes, until Ctrl-C
+        #[arg(long, short = 'f')]
+        follow: bool,
+        /// At most so many of the kept ones
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 100)]
+        limit: usize,
+        /// Which server, and how to print.
+        #[command(flatten)]
+        ask: AskArgs,
+    },
+    /// Keys to sign plugins with
+    #[command(subcommand)]
+    Keys(KeysCommand),
+}
+
+/// `heddle plugin keys`.
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a secret key, and its public one beside it
+    #[command(after_help = "Examples:
+  heddle plugin keys new
+  HEDDLE_KEY_PASSWORD=secret heddle plugin keys new release.key
+
+It prints what a server's configuration needs to trust it.")]
+    New {
+        /// The secret key's file; the public one is FILE.pub
+        #[arg(value_name = "FILE", default_value = "heddle.key")]
+        file: PathBuf,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
 }
 
 /// Does it, and says what stdout should show beyond what was printed on the way.
@@ -103,6 +163,11 @@ pub async fn command(command: AuthorCommand) -> Result<String, Failure> {
     match command {
         AuthorCommand::Test { path, output } => super::cases::command(&path, output, &mut out),
         AuthorCommand::Check { path, output } => super::inspect::check(&path, output, &mut out),
+        AuthorCommand::Logs { plugin, follow, limit, ask } => {
+            super::logs::command(plugin.as_deref(), follow, limit, &ask, &mut out).await
+        }
+        AuthorCommand::Sign { file, key, output } => super::sign::sign(&file, &key, output),
+        AuthorCommand::Keys(KeysCommand::New { file, output }) => super::sign::new_keys(&file, output),
         AuthorCommand::Dev { dir, restore, ask } => super::dev::command(&dir, restore, &ask).await,
         AuthorCommand::Inspect { path, output } => super::inspect::inspect(&path, output),
         AuthorCommand::New { name, hooks, dir, output } => super::new::command(&name, &hooks, dir, output),

@@ -24,12 +24,18 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
     match command {
         PluginCommand::Build { dir, out, output } => super::build(&dir, out, output),
         PluginCommand::Author(command) => super::author::command(command).await,
-        PluginCommand::Deploy { file, hook, change } => {
+        PluginCommand::Deploy { file, hook, signature, allow_downgrade, change } => {
             let bytes = read(&file)?;
             let mut path =
                 format!("/policies/plugins?file={}&why={}", quoted(&file.display().to_string()), why(&change));
             if let Some(hook) = hook {
                 let _ = write!(path, "&hook={}", quoted(&hook));
+            }
+            if let Some(signature) = super::sign::read(&file, signature.as_deref())? {
+                let _ = write!(path, "&signature={}", quoted(&signature));
+            }
+            if allow_downgrade {
+                path.push_str("&allow_downgrade=true");
             }
             changed(&change, Method::POST, &path, bytes).await
         }

@@ -6,7 +6,9 @@ mod cases;
 mod change;
 mod dev;
 mod inspect;
+mod logs;
 mod new;
+mod sign;
 mod source;
 
 use std::path::{Path, PathBuf};

@@ -12,6 +12,7 @@ use heddle_wasm::{Engine, LoadOptions};
 use serde_json::json;
 
 use super::cases;
+use super::sign;
 use super::source::Source;
 use crate::cli::Output;
 use crate::failure::Failure;
@@ -22,6 +23,8 @@ pub struct Inspected {
     path: String,
     bytes: usize,
     digest: String,
+    /// The id of the key that signed it, and what it says; whether it is trusted only a server knows.
+    signed: Option<(String, String)>,
     packed: Result<Packed, PackError>,
     surface: Result<Surface, PackError>,
 }
@@ -42,6 +45,7 @@ impl Inspected {
         Ok(Self {
             path: source.path.display().to_string(),
             bytes: bytes.len(),
+            signed: signed(&source.path)?,
             digest: heddle_pack::digest(&bytes),
             surface: heddle_pack::surface(&bytes),
             packed: heddle_pack::unpack(bytes),
@@ -77,6 +81,14 @@ impl Inspected {
         }
         measured
     }
+}
+
+fn signed(file: &Path) -> Result<Option<(String, String)>, Failure> {
+    let text = sign::read(file, None)?;
+    Ok(text.map(|text| {
+        let comment = text.lines().find_map(|line| line.strip_prefix("trusted comment: ")).unwrap_or_default();
+        (heddle_pack::signature_key(&text).unwrap_or_else(|| "that cannot be read".to_owned()), comment.to_owned())
+    }))
 }
 
 /// `heddle plugin inspect`: nothing of it is compiled or run.

@@ -14,6 +14,7 @@ pub fn json(inspected: &Inspected) -> Value {
     let surface = inspected.surface.as_ref().ok();
     let mut out = json!({
         "path": inspected.path, "bytes": inspected.bytes, "digest": inspected.digest,
+        "signature": inspected.signed.as_ref().map(|(key, says)| json!({"key": key, "says": says})),
         "imports": surface.map(|surface| border(&surface.imports)),
         "exports": surface.map(|surface| border(&surface.exports)),
     });
@@ -39,6 +40,9 @@ pub fn json(inspected: &Inspected) -> Value {
 pub fn text(inspected: &Inspected, whole: bool) -> String {
     let mut out =
         format!("file        {}, {} bytes\nsha256      {}\n", inspected.path, inspected.bytes, inspected.digest);
+    if let Some((key, says)) = &inspected.signed {
+        let _ = writeln!(out, "signed      by the key {key}: {says}");
+    }
     if let Ok(packed) = &inspected.packed {
         let manifest = &packed.manifest;
         let _ = writeln!(out, "plugin      {} {}", manifest.name, manifest.version);

@@ -7,6 +7,7 @@ fn inspected(bytes: &[u8]) -> Inspected {
     Inspected {
         path: "x.wasm".to_owned(),
         bytes: bytes.len(),
+        signed: None,
         digest: heddle_pack::digest(&bytes),
         surface: heddle_pack::surface(&bytes),
         packed: heddle_pack::unpack(bytes),
