@@ -30,6 +30,9 @@ def one_of_each(tmp_path_factory):
     folder = tmp_path_factory.mktemp("new") / "one-of-each"
     done = typed("new", "one-of-each", *[word for hook in HOOKS for word in ("--hook", hook)], folder)
     assert done.stdout.count("heddle ") == 3, done.stdout
+    words = ["cargo", "build", "--offline", "--locked", "--release", "--target", "wasm32-wasip2"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=_without_cargo())
+    assert done.returncode == 0, done.stderr
     typed("build", folder, env=OFFLINE)
     return folder
 
@@ -177,6 +180,21 @@ async def test_an_edit_decides_within_seconds_and_the_open_chat_says_so(start, t
         dev.end()
         chat.close()
         await watching.leave()
+
+
+@pytest.mark.timeout(180)
+def test_dev_signs_where_signatures_are_required(start, keys, one_of_each, tmp_path):
+    folder = shutil.copytree(one_of_each, tmp_path / "copy", ignore=shutil.ignore_patterns("*.wasm"))
+    server = start(config={"policies": {"trusted_keys": [keys["ours"][1]], "require_signature": True}})
+    for key, event in [((), "stays"), (("--key", keys["ours"][0]), "serving")]:
+        dev = PluginDev(folder, server, *key)
+        try:
+            dev.next("watching")
+            said = dev.next(event)
+            assert event == "serving" or "not signed" in said["problem"], said
+            assert dev.interrupt() == 0
+        finally:
+            dev.end()
 
 
 @pytest.mark.timeout(180)

@@ -88,6 +88,9 @@ that the server refuses are shown, and the generation before goes on. Ctrl-C end
         /// At the end, go back to the generation that decided before
         #[arg(long)]
         restore: bool,
+        /// Sign each file with this secret key, where the server requires signatures
+        #[arg(long, value_name = "KEY")]
+        key: Option<PathBuf>,
         /// Which server, and how to print.
         #[command(flatten)]
         ask: AskArgs,
@@ -168,7 +171,7 @@ pub async fn command(command: AuthorCommand) -> Result<String, Failure> {
         }
         AuthorCommand::Sign { file, key, output } => super::sign::sign(&file, &key, output),
         AuthorCommand::Keys(KeysCommand::New { file, output }) => super::sign::new_keys(&file, output),
-        AuthorCommand::Dev { dir, restore, ask } => super::dev::command(&dir, restore, &ask).await,
+        AuthorCommand::Dev { dir, restore, key, ask } => super::dev::command(&dir, restore, key.as_deref(), &ask).await,
         AuthorCommand::Inspect { path, output } => super::inspect::inspect(&path, output),
         AuthorCommand::New { name, hooks, dir, output } => super::new::command(&name, &hooks, dir, output),
     }

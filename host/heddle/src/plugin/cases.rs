@@ -46,32 +46,36 @@ impl Tried {
         })
     }
 
+    /// For people, what is wrong with it.
+    pub fn problem(&self) -> String {
+        let wrong = self.wrong();
+        format!("case {:?}: {}", self.name, wrong.join("; "))
+    }
+
+    fn wrong(&self) -> Vec<String> {
+        let mut wrong: Vec<String> = self.broken.iter().cloned().collect();
+        for (at, step) in self.steps.iter().enumerate().filter(|(_, step)| !step.fits) {
+            wrong.push(format!("step {}: expected {}, found {}", at + 1, step.wanted, step.found));
+        }
+        for Mismatch { step, wanted, found, .. } in &self.impure {
+            wrong.push(format!(
+                "step {step}: a fresh instance answers {wanted}, a used one {found}: keep nothing between calls"
+            ));
+        }
+        wrong
+    }
+
     /// For people: a line, and one for each wrong answer.
     pub fn line(&self) -> String {
         let mark = if self.passed() { "ok  " } else { "FAIL" };
-        let answers: Vec<String> = self.steps.iter().map(|step| compact(&step.wanted)).collect();
+        let answers: Vec<String> = self.steps.iter().map(|step| step.wanted.to_string()).collect();
         let answers = if self.passed() { cut(&answers.join(" ")) } else { String::new() };
         let mut out = format!("{mark}  {:<32} {:>7.1} µs  {answers}", self.name, self.micros).trim_end().to_owned();
-        if let Some(broken) = &self.broken {
-            let _ = write!(out, "\n      {broken}");
-        }
-        for (at, step) in self.steps.iter().enumerate().filter(|(_, step)| !step.fits) {
-            let (wanted, found) = (compact(&step.wanted), compact(&step.found));
-            let _ = write!(out, "\n      step {}: expected {wanted}, found {found}", at + 1);
-        }
-        for Mismatch { step, wanted, found, .. } in &self.impure {
-            let (fresh, used) = (compact(wanted), compact(found));
-            let _ = write!(
-                out,
-                "\n      step {step}: a fresh instance answers {fresh}, a used one {used}: keep nothing between calls"
-            );
+        for wrong in self.wrong() {
+            let _ = write!(out, "\n      {wrong}");
         }
         out
     }
-}
-
-fn compact(value: &Value) -> String {
-    value.to_string()
 }
 
 fn cut(text: &str) -> String {

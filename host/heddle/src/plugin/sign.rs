@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use heddle_pack::SIGNATURE_BYTES_MAX;
+use heddle_pack::{Packed, SIGNATURE_BYTES_MAX};
 use minisign::{KeyPair, PublicKey, SecretKey, SecretKeyBox};
 use serde_json::json;
 
@@ -109,17 +109,13 @@ pub fn sign(file: &Path, key: &Path, output: Output) -> Result<String, Failure> 
         Failure::missing(format!("cannot read {file:?} ({error}): name the file that `heddle plugin build` wrote"))
     })?;
     let packed = heddle_pack::unpack(bytes).map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-    let (secret, public) = secret(key)?;
+    let key = Key::read(key)?;
+    let signature = signature(&packed, &key)?;
     let (name, version) = (&packed.manifest.name, &packed.manifest.version);
-    let failed = |error: minisign::PError| Failure::new(format!("{} cannot be signed: {error}", file.display()));
-    let says = format!("{name} {version} sha256 {}", packed.digest);
-    let comment = format!("signature of the Heddle plugin {name} {version}");
-    let signature =
-        minisign::sign(Some(&public), &secret, &packed.bytes[..], Some(&says), Some(&comment)).map_err(failed)?;
     let path = beside(file);
-    write_whole(&path, signature.to_string().as_bytes())
+    write_whole(&path, signature.as_bytes())
         .map_err(|error| Failure::new(format!("cannot write {path:?}: {error}")))?;
-    let public = public.to_base64();
+    let public = key.public.to_base64();
     Ok(match output {
         Output::Json => json!({"path": path, "digest": packed.digest, "public_key": public}).to_string(),
         Output::Text => format!(
@@ -130,26 +126,51 @@ pub fn sign(file: &Path, key: &Path, output: Output) -> Result<String, Failure> 
     })
 }
 
-fn secret(path: &Path) -> Result<(SecretKey, PublicKey), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::missing(format!(
-            "cannot read {path:?} ({error}): name the secret key that `heddle plugin keys new` wrote"
-        ))
-    })?;
-    let unusable = |error: minisign::PError| {
-        Failure::usage(format!(
-            "{path:?} cannot be used ({error}): it is a secret key of minisign, and {PASSWORD} holds its password"
-        ))
-    };
-    let boxed = || SecretKeyBox::from_string(&text).map_err(unusable);
-    let key = match (boxed()?.into_unencrypted_secret_key(), password()) {
-        (Ok(key), _) => key,
-        (Err(_), Some(password)) => boxed()?.into_secret_key(Some(password)).map_err(unusable)?,
-        // Without one the library would ask on the terminal.
-        (Err(error), None) => return Err(unusable(error)),
-    };
-    let public = PublicKey::from_secret_key(&key).map_err(unusable)?;
-    Ok((key, public))
+/// The text of a signature of the whole file.
+///
+/// # Errors
+/// The key does not sign.
+pub fn signature(packed: &Packed, key: &Key) -> Result<String, Failure> {
+    let (name, version) = (&packed.manifest.name, &packed.manifest.version);
+    let says = format!("{name} {version} sha256 {}", packed.digest);
+    let comment = format!("signature of the Heddle plugin {name} {version}");
+    minisign::sign(Some(&key.public), &key.secret, &packed.bytes[..], Some(&says), Some(&comment))
+        .map(|signature| signature.to_string())
+        .map_err(|error| Failure::new(format!("{name} {version} cannot be signed: {error}")))
+}
+
+/// A secret key, opened.
+pub struct Key {
+    secret: SecretKey,
+    public: PublicKey,
+}
+
+impl Key {
+    /// Reads it, and opens it with the password of the environment if it has one.
+    ///
+    /// # Errors
+    /// It is not there, is no key, or has another password.
+    pub fn read(path: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            Failure::missing(format!(
+                "cannot read {path:?} ({error}): name the secret key that `heddle plugin keys new` wrote"
+            ))
+        })?;
+        let unusable = |error: minisign::PError| {
+            Failure::usage(format!(
+                "{path:?} cannot be used ({error}): it is a secret key of minisign, and {PASSWORD} holds its password"
+            ))
+        };
+        let boxed = || SecretKeyBox::from_string(&text).map_err(unusable);
+        let secret = match (boxed()?.into_unencrypted_secret_key(), password()) {
+            (Ok(key), _) => key,
+            (Err(_), Some(password)) => boxed()?.into_secret_key(Some(password)).map_err(unusable)?,
+            // Without one the library would ask on the terminal.
+            (Err(error), None) => return Err(unusable(error)),
+        };
+        let public = PublicKey::from_secret_key(&secret).map_err(unusable)?;
+        Ok(Self { secret, public })
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! A plugin as it is named on the command line: a file, or a directory to build.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use heddle_pack::{BuildOptions, build_plugin};
@@ -39,6 +40,10 @@ impl Source {
     pub fn build(dir: &Path, out: Option<PathBuf>) -> Result<Self, Failure> {
         if !dir.join("plugin.toml").is_file() {
             return Err(Failure::missing(format!("{dir:?} has no plugin.toml: name the directory of a plugin")));
+        }
+        // The first build takes its time.
+        if std::io::stderr().is_terminal() {
+            let _ = writeln!(std::io::stderr(), "building {}", dir.display());
         }
         let (manifest, bytes) =
             build_plugin(dir, &BuildOptions::default()).map_err(|error| Failure::new(error.to_string()))?;

@@ -16,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::AskArgs;
 use super::change::answer;
+use super::sign::Key;
 use crate::failure::Failure;
 
 use round::Round;
@@ -29,15 +30,16 @@ const LOOK: Duration = Duration::from_millis(200);
 ///
 /// # Errors
 /// There is no server, or the directory has no plugin.
-pub async fn command(dir: &Path, restore: bool, ask: &AskArgs) -> Result<String, Failure> {
+pub async fn command(dir: &Path, restore: bool, key: Option<&Path>, ask: &AskArgs) -> Result<String, Failure> {
     let manifest = manifest(dir)?;
+    let key = key.map(Key::read).transpose()?;
     let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", dir.display()));
     let found = answer(ask, Method::GET, "/policies", Bytes::new()).await?;
     let first = found["generation"].as_u64().unwrap_or_default();
     let mut screen = Screen::new(ask.output);
     let mut watch = Watch::new(dir, &globs(&manifest), &dir.join(format!("{}.wasm", manifest.name)));
     let mut changes = watch.look().map_err(failed)?;
-    let mut round = Round::new(dir, ask, first)?;
+    let mut round = Round::new(dir, ask, key, first)?;
     screen.say(&Event::Watching { files: watch.files(), generation: first });
 
     let clock = SystemClock::new();

@@ -14,12 +14,15 @@ use crate::failure::Failure;
 use crate::plugin::args::AskArgs;
 use crate::plugin::cases::{self, Tried};
 use crate::plugin::change::answer;
+use crate::plugin::sign::{self, Key};
 use crate::plugin::source::Source;
 
 /// What is known between saves.
 pub struct Round<'a> {
     dir: PathBuf,
     ask: &'a AskArgs,
+    /// Signs each file.
+    key: Option<Key>,
     engine: Engine,
     clock: SystemClock,
     /// The generation that decided before the first save.
@@ -33,9 +36,9 @@ impl<'a> Round<'a> {
     ///
     /// # Errors
     /// There can be no engine here.
-    pub fn new(dir: &Path, ask: &'a AskArgs, first: u64) -> Result<Self, Failure> {
+    pub fn new(dir: &Path, ask: &'a AskArgs, key: Option<Key>, first: u64) -> Result<Self, Failure> {
         let clock = SystemClock::new();
-        Ok(Self { dir: dir.to_owned(), ask, engine: cases::engine()?, clock, first, serving: (first, None) })
+        Ok(Self { dir: dir.to_owned(), ask, key, engine: cases::engine()?, clock, first, serving: (first, None) })
     }
 
     /// From a save to what decides then. `saved_at`: milliseconds since 1970.
@@ -50,7 +53,7 @@ impl<'a> Round<'a> {
         let since = |clock: &SystemClock| (clock.monotonic() - start).as_secs_f64();
         let packed = self.build().await.map_err(|text| self.stays(text))?;
         let built = since(&self.clock);
-        if self.serving.1.as_ref() == Some(&packed.digest) {
+        if self.serving.1.as_ref() == Some(&packed.digest) && self.serves(&packed.digest).await {
             return Ok(Event::Same { generation: self.serving.0, digest: packed.digest });
         }
         let tried = self.try_cases(packed.clone()).await.map_err(|text| self.stays(text))?;
@@ -93,13 +96,23 @@ impl<'a> Round<'a> {
         tried.await.map_err(|error| error.to_string())?
     }
 
+    /// Does the server still decide with it? Somebody may have gone back.
+    async fn serves(&self, digest: &str) -> bool {
+        let answered = answer(self.ask, Method::GET, "/policies", Bytes::new()).await;
+        answered.is_ok_and(|found| found["policies"].as_array().into_iter().flatten().any(|it| it["digest"] == digest))
+    }
+
     /// The generation that decides then, and the one before.
     async fn deploy(&self, packed: &Packed, saved_at: u64) -> Result<(u64, u64), Failure> {
         let saved = std::time::UNIX_EPOCH + std::time::Duration::from_millis(saved_at);
         // `heddle chat` reads the moment out of it, and says how long it took.
         let why = format!("{} {}", crate::chat::SAVED_AT, humantime::format_rfc3339_millis(saved));
         let file = format!("{}.wasm", packed.manifest.name);
-        let path = format!("/policies/plugins?file={}&why={}", quoted(&file), quoted(&why));
+        let mut path = format!("/policies/plugins?file={}&why={}", quoted(&file), quoted(&why));
+        if let Some(key) = &self.key {
+            path.push_str("&signature=");
+            path.push_str(&quoted(&sign::signature(packed, key)?));
+        }
         let bytes = Bytes::copy_from_slice(&packed.bytes);
         let changed = answer(self.ask, Method::POST, &path, bytes).await?;
         let number = |key: &str| changed[key].as_u64().unwrap_or_default();

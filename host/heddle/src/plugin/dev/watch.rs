@@ -93,7 +93,11 @@ impl Watch {
         if !known.is_dir() || skipped {
             return Ok(());
         }
-        for entry in std::fs::read_dir(&place)? {
+        let entries = match std::fs::read_dir(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             // A link could lead round in a circle.
             if !entry.file_type()?.is_symlink() {

@@ -75,7 +75,7 @@ impl Inspected {
             Ok(tried) => {
                 measured.cases = tried.len();
                 let failed = tried.iter().filter(|case| !case.passed());
-                measured.problems.extend(failed.map(|case| format!("case {}", case.line())));
+                measured.problems.extend(failed.map(cases::Tried::problem));
             }
             Err(error) => measured.problems.push(error),
         }
