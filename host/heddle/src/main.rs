@@ -20,6 +20,7 @@ mod serve;
 mod server;
 mod token;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
         }
     };
     match dispatch(cli.command) {
-        Ok(Some(text)) => println!("{}", text.trim_end_matches('\n')),
+        // Whoever closed the pipe has read enough.
+        Ok(Some(text)) => drop(writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'))),
         Ok(None) => {}
         Err(failure) => {
             eprintln!("heddle: {failure}");
@@ -56,7 +58,13 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Config(command) => small_runtime()?.block_on(config_command::command(&command)).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
-        Command::Plugin(command) => small_runtime()?.block_on(plugin::command(command)).map(Some),
+        Command::Plugin(command) => {
+            let runtime = small_runtime()?;
+            let said = runtime.block_on(plugin::command(command));
+            // A build may still run.
+            runtime.shutdown_background();
+            said.map(|text| (!text.is_empty()).then_some(text))
+        }
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
     }
 }

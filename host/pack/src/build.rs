@@ -81,8 +81,12 @@ fn run(command: &[String], dir: &Path, options: &BuildOptions) -> Result<(), Pac
     })
 }
 
-/// Variables that a cargo or rustc around us set for itself. `CARGO_HOME` stays.
+/// Variables that a cargo or rustc around us set for itself. `CARGO_HOME` stays, and what a user says about the network.
 fn outer_build(name: &str) -> bool {
+    let network = ["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
+    if network.iter().any(|prefix| name.starts_with(prefix)) {
+        return false;
+    }
     matches!(name, "RUSTFLAGS" | "RUSTC_WORKSPACE_WRAPPER" | "RUSTC_WRAPPER" | "RUSTDOCFLAGS" | "RUSTC" | "RUSTDOC")
         || matches!(name, "TARGET" | "HOST" | "OUT_DIR" | "PROFILE" | "DEBUG" | "OPT_LEVEL" | "NUM_JOBS")
         || (name.starts_with("CARGO_") && name != "CARGO_HOME")
@@ -95,4 +99,21 @@ fn tail(text: &str) -> &str {
         start += 1;
     }
     text[start..].trim_end()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::outer_build;
+
+    #[test]
+    fn what_a_user_says_about_the_network_reaches_the_build_and_an_outer_cargo_does_not() {
+        for kept in ["CARGO_HOME", "CARGO_NET_OFFLINE", "CARGO_HTTP_PROXY", "CARGO_REGISTRIES_OURS_INDEX", "PATH"] {
+            assert!(!outer_build(kept), "{kept}");
+        }
+        for gone in
+            ["CARGO", "CARGO_MANIFEST_DIR", "CARGO_TARGET_DIR", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "OUT_DIR"]
+        {
+            assert!(outer_build(gone), "{gone}");
+        }
+    }
 }

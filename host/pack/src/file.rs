@@ -122,7 +122,7 @@ fn sections(bytes: &[u8]) -> Result<Vec<&[u8]>, PackError> {
     Ok(found)
 }
 
-fn malformed(error: &wasmparser::BinaryReaderError, len: usize) -> PackError {
+pub(crate) fn malformed(error: &wasmparser::BinaryReaderError, len: usize) -> PackError {
     let offset = error.offset();
     let text = error.message();
     if text.contains("unexpected end") || text.contains("unexpected eof") || offset >= len as u64 as _ {

@@ -13,6 +13,7 @@ use crate::edit::{edit, set_by_operator};
 use crate::floor::Floor;
 use crate::load::{self, Plan};
 use crate::policies::Policies;
+use crate::seal::{self, Seal};
 use crate::{ChangeError, Generation, PluginRef, PolicyConfig, TrialRef, measure};
 
 /// What an operator wants to be otherwise.
@@ -24,6 +25,8 @@ pub enum Change {
         hook: Option<Hook>,
         /// The file. Its configuration is merged over what the operator had set for the plugin of its name.
         file: PluginRef,
+        /// What vouches for it.
+        seal: Seal,
         /// It does not decide for all yet.
         trial: Option<TrialMode>,
     },
@@ -134,6 +137,9 @@ impl Policies {
             }
             _ => before.clone(),
         };
+        if let Change::Deploy { file, seal, .. } = &request.change {
+            seal::admit(&floor.trust, &floor.deps, file, seal).await?;
+        }
         let mut config = resolve(&base, floor).await?;
         edit(&mut config, &request.change)?;
         if let Change::Deploy { file, .. } = &request.change {

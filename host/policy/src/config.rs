@@ -50,6 +50,8 @@ pub struct PolicyConfig {
     pub trial: Option<TrialRef>,
     /// Bounds.
     pub limits: PolicyLimits,
+    /// Whose signatures count when a plugin is deployed.
+    pub trust: heddle_pack::TrustList,
     /// What is watched.
     pub watch: WatchConfig,
 }

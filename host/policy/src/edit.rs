@@ -10,8 +10,8 @@ use crate::{Change, ChangeError, PluginRef, PolicyConfig, TrialMode, TrialRef};
 pub(crate) fn edit(config: &mut PolicyConfig, change: &Change) -> Result<(), ChangeError> {
     match change {
         Change::Rollback { .. } | Change::Revoke { .. } => Ok(()),
-        Change::Deploy { hook, file, trial: None } => deploy(config, *hook, file),
-        Change::Deploy { hook, file, trial: Some(mode) } => try_out(config, *hook, file, *mode),
+        Change::Deploy { hook, file, trial: None, .. } => deploy(config, *hook, file),
+        Change::Deploy { hook, file, trial: Some(mode), .. } => try_out(config, *hook, file, *mode),
         Change::Configure { plugin, changes } => configure(config, plugin, changes),
         Change::Chain { hook, plugins } => order(config, *hook, plugins),
         Change::Remove { plugin, hook } => remove(config, plugin, *hook),

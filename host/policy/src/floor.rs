@@ -25,6 +25,7 @@ use crate::{Generation, PolicyDeps, PolicyLimits, StartError, Tally};
 pub(crate) struct Floor {
     pub(crate) deps: PolicyDeps,
     pub(crate) limits: PolicyLimits,
+    pub(crate) trust: heddle_pack::TrustList,
     pub(crate) states: Arc<States>,
     pub(crate) watch: Arc<Watch>,
 }

@@ -30,6 +30,7 @@ mod rate;
 mod record;
 mod replay;
 mod routing;
+mod seal;
 mod shadow;
 mod sight;
 mod state;
@@ -54,6 +55,7 @@ pub use heddle_store::AuditEntry as AuditRow;
 pub use policies::{Policies, PolicyFigures};
 pub use record::{RecordConfig, Recorded};
 pub use replay::{Otherwise, Replayed, Succession, replay};
+pub use seal::Seal;
 pub use shadow::{Difference, ShadowReport};
 
 /// Bits of a byte of [`SortAsk::facts`].

@@ -64,7 +64,8 @@ impl Policies {
         let watch = Watch::start(watched.repeat_one_in, watched.record.clone(), alarms, Arc::clone(&deps.clock));
         let watch = Arc::new(watch.map_err(|error| refused(vec![format!("a thread cannot be started: {error}")]))?);
         let states = Arc::new(States::new(config.limits.states_max));
-        let floor = Floor { deps, limits: config.limits.clone(), states, watch };
+        let (limits, trust) = (config.limits.clone(), config.trust.clone());
+        let floor = Floor { deps, limits, trust, states, watch };
         let mut generation = first(&config, &floor).await?;
         generation.micros = measure::medians(&generation);
         let older = NonZeroUsize::new(config.limits.generations_max).unwrap_or(NonZeroUsize::MIN);

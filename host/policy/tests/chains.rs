@@ -158,6 +158,11 @@ impl Catalog for Rows {
         Ok(self.plugins.lock().get(&digest).cloned())
     }
 
+    async fn plugin_versions(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let rows = self.plugins.lock();
+        Ok(rows.values().filter(|row| *row.name == *name).map(|row| row.version.to_string()).collect())
+    }
+
     async fn newest_generation(&self) -> Result<Option<CatalogGeneration>, StoreError> {
         Ok(self.generations.lock().last().cloned())
     }

@@ -96,7 +96,7 @@ pub fn run_cases(plugin: &Plugin, cases: &[Case]) -> Result<CaseReport, Fault> {
 }
 
 impl Plugin {
-    fn configured(&self, case: &Case) -> Result<Instance, Fault> {
+    pub(crate) fn configured(&self, case: &Case) -> Result<Instance, Fault> {
         let config = case.config.as_ref().map_or_else(|| self.config.clone(), Value::to_string);
         self.blueprint.instance(&self.inner, &config).map_err(|failure| failure.into_fault())
     }
@@ -111,7 +111,7 @@ impl Engine {
 }
 
 /// Where the steps of a case run: each in an instance of its own, or all in one.
-enum Source<'a> {
+pub(crate) enum Source<'a> {
     Fresh(&'a Plugin, &'a Case, &'a mut Instance),
     Used(&'a Plugin, &'a Case, &'a mut Instance),
 }
@@ -135,7 +135,7 @@ impl Source<'_> {
     }
 }
 
-fn run(source: &mut Source<'_>, case: &Case) -> Result<Vec<Value>, Fault> {
+pub(crate) fn run(source: &mut Source<'_>, case: &Case) -> Result<Vec<Value>, Fault> {
     let mut state = Vec::new();
     let mut answers = Vec::with_capacity(case.steps.len());
     for step in &case.steps {
@@ -180,7 +180,7 @@ fn names(codes: &[u8], names: &[&str]) -> Vec<Value> {
 }
 
 /// Does `found` have everything that `wanted` names? Objects may have more, and null stands for an absent key; everything else must be equal.
-fn fits(wanted: &Value, found: &Value) -> bool {
+pub(crate) fn fits(wanted: &Value, found: &Value) -> bool {
     match (wanted, found) {
         (Value::Object(wanted), Value::Object(found)) => wanted.iter().all(|(key, value)| {
             let key = if key == "retry-after" { "retry_after" } else { key };

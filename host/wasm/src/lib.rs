@@ -29,6 +29,7 @@ mod load;
 mod log;
 mod message;
 mod plugin;
+mod trial;
 mod wasi;
 
 pub use cases::{CaseReport, Mismatch, run_cases};
@@ -39,3 +40,4 @@ pub use load::{LoadError, LoadOptions};
 pub use log::{Level, LogLine, LogSink, LogSource, NoLog, PluginLog};
 pub use message::{MessageView, NoMessage};
 pub use plugin::Plugin;
+pub use trial::Answered;

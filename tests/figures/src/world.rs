@@ -14,7 +14,7 @@ use heddle_log::Log;
 use heddle_model::{
     ClientId, Clock, ConnectionId, Conversation, DeviceId, Hook, NodeId, Position, SystemClock, UserId,
 };
-use heddle_policy::{Command, Policies, PolicyConfig, PolicyDeps, PolicyLimits, RateAsk};
+use heddle_policy::{Command, Policies, PolicyConfig, PolicyDeps, RateAsk};
 use heddle_presence::{Report, ReportKind, Socket};
 use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
 use heddle_store::{SqliteStore, StoreConfig};
@@ -105,7 +105,7 @@ impl Inside {
         let config = PolicyConfig {
             chains: Vec::new(),
             builtin_config: vec![(Hook::RateLimit, plenty)],
-            limits: PolicyLimits::default(),
+            ..PolicyConfig::default()
         };
         let policies = Policies::start(config, deps).await?;
         let ports = Ports {

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use heddle_model::{Digest, Hook};
 use heddle_policy::{
-    ArmTally, Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo, Standing, TrialMode, TrialReport,
+    ArmTally, Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo, Seal, Standing, TrialMode, TrialReport,
 };
 use heddle_protocol::{ErrorCode, Problem, RejectCode};
 use hyper::header::CONTENT_TYPE;
@@ -167,6 +167,11 @@ struct ChangeQuery {
     trial: Option<String>,
     /// Of a canary.
     percent: Option<u32>,
+    /// Of a file: what `heddle plugin sign` wrote beside it.
+    signature: Option<String>,
+    /// An older version may follow a newer one.
+    #[serde(default)]
+    allow_downgrade: bool,
 }
 
 impl ChangeQuery {
@@ -213,7 +218,9 @@ async fn deploy(
 ) -> Result<Response, Refused> {
     let source = query.file.clone().unwrap_or_else(|| "the file".to_owned());
     let (hook, trial) = (query.hook()?, query.trial()?);
-    admin.change(operator, Change::Deploy { hook, file: PluginRef::file(source, bytes), trial }, query.why).await
+    let file = PluginRef::file(source, bytes);
+    let seal = Seal { signature: query.signature, allow_downgrade: query.allow_downgrade };
+    admin.change(operator, Change::Deploy { hook, file, seal, trial }, query.why).await
 }
 
 async fn promote(

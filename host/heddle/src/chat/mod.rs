@@ -1,6 +1,7 @@
 //! `heddle chat`: a terminal client for people, and a script runner for shells and tests.
 
 mod args;
+mod decides;
 mod input;
 mod position;
 mod rest;
@@ -18,6 +19,9 @@ use rest::Place;
 use crate::cli::TokenArgs;
 use crate::failure::Failure;
 use crate::ready::RunFile;
+
+/// What `heddle plugin dev` writes as the reason of a change, before the moment of the save.
+pub const SAVED_AT: &str = "plugin dev, saved at";
 
 /// Where the server of `heddle dev` listens if nobody says otherwise.
 const SERVER_DEFAULT: &str = "127.0.0.1:7600";

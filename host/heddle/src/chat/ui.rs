@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::decides::Decides;
 use super::input::{Command, HELP, Input, command};
 use super::position::PositionFile;
 use super::rest::{Place, piece};
@@ -54,6 +55,8 @@ enum Answer {
     History(Conversation, Result<Value, String>),
     Group(Result<Value, String>),
     Why(Result<Value, String>),
+    Version(Result<Value, String>),
+    Changes(Result<Value, String>),
 }
 
 struct Ui {
@@ -64,6 +67,7 @@ struct Ui {
     handle: ClientHandle,
     answers: mpsc::Sender<Answer>,
     position: PositionFile,
+    decides: Decides,
     link: String,
     connected: bool,
     overlay: Option<(String, String)>,
@@ -116,7 +120,10 @@ async fn converse(terminal: &mut DefaultTerminal, terms: Terms) -> std::io::Resu
                 }
             }
             Some(answer) = answers_in.recv() => ui.answer(answer),
-            _ = beat.tick() => ui.keep_position(),
+            _ = beat.tick() => {
+                ui.keep_position();
+                ui.ask_who_decides();
+            }
             _ = end.recv() => running = false,
             _ = hangup.recv() => running = false,
         }
@@ -141,6 +148,7 @@ impl Ui {
             handle,
             answers,
             position,
+            decides: Decides::default(),
             connected: false,
             overlay: None,
             scroll: 0,
@@ -155,6 +163,7 @@ impl Ui {
         Screen {
             input: &self.input,
             link: &self.link,
+            decides: self.decides.line(),
             connected: self.connected,
             overlay: self.overlay.as_ref(),
             scroll: self.scroll,
@@ -244,6 +253,12 @@ impl Ui {
         });
     }
 
+    fn ask_who_decides(&mut self) {
+        if self.connected && self.decides.asks() {
+            self.call(self.terms.admin.clone(), Method::GET, "/version".to_owned(), None, Answer::Version);
+        }
+    }
+
     fn answer(&mut self, answer: Answer) {
         let read = match answer {
             Answer::Conversations(answer) => {
@@ -254,6 +269,18 @@ impl Ui {
                 self.chat.select(&Conversation::Group(made.group));
                 self.chat.stale = true;
             }),
+            Answer::Version(answer) => {
+                if self.decides.said(&answer) {
+                    let path = "/policies/history?limit=1".to_owned();
+                    self.call(self.terms.admin.clone(), Method::GET, path, None, Answer::Changes);
+                }
+                Ok(())
+            }
+            // Who may not ask sees the number alone.
+            Answer::Changes(answer) => {
+                answer.iter().for_each(|history| self.decides.explained(history));
+                Ok(())
+            }
             Answer::Why(answer) => answer.map(|why| {
                 self.overlay = Some(("why".to_owned(), crate::explain::people(&why)));
             }),

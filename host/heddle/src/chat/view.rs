@@ -24,6 +24,8 @@ pub struct Screen<'a> {
     pub input: &'a Input,
     /// How the connection is.
     pub link: &'a str,
+    /// Which generation decides.
+    pub decides: &'a str,
     /// Whether it works.
     pub connected: bool,
     /// What lies over everything: a title and a text.
@@ -133,7 +135,8 @@ fn draw_status(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen<'_>, area: Re
     let lamp = if screen.connected { "● ".green() } else { "○ ".red() };
     let behind = if screen.connected && !chat.caught_up { "  catching up…" } else { "" };
     let notice = if chat.notice.is_empty() { String::new() } else { format!("  {}", clean(&chat.notice)) };
-    let line = Line::from(vec![lamp, Span::raw(clean(screen.link)), behind.yellow(), notice.yellow()]);
+    let decides = if screen.decides.is_empty() { String::new() } else { format!("  {}", clean(screen.decides)) };
+    let line = Line::from(vec![lamp, Span::raw(clean(screen.link)), decides.cyan(), behind.yellow(), notice.yellow()]);
     frame.render_widget(Paragraph::new(line), area);
 }
 

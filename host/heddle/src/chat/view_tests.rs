@@ -21,6 +21,7 @@ fn shown(chat: &Chat, width: u16, height: u16, overlay: bool) -> String {
     let screen = Screen {
         input: &input,
         link: "alice (terminal) at 127.0.0.1:7600",
+        decides: "generation 2 (1.4 s)",
         connected: true,
         overlay: overlay.as_ref(),
         scroll: 0,
@@ -38,7 +39,15 @@ fn shown(chat: &Chat, width: u16, height: u16, overlay: bool) -> String {
 #[test]
 fn a_screen_shows_who_what_and_how_far() {
     let text = shown(&chat(), 80, 12, false);
-    for part in ["○ bob", "alice  now  …", "the loom runs.", "bob types…", "● alice (terminal)", "> a line"] {
+    for part in [
+        "○ bob",
+        "alice  now  …",
+        "the loom runs.",
+        "bob types…",
+        "● alice (terminal)",
+        "generation 2 (1.4 s)",
+        "> a line",
+    ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "what others write does not command the terminal");

@@ -211,6 +211,11 @@ sections! {
         config: Free = {};
         /// Plugins in one chain.
         chain_max: u64 = 8 [1, 64];
+        /// Public keys of minisign, as in the .pub files of `heddle plugin keys new`: a plugin signed with one of them is trusted.
+        trusted_keys: Vec<String> = [];
+        /// Refuse plugins that no trusted key has signed (FILE.minisig beside FILE), and a lower version of a plugin after a higher one. The
+        /// built-in ones need no signature.
+        require_signature: bool = false;
         /// The most memory that a manifest may ask for.
         memory_max: Size = "64 MiB" ["1 MiB", "4 GiB"];
         /// The longest deadline that a manifest may ask for.

@@ -27,6 +27,8 @@ The digest that it prints is `sha256sum` of the file; records, generations and e
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    #[command(flatten)]
+    Author(super::author::AuthorCommand),
     /// Let a plugin decide from the next message on, in place of the one of its name
     #[command(after_help = "Examples:
   heddle plugin deploy my-policy.wasm -m 'quiet after ten'
@@ -49,6 +51,12 @@ decided by one generation. Whatever is wrong with the file, the present generati
         /// It decides for so many per cent of the conversations, and is abandoned by itself when it fails or refuses otherwise than the rest
         #[arg(long, value_name = "PERCENT", value_parser = percent)]
         canary: Option<u32>,
+        /// Its signature; else FILE.minisig, if that is there
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
+        /// Where signatures are required: a lower version than one that was there before is meant
+        #[arg(long)]
+        allow_downgrade: bool,
         #[command(flatten)]
         change: ChangeArgs,
     },

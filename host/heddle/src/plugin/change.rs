@@ -23,7 +23,8 @@ const DEADLINE: Duration = Duration::from_secs(120);
 pub async fn command(command: PluginCommand) -> Result<String, Failure> {
     match command {
         PluginCommand::Build { dir, out, output } => super::build(&dir, out, output),
-        PluginCommand::Deploy { file, hook, shadow, canary, change } => {
+        PluginCommand::Author(command) => super::author::command(command).await,
+        PluginCommand::Deploy { file, hook, shadow, canary, signature, allow_downgrade, change } => {
             let bytes = read(&file)?;
             let mut path =
                 format!("/policies/plugins?file={}&why={}", quoted(&file.display().to_string()), why(&change));
@@ -33,6 +34,12 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
             }
             if let Some(percent) = canary {
                 let _ = write!(path, "&trial=canary&percent={percent}");
+            }
+            if let Some(signature) = super::sign::read(&file, signature.as_deref())? {
+                let _ = write!(path, "&signature={}", quoted(&signature));
+            }
+            if allow_downgrade {
+                path.push_str("&allow_downgrade=true");
             }
             changed(&change, Method::POST, &path, bytes).await
         }

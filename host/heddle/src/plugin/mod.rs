@@ -1,52 +1,47 @@
-//! `heddle plugin`: one file out of a plugin's directory, and what a running server decides with.
+//! `heddle plugin`: what a plugin's author makes and tries, and what a running server decides with.
 
 mod args;
+mod author;
+mod cases;
 mod change;
+mod dev;
+mod inspect;
+mod logs;
+mod new;
 mod replay;
+mod sign;
+mod source;
 mod trial;
 
 use std::path::{Path, PathBuf};
-
-use heddle_pack::{BuildOptions, build_plugin};
 
 use crate::cli::Output;
 use crate::failure::Failure;
 
 pub use args::PluginCommand;
 pub use change::command;
+use source::Source;
 
 /// Builds, writes the file, and says what stdout should show.
 ///
 /// # Errors
 /// What the build, the manifest or a case says.
 fn build(dir: &Path, out: Option<PathBuf>, output: Output) -> Result<String, Failure> {
-    if !dir.join("plugin.toml").is_file() {
-        return Err(Failure::missing(format!("{dir:?} has no plugin.toml: name the directory of a plugin")));
-    }
-    let (manifest, bytes) =
-        build_plugin(dir, &BuildOptions::default()).map_err(|error| Failure::new(error.to_string()))?;
-    let path = out.unwrap_or_else(|| dir.join(format!("{}.wasm", manifest.name)));
-    write_whole(&path, &bytes).map_err(|error| Failure::new(format!("cannot write {path:?}: {error}")))?;
-    let digest = heddle_model::Digest::of(&bytes);
+    let Source { path, bytes } = Source::build(dir, out)?;
+    let packed = heddle_pack::unpack(bytes).map_err(|error| Failure::new(error.to_string()))?;
+    let (manifest, size) = (&packed.manifest, packed.bytes.len());
     Ok(match output {
         Output::Text => format!(
-            "{}\n{} {}, {} bytes, sha256 {digest}",
+            "{}\n{} {}, {size} bytes, sha256 {}",
             path.display(),
             manifest.name,
             manifest.version,
-            bytes.len()
+            packed.digest
         ),
         Output::Json => serde_json::json!({
             "path": path, "name": manifest.name, "version": manifest.version,
-            "bytes": bytes.len(), "digest": digest.to_string(),
+            "bytes": size, "digest": packed.digest,
         })
         .to_string(),
     })
-}
-
-/// A reader sees the old file or the new one, never half.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let beside = path.with_extension("wasm.new");
-    std::fs::write(&beside, bytes)?;
-    std::fs::rename(&beside, path)
 }

@@ -4,6 +4,7 @@ use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
 use heddle_log::LogConfig;
 use heddle_model::Hook;
+use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
 use heddle_presence::PresenceConfig;
 use heddle_store::StoreConfig;
@@ -207,13 +208,24 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         });
         found.map(json_object).unwrap_or_default()
     };
+    let trust = TrustList::new(&section.trusted_keys, section.require_signature).unwrap_or_else(|error| {
+        problems.push(problem("policies.trusted_keys", error.to_string(), "write the second line of the .pub file"));
+        TrustList::default()
+    });
+    if section.require_signature && section.trusted_keys.is_empty() {
+        let wrong = "is true, and policies.trusted_keys is empty: nothing could be deployed".to_owned();
+        problems.push(problem("policies.require_signature", wrong, "make a key with `heddle plugin keys new`"));
+    }
     let mut loaded = Vec::new();
     for (hook, key, files) in chains {
         let mut plugins = Vec::new();
         for file in files {
             match std::fs::read(file) {
                 Ok(bytes) => {
-                    plugins.push(PluginRef { config: settings(&bytes), ..PluginRef::file(file.clone(), bytes) })
+                    if let Err(error) = trust.check(&bytes, signature_beside(file).as_deref()) {
+                        problems.push(problem(key, format!("{file:?}: {error}"), "sign it, or leave it out"));
+                    }
+                    plugins.push(PluginRef { config: settings(&bytes), ..PluginRef::file(file.clone(), bytes) });
                 }
                 Err(error) => {
                     let wrong = format!("{file:?} cannot be read: {error}");
@@ -252,7 +264,12 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
             bodies: section.record_bodies,
         },
     };
-    Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, watch })
+    Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch })
+}
+
+/// What `heddle plugin sign` wrote beside a plugin file, if it did.
+fn signature_beside(file: &str) -> Option<String> {
+    std::fs::read_to_string(format!("{file}.minisig")).ok()
 }
 
 fn json_object(value: &toml::Value) -> serde_json::Map<String, serde_json::Value> {

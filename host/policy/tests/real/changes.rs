@@ -1,7 +1,7 @@
 //! Policy sets that change while they decide: real components, a catalog in SQLite.
 
 use heddle_model::Hook;
-use heddle_policy::{Change, ChangeError, Changed, Outcome, PluginRef, Request};
+use heddle_policy::{Change, ChangeError, Changed, Outcome, PluginRef, Request, Seal};
 use serde_json::json;
 
 use crate::world::{Sent, World, file, fixture};
@@ -11,7 +11,7 @@ async fn change(world: &World, change: Change) -> Result<Changed, ChangeError> {
 }
 
 fn deploy(plugin: PluginRef) -> Change {
-    Change::Deploy { hook: None, file: plugin, trial: None }
+    Change::Deploy { hook: None, file: plugin, seal: Seal::default(), trial: None }
 }
 
 fn refuses(world: &World) -> bool {
@@ -119,7 +119,7 @@ async fn whatever_is_wrong_with_a_file_the_present_set_goes_on_deciding() {
     let world = World::start(vec![]).await;
     let good = fixture("deny-all");
     let truncated = file("truncated", good.bytes[..good.bytes.len() / 2].to_vec());
-    let elsewhere = Change::Deploy { hook: Some(Hook::Presence), file: good, trial: None };
+    let elsewhere = Change::Deploy { hook: Some(Hook::Presence), file: good, seal: Seal::default(), trial: None };
     let changes = [
         deploy(file("text", b"no component at all".to_vec())),
         deploy(truncated),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use heddle_model::{Conversation, Fallback, Hook};
 use heddle_pack::Manifest;
 use heddle_policy::{
-    Change, ChangeError, Changed, Loader as _, Outcome, PluginRef, Request, Standing, Succession, TrialMode, replay,
+    Change, ChangeError, Changed, Loader as _, Outcome, PluginRef, Request, Seal, Standing, Succession, TrialMode,
+    replay,
 };
 
 use crate::world::{EngineLoader, Sent, World, component, file, fixture, group, user};
@@ -16,11 +17,11 @@ async fn change(world: &World, change: Change) -> Result<Changed, ChangeError> {
 }
 
 fn trial(plugin: PluginRef, mode: TrialMode) -> Change {
-    Change::Deploy { hook: None, file: plugin, trial: Some(mode) }
+    Change::Deploy { hook: None, file: plugin, seal: Seal::default(), trial: Some(mode) }
 }
 
 fn deploy(plugin: PluginRef) -> Change {
-    Change::Deploy { hook: None, file: plugin, trial: None }
+    Change::Deploy { hook: None, file: plugin, seal: Seal::default(), trial: None }
 }
 
 /// The component of a fixture under another name, that fails as said.

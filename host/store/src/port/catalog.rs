@@ -64,6 +64,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// The store does not answer, or holds a broken row.
     async fn plugin(&self, digest: Digest) -> Result<Option<CatalogPlugin>, StoreError>;
+    /// The versions of the plugins of this name that are there, each once, in no order.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn plugin_versions(&self, name: &str) -> Result<Vec<String>, StoreError>;
     /// The newest generation.
     ///
     /// # Errors

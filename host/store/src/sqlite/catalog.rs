@@ -20,6 +20,20 @@ impl Catalog for SqliteStore {
         self.reader.read("plugin", move |connection| Box::pin(plugin(connection, digest))).await
     }
 
+    async fn plugin_versions(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let name = name.to_owned();
+        let read = self.reader.read("plugin versions", |connection| {
+            Box::pin(async move {
+                let rows: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT version FROM plugins WHERE name = ?1")
+                    .bind(name)
+                    .fetch_all(connection)
+                    .await?;
+                Ok(rows.into_iter().map(|(version,)| version).collect())
+            })
+        });
+        read.await
+    }
+
     async fn newest_generation(&self) -> Result<Option<CatalogGeneration>, StoreError> {
         let read = self.reader.read("newest generation", |connection| {
             Box::pin(async move {

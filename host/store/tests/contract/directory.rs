@@ -83,4 +83,17 @@ pub(crate) async fn a_plugin_is_added_once(store: &Store) {
     store.catalog.add_plugin(CatalogPlugin { added_at: 9, ..plugin.clone() }).await.unwrap();
     assert_eq!(store.catalog.plugin(plugin.digest).await.unwrap(), Some(plugin));
     assert_eq!(store.catalog.plugin(Digest::of(b"other")).await.unwrap(), None);
+    let bytes = vec![8; 10];
+    let newer = CatalogPlugin {
+        digest: Digest::of(&bytes),
+        name: "token-bucket".into(),
+        version: "0.2.0".into(),
+        bytes: bytes.into(),
+        added_at: 6,
+    };
+    store.catalog.add_plugin(newer).await.unwrap();
+    let mut versions = store.catalog.plugin_versions("token-bucket").await.unwrap();
+    versions.sort();
+    assert_eq!(versions, ["0.1.0", "0.2.0"]);
+    assert_eq!(store.catalog.plugin_versions("another").await.unwrap(), Vec::<String>::new());
 }
