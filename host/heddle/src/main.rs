@@ -8,6 +8,7 @@
 mod admin;
 mod chat;
 mod cli;
+mod compile;
 mod config;
 mod config_command;
 mod explain;
@@ -34,6 +35,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    if let Command::CompileComponent(args) = &cli.command {
+        return compile::command(args);
+    }
     match dispatch(cli.command) {
         Ok(Some(text)) => println!("{}", text.trim_end_matches('\n')),
         Ok(None) => {}
@@ -57,6 +61,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
         Command::Plugin(command) => small_runtime()?.block_on(plugin::command(command)).map(Some),
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
+        Command::CompileComponent(_) => Ok(None),
     }
 }
 

@@ -9,6 +9,7 @@ use wasmtime::component::{Component, Instance as Linked, InstancePre};
 
 use crate::bindings::exports::heddle::policy::{fanout, lifecycle, presence, rate_limit, routing, state_migration};
 use crate::cache;
+use crate::compile::CompileError;
 use crate::deadline;
 use crate::engine::{Engine, Inner};
 use crate::fault::{Fault, FaultKind};
@@ -59,12 +60,9 @@ pub enum LoadError {
         /// As the host allows.
         max: u64,
     },
-    /// The engine refuses the code.
-    #[error("the component does not compile: {problem}")]
-    Compile {
-        /// What the compiler says.
-        problem: String,
-    },
+    /// The engine refuses the code, or it costs too much to compile.
+    #[error("the component does not compile: {0}")]
+    Compile(#[from] CompileError),
     /// Another world, or another version of it.
     #[error("plugin.toml names the hook {hook}, but the component exports no `{wanted}`; it exports {found}")]
     MissingExport {
@@ -149,8 +147,7 @@ impl Engine {
     pub fn load(&self, packed: &Packed, options: &LoadOptions) -> Result<Arc<Plugin>, LoadError> {
         let manifest = &packed.manifest;
         self.within_limits(manifest)?;
-        let component = cache::compile(&self.inner.engine, &packed.bytes, &packed.digest, options.cache_dir.as_deref())
-            .map_err(|error| LoadError::Compile { problem: format!("{error:#}") })?;
+        let component = cache::compile(&self.inner, &packed.bytes, &packed.digest, options.cache_dir.as_deref())?;
         check_names(&self.inner, &component, manifest)?;
         let blueprint = self.blueprint(&component, manifest, options)?;
         let config = options.config.clone().unwrap_or_else(|| manifest.config_json());

@@ -215,6 +215,10 @@ sections! {
         memory_max: Size = "64 MiB" ["1 MiB", "4 GiB"];
         /// The longest deadline that a manifest may ask for.
         deadline_max: Span = "50 ms" ["1 ms", "10 s"];
+        /// CPU time for compiling one component, in a process of its own, behind everybody who serves. By the clock it may take five times as long.
+        compile_time: Span = "1 min" ["1 s", "1 h"];
+        /// Memory for compiling one component.
+        compile_memory: Size = "2 GiB" ["64 MiB", "64 GiB"];
         /// Keys of rate limits whose state is kept; the oldest go first.
         states_max: u64 = 200_000 [16, 100_000_000];
         /// Generations held loaded beside the current one.

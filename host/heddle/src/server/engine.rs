@@ -81,7 +81,8 @@ impl WasmLoader {
             deadline_ms_max: u32::try_from(config.policies.deadline_max.millis()).unwrap_or(u32::MAX),
             ..Limits::default()
         };
-        let engine = Engine::new(limits).map_err(|error| Failure::new(error.to_string()))?;
+        let engine = Engine::with_compiler(limits, crate::compile::compiler(config))
+            .map_err(|error| Failure::new(error.to_string()))?;
         Ok(Self { engine, cache: config.node.data_dir.join("native"), logs })
     }
 }
