@@ -8,11 +8,10 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails};
 
 use crate::compile::Compiler;
-use crate::host::{self, Host, TABLE_ELEMENTS_MAX};
+use crate::host::{self, Host};
 use crate::wasi;
 
 const TICK: Duration = Duration::from_millis(1);
-const STACK_BYTES: usize = 256 << 10;
 
 /// What plugins may use, whatever their manifests say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +20,12 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// CPU time of a call, at most; a manifest that asks for more is refused.
     pub deadline_ms_max: u32,
+    /// CPU time of a start and of `configure`, each: embedded engines unpack themselves.
+    pub start_ms_max: u32,
+    /// Stack of a call. It lies on that of the thread that calls.
+    pub stack_bytes_max: usize,
+    /// Elements of one table; embedded engines need about 8,000.
+    pub table_elements_max: usize,
     /// Instances at one time, of all plugins together: workers, times live plugins, times 2.
     pub instances_max: u32,
     /// Warm instances that a plugin keeps when nobody calls.
@@ -29,6 +34,8 @@ pub struct Limits {
     pub calls_per_instance_max: u64,
     /// Bytes that a call may hand to the host in lists and strings.
     pub hostcall_bytes_max: usize,
+    /// Lines that a call may write; what follows is dropped.
+    pub log_lines_per_call_max: u32,
 }
 
 impl Default for Limits {
@@ -36,10 +43,14 @@ impl Default for Limits {
         Self {
             memory_bytes_max: 64 << 20,
             deadline_ms_max: 50,
+            start_ms_max: 500,
+            stack_bytes_max: 256 << 10,
+            table_elements_max: 20_000,
             instances_max: 256,
             warm_max: 32,
             calls_per_instance_max: 100_000,
             hostcall_bytes_max: 4 << 20,
+            log_lines_per_call_max: 64,
         }
     }
 }
@@ -121,12 +132,13 @@ fn config(limits: &Limits) -> Config {
         .max_core_instances_per_component(32)
         .max_memories_per_component(8)
         .max_tables_per_component(32)
-        .table_elements(TABLE_ELEMENTS_MAX)
+        .table_elements(limits.table_elements_max)
         .max_memory_size(limits.memory_bytes_max);
     let mut config = code_config();
     config
-        .max_wasm_stack(STACK_BYTES)
-        .async_stack_size(1 << 20)
+        .max_wasm_stack(limits.stack_bytes_max)
+        // Not used, for all calls are synchronous; it may not be smaller.
+        .async_stack_size(limits.stack_bytes_max.max(1 << 20))
         .wasm_backtrace_max_frames(NonZeroUsize::new(20))
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));

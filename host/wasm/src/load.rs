@@ -19,8 +19,6 @@ use crate::log::{LogSink, NoLog};
 use crate::plugin::Plugin;
 use crate::wasi;
 
-/// CPU time for start and `configure`: embedded engines unpack themselves.
-const START_MS: u32 = 500;
 const VERSION: &str = "@0.1.0";
 
 /// How a plugin is loaded.
@@ -238,20 +236,21 @@ impl Blueprint {
 
     /// A new store with a started and configured instance.
     pub(crate) fn instance(&self, inner: &Inner, config: &str) -> Result<Instance, Failure> {
-        let host = Host::new(Arc::clone(&self.log), self.random_seed, self.reads_body, self.memory_bytes_max);
+        let (log, memory_bytes_max) = (Arc::clone(&self.log), self.memory_bytes_max);
+        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &inner.limits);
         let mut store = Store::new(&inner.engine, host);
         store.limiter(|host| host);
         store.set_hostcall_fuel(inner.limits.hostcall_bytes_max);
         deadline::install(&mut store);
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, START_MS);
+        deadline::start(&mut store, inner.limits.start_ms_max);
         let linked = match self.pre.instantiate(&mut store) {
             Ok(linked) => linked,
             Err(error) => return Err(Failure::Start(Fault::sort(&error, store.data()))),
         };
         let (lifecycle, hooks) = self.hooks(&mut store, &linked)?;
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, START_MS);
+        deadline::start(&mut store, inner.limits.start_ms_max);
         match lifecycle.call_configure(&mut store, config) {
             Ok(Ok(())) => {}
             Ok(Err(text)) => return Err(Failure::Refused(text)),
