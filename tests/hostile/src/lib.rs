@@ -106,7 +106,7 @@ impl Routing for Hostile {
             "long-text" => Decision::AcceptWith(Changes { text: Some("x".repeat(32 << 10)), ..Changes::none() }),
             "giant-text" => Decision::AcceptWith(Changes { text: Some("x".repeat(GIANT_BYTES)), ..Changes::none() }),
             "giant-list" => Decision::AcceptWith(Changes {
-                only: Some((0..1_000_000).map(|_| String::new()).collect()),
+                only: Some((0..600_000).map(|_| String::new()).collect()),
                 ..Changes::none()
             }),
             "invalid-utf8" => Decision::tag("text", acts::no_text()),
