@@ -139,10 +139,11 @@ fn a_call_writes_so_many_lines_and_what_follows_is_dropped() {
         let engine = engine(|limits| limits.log_lines_per_call_max = 7);
         let log = Arc::new(PluginLog::new(1_000, 1_000));
         let plugin = engine.load(&HOSTILE, &LoadOptions { log: log.clone(), ..options(act) }).expect("load");
-        let calls = (0..3).filter(|_| plugin.rate_limit(&AT, &request(), &[]).is_ok()).count();
+        for _ in 0..3 {
+            plugin.rate_limit(&AT, &request(), &[]).expect("no harm");
+        }
         let lines = log.lines();
-        // A call that writes 10,000 lines may come to its deadline; it has written its seven by then.
-        assert_eq!(lines.len(), 21, "{act}, {calls} of 3 calls were answered");
+        assert_eq!(lines.len(), 21, "{act}");
         assert_eq!(lines[6].text, "line 6", "{act}");
     }
 }

@@ -32,8 +32,8 @@ pub fn perform(act: &str, calls: u64) {
         "panic" => deeply_wrong(),
         "exit" => std::process::exit(3),
         "sleep" => std::thread::sleep(std::time::Duration::from_secs(3_600)),
-        "shout" => (0..10_000).for_each(|n| log::info(format!("line {n}"))),
-        "babble" => (0..10_000).for_each(|n| println!("line {n}")),
+        "shout" => (0..300).for_each(|n| log::info(format!("line {n}"))),
+        "babble" => (0..300).for_each(|n| println!("line {n}")),
         _ => {}
     }
 }
