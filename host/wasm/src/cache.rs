@@ -35,10 +35,12 @@ pub(crate) fn compile(
     }
     let code = made(inner, bytes)?;
     drop(only);
+    // What does not fit this engine (its memory is above the pool's) is not worth a file.
+    let component = component(&inner.engine, &code)?;
     if let Err(error) = write(&path, &code) {
         tracing::warn!(path = %path.display(), %error, "native code is not cached");
     }
-    component(&inner.engine, &code)
+    Ok(component)
 }
 
 /// The file for it; none if the folder is not safe to use.

@@ -32,6 +32,20 @@ pub(crate) fn wat_guest(name: &str) -> Packed {
     unpack(built(&format!("wat/{name}"), &BuildOptions::default())).expect("packed")
 }
 
+/// Random components and core modules by seed; the folder is made anew.
+pub(crate) fn random_guests(seeds: std::ops::Range<u64>) -> PathBuf {
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hostile/wat/tool");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("random-guests");
+    let mut command = std::process::Command::new("cargo");
+    command.args(["run", "--locked", "--quiet", "--manifest-path"]).arg(tool.join("Cargo.toml"));
+    command.args(["--", "random", &seeds.start.to_string(), &seeds.end.to_string()]).arg(&folder);
+    // The tool keeps what it builds to itself.
+    command.env_remove("CARGO_TARGET_DIR").current_dir(&tool);
+    let done = command.output().expect("cargo runs");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    folder
+}
+
 pub(crate) fn options(act: &str) -> LoadOptions {
     LoadOptions { config: Some(format!("{{\"act\": \"{act}\"}}")), ..LoadOptions::default() }
 }
