@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pathlib
 import re
 
 import pytest
@@ -109,6 +110,41 @@ async def test_what_must_not_serve_is_refused_in_words_while_two_users_chat(star
         left = server.resident_bytes() - before
         await chat.check()
     assert left < MEMORY_LEFT_BYTES, f"{left >> 10} KiB are left of files that never served"
+
+
+def compilers(server):
+    """The children of the server, each the compiler of one component."""
+    tasks = pathlib.Path(f"/proc/{server.pid}/task").glob("*/children")
+    return [int(pid) for task in tasks for pid in task.read_text().split()]
+
+
+def ended(pid):
+    """Gone, or waiting for somebody to take its exit code."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.timeout(120)
+async def test_the_compiler_is_behind_everybody_knows_no_secret_and_ends_with_its_server(start):
+    file = await asyncio.to_thread(compile_bomb)
+    server = start(env={"HEDDLE_AUTH__ISSUER": "a-variable-of-the-server"})
+    deploying = asyncio.create_task(deploy(server, file))
+    pid = (await until_async(lambda: compilers(server), "a compiler"))[0]
+
+    def of(name):
+        return pathlib.Path(f"/proc/{pid}/{name}").read_bytes()
+
+    await until_async(lambda: b"compile-component" in of("cmdline"), "it is there")
+    # proc(5): the 19th number of stat is the niceness, the 17th after the name in brackets.
+    await until_async(lambda: int(of("stat").rsplit(b")", 1)[1].split()[16]) == 10, "it is nice")
+    assert b"a-variable-of-the-server" not in of("environ")
+    limits = of("limits").decode()
+    await until_async(lambda: re.search(r"Max cpu time +60 +61", of("limits").decode()), f"it has limits: {limits}")
+    server.kill()
+    await until_async(lambda: ended(pid), "it ends with its server")
+    assert (await deploying).returncode != 0
 
 
 @pytest.mark.heavy

@@ -28,13 +28,12 @@ pub(crate) fn compile(
     if let Some(component) = kept(&inner.engine, &path) {
         return Ok(component);
     }
-    let only = inner.compiling.lock();
+    let _only = inner.compiling.lock();
     // Who had the lock before may have compiled the same.
     if let Some(component) = kept(&inner.engine, &path) {
         return Ok(component);
     }
     let code = made(inner, bytes)?;
-    drop(only);
     // What does not fit this engine (its memory is above the pool's) is not worth a file.
     let component = component(&inner.engine, &code)?;
     if let Err(error) = write(&path, &code) {
