@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.device import Device
-from harness.ledger import Ledger, Sender
+from harness.ledger import WINDOW, Ledger, Sender
 from harness.policies import FOLDER, built, digest, fixture, truncated
 from harness.server import heddle
 
@@ -74,7 +74,6 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
     work = [asyncio.create_task(s.flood()) for s in senders]
     marks, refused, took, began = {}, 0, [], time.monotonic()
     for number in range(SWAPS):
-        seen = len(ledger.accepted)
         if number % 10 == 9:
             file, why = bad[refused % len(bad)]
             done = await asyncio.to_thread(plugin, server, "deploy", file)
@@ -85,7 +84,9 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
             assert answer["generation"] > answer["before"], answer
             marks[answer["generation"]] = "ab"[len(marks) % 2]
             took.append(answer["took_ms"])
-        await ledger.until(lambda seen=seen: len(ledger.accepted) > seen + 20, "traffic flows")
+        # More than all senders have under way: what was decided before the swap is among them.
+        seen = len(ledger.accepted)
+        await ledger.until(lambda seen=seen: len(ledger.accepted) > seen + len(senders) * WINDOW, "traffic flows")
     for sender in senders:
         sender.stopped = True
     await asyncio.gather(*work)
