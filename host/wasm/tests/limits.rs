@@ -40,11 +40,22 @@ fn over(engine: &Engine, line: &str) -> (&'static str, u64, u64) {
     }
 }
 
+/// By its CPU time; on a machine so busy that it got a tenth of a core, by the clock.
+fn stopped_after(deadline_ms: u32, fault: &Fault) -> bool {
+    let wall_ms = 10 * deadline_ms;
+    let texts = [
+        format!("used {deadline_ms} ms of CPU time, its deadline"),
+        format!("ran for {wall_ms} ms, ten times its deadline"),
+    ];
+    assert!(fault.kind == FaultKind::Deadline && texts.contains(&fault.text), "{fault}");
+    true
+}
+
 #[test]
 fn a_deadline_is_as_long_as_the_manifest_says_and_no_longer_than_the_host_does() {
     let engine = engine(|limits| limits.deadline_ms_max = 20);
     let spins = engine.load(&limited("deadline_ms = 20"), &options("spin")).expect("load");
-    assert_eq!(fault(&spins).text, "used 20 ms of CPU time, its deadline");
+    assert!(stopped_after(20, &fault(&spins)));
     assert_eq!(over(&engine, "deadline_ms = 21"), ("limits.deadline_ms", 21, 20));
 }
 
@@ -62,7 +73,7 @@ fn a_start_that_takes_too_long_is_stopped_at_the_hosts_limit() {
     let engine = engine(|limits| limits.start_ms_max = 30);
     let error = engine.load(&HOSTILE, &options("spin-at-start")).expect_err("spins");
     let LoadError::ConfigureFault(fault) = &error else { panic!("{error}") };
-    assert_eq!((fault.kind, &*fault.text), (FaultKind::Deadline, "used 30 ms of CPU time, its deadline"));
+    assert!(stopped_after(30, fault));
 }
 
 #[test]

@@ -43,7 +43,8 @@ def packed(artifact, hooks, *, name="hostile", config=None, more="", cases=()):
 
 
 def hostile(act, hook="routing", mode="builtin", **more):
-    """The guest that does `act` at that hook."""
+    """The guest that does `act` at that hook, with a deadline that the harmless acts keep on a busy machine."""
+    more["more"] = "[limits]\ndeadline_ms = 50\n" + more.get("more", "")
     return packed(_component(), {hook: mode}, config={"act": act}, **more)
 
 
