@@ -10,7 +10,7 @@ import pytest
 from harness import settings
 from harness.chat import Chat
 from harness.device import Device
-from harness.hostile import compile_bomb, hostile, packed, stranger, wat_guest
+from harness.hostile import compile_bomb, hostile, oversized, packed, stranger, wat_guest
 from harness.policies import FOLDER, fixture, truncated
 from harness.server import heddle
 from harness.waiting import until_async
@@ -87,6 +87,7 @@ def refusals():
         (fixture("wrong-type"), "has another type"),
         (stranger(), "wasi:sockets/tcp"),
         (truncated(hostile("behave"), 90_000), "truncated"),
+        (oversized(), "more than 67108864 bytes"),
         (compile_bomb(), "compiling took more than 3 s of CPU time"),
     ]
 

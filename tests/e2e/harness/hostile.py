@@ -96,3 +96,13 @@ def stranger():
     path = _out() / "stranger.component.wasm"
     path.write_bytes(b"\0asm\x0d\0\1\0" + empty_instance_type + imported)
     return packed(path, {"routing": "builtin"}, name="stranger")
+
+
+@functools.cache
+def oversized():
+    """The head of a plugin file, and 65 MiB of nothing."""
+    path = _out() / "oversized.wasm"
+    path.write_bytes(hostile("behave").read_bytes()[:1_000])
+    with open(path, "r+b") as file:
+        file.truncate(65 << 20)
+    return path
