@@ -44,6 +44,22 @@ pub enum Command {
     Plugin(crate::plugin::PluginCommand),
     /// Print the version
     Version,
+    /// Native code for a component: what a server starts to compile one, never a person
+    #[command(
+        hide = true,
+        after_help = "Example:
+  heddle compile-component 60 2147483648 < my-policy.wasm > my-policy.native"
+    )]
+    CompileComponent(CompileComponentArgs),
+}
+
+/// What `heddle compile-component` may use.
+#[derive(Debug, Args)]
+pub struct CompileComponentArgs {
+    /// CPU time that it may use
+    pub seconds: u64,
+    /// Memory that it may use
+    pub bytes: u64,
 }
 
 /// How a command prints.

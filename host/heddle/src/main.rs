@@ -8,6 +8,7 @@
 mod admin;
 mod chat;
 mod cli;
+mod compile;
 mod config;
 mod config_command;
 mod explain;
@@ -36,6 +37,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(failure::USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    if let Command::CompileComponent(args) = &cli.command {
+        return compile::command(args);
+    }
     match dispatch(cli.command) {
         // Whoever closed the pipe has read enough.
         Ok(Some(text)) => drop(writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'))),
@@ -66,6 +70,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
             said.map(|text| (!text.is_empty()).then_some(text))
         }
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
+        Command::CompileComponent(_) => Ok(None),
     }
 }
 

@@ -2,36 +2,81 @@ use std::fs::{self, DirBuilder, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
+
+use crate::compile::CompileError;
+use crate::engine::Inner;
 
 const SUM_BYTES: usize = 32;
 
 /// Compiles, or takes native code that this host compiled before. `digest` names the component's bytes.
 ///
 /// Trouble with the folder costs time, never correctness: it is logged, and the component is compiled.
-pub(crate) fn compile(engine: &Engine, bytes: &[u8], digest: &str, dir: Option<&Path>) -> wasmtime::Result<Component> {
-    let Some(dir) = dir else { return Component::new(engine, bytes) };
-    let mut hasher = DefaultHasher::new();
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    let path = dir.join(format!("{digest}-{:016x}.native", hasher.finish()));
-    if let Err(error) = own_folder(dir) {
-        tracing::warn!(dir = %dir.display(), %error, "native code is not cached");
-        return Component::new(engine, bytes);
+pub(crate) fn compile(
+    inner: &Inner,
+    bytes: &[u8],
+    digest: &str,
+    dir: Option<&Path>,
+) -> Result<Component, CompileError> {
+    let Some(path) = dir.and_then(|dir| place(&inner.engine, digest, dir)) else {
+        return native(inner, bytes).and_then(|code| component(&inner.engine, &code));
+    };
+    if let Some(component) = kept(&inner.engine, &path) {
+        return Ok(component);
     }
-    match read(engine, &path) {
-        Ok(Some(component)) => return Ok(component),
-        Ok(None) => {}
-        Err(error) => tracing::warn!(path = %path.display(), %error, "cached native code is not usable, compiling"),
+    let _only = inner.compiling.lock();
+    // Who had the lock before may have compiled the same.
+    if let Some(component) = kept(&inner.engine, &path) {
+        return Ok(component);
     }
-    let component = Component::new(engine, bytes)?;
-    if let Err(error) = component.serialize().map_err(io::Error::other).and_then(|code| write(&path, &code)) {
+    let code = made(inner, bytes)?;
+    // What does not fit this engine (its memory is above the pool's) is not worth a file.
+    let component = component(&inner.engine, &code)?;
+    if let Err(error) = write(&path, &code) {
         tracing::warn!(path = %path.display(), %error, "native code is not cached");
     }
     Ok(component)
+}
+
+/// The file for it; none if the folder is not safe to use.
+fn place(engine: &Engine, digest: &str, dir: &Path) -> Option<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    match own_folder(dir) {
+        Ok(()) => Some(dir.join(format!("{digest}-{:016x}.native", hasher.finish()))),
+        Err(error) => {
+            tracing::warn!(dir = %dir.display(), %error, "native code is not cached");
+            None
+        }
+    }
+}
+
+fn kept(engine: &Engine, path: &Path) -> Option<Component> {
+    read(engine, path).unwrap_or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "cached native code is not usable, compiling");
+        None
+    })
+}
+
+fn native(inner: &Inner, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+    let _only = inner.compiling.lock();
+    made(inner, bytes)
+}
+
+/// Native code, from the engine's compiler or from the engine itself.
+fn made(inner: &Inner, bytes: &[u8]) -> Result<Vec<u8>, CompileError> {
+    match &inner.compiler {
+        Some(compiler) => compiler.compile(bytes),
+        None => inner.engine.precompile_component(bytes).map_err(refused),
+    }
+}
+
+fn refused(error: wasmtime::Error) -> CompileError {
+    CompileError::Refused { problem: format!("{error:#}") }
 }
 
 /// Makes the folder, or refuses one that others could write to.
@@ -47,7 +92,6 @@ fn own_folder(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-#[allow(unsafe_code)]
 fn read(engine: &Engine, path: &Path) -> io::Result<Option<Component>> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -58,9 +102,18 @@ fn read(engine: &Engine, path: &Path) -> io::Result<Option<Component>> {
     if Sha256::digest(code)[..] != *sum {
         return Err(io::Error::other("its checksum is wrong"));
     }
-    // SAFETY: `deserialize` runs what it is given. It is given only what `write` left, whole as its checksum shows, in a folder that
-    // nobody but this user can write to (`own_folder`); whoever can write there could change this binary as well.
-    unsafe { Component::deserialize(engine, code) }.map(Some).map_err(io::Error::other)
+    component(engine, code).map(Some).map_err(io::Error::other)
+}
+
+/// Called with two kinds of bytes only: what `made` has just returned, and what `write` left of that.
+#[allow(unsafe_code)]
+fn component(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {
+    // SAFETY: `deserialize` trusts what it is given: it is to be what the compiler of this engine's version made. What `made` returns is, whether this
+    // process compiled it or a child did: the child is this program (`ChildCompiler::this_program`), which got the component as plain input, ran none
+    // of it, and whose output nobody else holds. What `write` left is that too, whole as its checksum shows, in a folder that nobody but this user can
+    // write to (`own_folder`); whoever can write there could change this binary as well. Code of another version or configuration is refused by its
+    // header.
+    unsafe { Component::deserialize(engine, code) }.map_err(refused)
 }
 
 fn write(path: &Path, code: &[u8]) -> io::Result<()> {

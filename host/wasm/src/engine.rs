@@ -3,14 +3,15 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails};
 
-use crate::host::{self, Host, TABLE_ELEMENTS_MAX};
+use crate::compile::Compiler;
+use crate::host::{self, Host};
 use crate::wasi;
 
 const TICK: Duration = Duration::from_millis(1);
-const STACK_BYTES: usize = 256 << 10;
 
 /// What plugins may use, whatever their manifests say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,12 @@ pub struct Limits {
     pub memory_bytes_max: usize,
     /// CPU time of a call, at most; a manifest that asks for more is refused.
     pub deadline_ms_max: u32,
+    /// CPU time of a start and of `configure`, each: embedded engines unpack themselves.
+    pub start_ms_max: u32,
+    /// Stack of a call. It lies on that of the thread that calls.
+    pub stack_bytes_max: usize,
+    /// Elements of one table; embedded engines need about 8,000.
+    pub table_elements_max: usize,
     /// Instances at one time, of all plugins together: workers, times live plugins, times 2.
     pub instances_max: u32,
     /// Warm instances that a plugin keeps when nobody calls.
@@ -27,6 +34,8 @@ pub struct Limits {
     pub calls_per_instance_max: u64,
     /// Bytes that a call may hand to the host in lists and strings.
     pub hostcall_bytes_max: usize,
+    /// Lines that a call may write; what follows is dropped.
+    pub log_lines_per_call_max: u32,
 }
 
 impl Default for Limits {
@@ -34,10 +43,14 @@ impl Default for Limits {
         Self {
             memory_bytes_max: 64 << 20,
             deadline_ms_max: 50,
+            start_ms_max: 500,
+            stack_bytes_max: 256 << 10,
+            table_elements_max: 20_000,
             instances_max: 256,
             warm_max: 32,
             calls_per_instance_max: 100_000,
             hostcall_bytes_max: 4 << 20,
+            log_lines_per_call_max: 64,
         }
     }
 }
@@ -70,11 +83,24 @@ pub(crate) struct Inner {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Linker<Host>,
     pub(crate) limits: Limits,
+    pub(crate) compiler: Option<Arc<dyn Compiler>>,
+    /// One at a time, whoever compiles.
+    pub(crate) compiling: Mutex<()>,
 }
 
 impl Engine {
-    /// Makes the engine and starts its clock, a thread that ends with the last clone of it and the last plugin.
+    /// An engine that compiles in this process: for tests and tools. A server has a [`crate::ChildCompiler`].
     pub fn new(limits: Limits) -> Result<Self, EngineError> {
+        Self::make(limits, None)
+    }
+
+    /// An engine whose native code comes from `compiler`.
+    pub fn with_compiler(limits: Limits, compiler: Arc<dyn Compiler>) -> Result<Self, EngineError> {
+        Self::make(limits, Some(compiler))
+    }
+
+    /// Makes the engine and starts its clock, a thread that ends with the last clone of it and the last plugin.
+    fn make(limits: Limits, compiler: Option<Arc<dyn Compiler>>) -> Result<Self, EngineError> {
         let make = |error: wasmtime::Error| EngineError::Make {
             problem: format!("{error:#}"),
             instances_max: limits.instances_max,
@@ -82,7 +108,7 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(&limits)).map_err(make)?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(make)?;
-        let inner = Arc::new(Inner { engine, linker, limits });
+        let inner = Arc::new(Inner { engine, linker, limits, compiler, compiling: Mutex::new(()) });
         let weak = Arc::downgrade(&inner);
         let spawned = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || tick(&weak));
         spawned.map_err(EngineError::Ticker)?;
@@ -95,7 +121,7 @@ impl Engine {
     }
 }
 
-/// The only place where an engine is configured.
+/// An engine that runs: what [`code_config`] says, and where instances live, which the code does not depend on.
 fn config(limits: &Limits) -> Config {
     let instances = limits.instances_max;
     let mut pool = PoolingAllocationConfig::new();
@@ -106,8 +132,21 @@ fn config(limits: &Limits) -> Config {
         .max_core_instances_per_component(32)
         .max_memories_per_component(8)
         .max_tables_per_component(32)
-        .table_elements(TABLE_ELEMENTS_MAX)
+        .table_elements(limits.table_elements_max)
         .max_memory_size(limits.memory_bytes_max);
+    let mut config = code_config();
+    config
+        .max_wasm_stack(limits.stack_bytes_max)
+        // Not used, for all calls are synchronous; it may not be smaller.
+        .async_stack_size(limits.stack_bytes_max.max(1 << 20))
+        .wasm_backtrace_max_frames(NonZeroUsize::new(20))
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    config
+}
+
+/// All that native code depends on. Who compiles and who runs must agree in it, so both have it from here; the engine refuses code that was made otherwise.
+pub(crate) fn code_config() -> Config {
     let mut config = Config::new();
     config
         .strategy(Strategy::Cranelift)
@@ -115,14 +154,9 @@ fn config(limits: &Limits) -> Config {
         .cranelift_nan_canonicalization(true)
         .concurrency_support(false)
         .epoch_interruption(true)
-        .max_wasm_stack(STACK_BYTES)
-        .async_stack_size(1 << 20)
-        .wasm_backtrace_max_frames(NonZeroUsize::new(20))
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_relaxed_simd(false)
         .wasm_memory64(false)
-        .wasm_component_model(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        .wasm_component_model(true);
     config
 }
 

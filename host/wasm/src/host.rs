@@ -7,14 +7,12 @@ use wasmtime_wasi::WasiCtx;
 
 use crate::bindings::heddle::policy::{log, message, types};
 use crate::deadline::Deadline;
+use crate::engine::Limits;
 use crate::fault::Stop;
 use crate::log::{LINE_BYTES_MAX, Level, LogLine, LogSink, LogSource, cut};
 use crate::message::Held;
 
-const LINES_PER_CALL_MAX: u32 = 64;
 const ERRORS_BYTES_MAX: usize = 2_048;
-/// Elements of a table; embedded engines need about 8,000.
-pub(crate) const TABLE_ELEMENTS_MAX: usize = 20_000;
 
 /// What one store knows: of the call that runs, and of its instance's memory.
 pub(crate) struct Host {
@@ -28,6 +26,7 @@ pub(crate) struct Host {
     random_seed: u64,
     reads_body: bool,
     memory: Memory,
+    table_elements_max: usize,
 }
 
 struct Memory {
@@ -37,7 +36,14 @@ struct Memory {
 }
 
 impl Host {
-    pub(crate) fn new(sink: Arc<dyn LogSink>, random_seed: u64, reads_body: bool, memory_bytes_max: usize) -> Self {
+    /// `memory_bytes_max`: as the manifest asks.
+    pub(crate) fn new(
+        sink: Arc<dyn LogSink>,
+        random_seed: u64,
+        reads_body: bool,
+        memory_bytes_max: usize,
+        limits: &Limits,
+    ) -> Self {
         let mut table = ResourceTable::new();
         // Nothing of ours puts anything into it: streams and pollables are numbers (see `wasi`).
         table.set_max_capacity(64);
@@ -45,13 +51,20 @@ impl Host {
             at: Moment::default(),
             message: None,
             deadline: Deadline::default(),
-            output: Output { sink, pending: Vec::new(), errors: Vec::new(), lines: 0 },
+            output: Output {
+                sink,
+                pending: Vec::new(),
+                errors: Vec::new(),
+                lines: 0,
+                lines_max: limits.log_lines_per_call_max,
+            },
             random: random_seed,
             wasi: WasiCtx::builder().build(),
             table,
             random_seed,
             reads_body,
             memory: Memory { bytes_max: memory_bytes_max, bytes: 0, denied: None },
+            table_elements_max: limits.table_elements_max,
         }
     }
 
@@ -96,12 +109,13 @@ pub(crate) struct Output {
     /// What came on the error output during this call.
     errors: Vec<u8>,
     lines: u32,
+    lines_max: u32,
 }
 
 impl Output {
     pub(crate) fn line(&mut self, at: u64, level: Level, source: LogSource, text: &str) {
         self.lines = self.lines.saturating_add(1);
-        if self.lines <= LINES_PER_CALL_MAX {
+        if self.lines <= self.lines_max {
             self.sink.line(LogLine { at, level, source, text: cut(text, LINE_BYTES_MAX).to_owned() });
         }
     }
@@ -140,7 +154,7 @@ impl ResourceLimiter for Host {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, _max: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= TABLE_ELEMENTS_MAX)
+        Ok(desired <= self.table_elements_max)
     }
 
     fn instances(&self) -> usize {

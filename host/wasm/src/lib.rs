@@ -19,6 +19,7 @@ mod bindings;
 mod bounds;
 mod cache;
 mod cases;
+mod compile;
 mod convert;
 mod deadline;
 mod engine;
@@ -33,6 +34,7 @@ mod trial;
 mod wasi;
 
 pub use cases::{CaseReport, Mismatch, run_cases};
+pub use compile::{ChildCompiler, CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::{Engine, EngineError, Limits};
 pub use fault::{Fault, FaultKind};
 pub use heddle_pack::contract;

@@ -10,6 +10,7 @@ use wasmtime::component::{Component, Instance as Linked, InstancePre};
 
 use crate::bindings::exports::heddle::policy::{fanout, lifecycle, presence, rate_limit, routing, state_migration};
 use crate::cache;
+use crate::compile::CompileError;
 use crate::deadline;
 use crate::engine::{Engine, Inner};
 use crate::fault::{Fault, FaultKind};
@@ -19,8 +20,6 @@ use crate::log::{LogSink, NoLog};
 use crate::plugin::Plugin;
 use crate::wasi;
 
-/// CPU time for start and `configure`: embedded engines unpack themselves.
-const START_MS: u32 = 500;
 const VERSION: &str = "@0.1.0";
 
 /// How a plugin is loaded.
@@ -60,12 +59,9 @@ pub enum LoadError {
         /// As the host allows.
         max: u64,
     },
-    /// The engine refuses the code.
-    #[error("the component does not compile: {problem}")]
-    Compile {
-        /// What the compiler says.
-        problem: String,
-    },
+    /// The engine refuses the code, or it costs too much to compile.
+    #[error("the component does not compile: {0}")]
+    Compile(#[from] CompileError),
     /// Another world, or another version of it.
     #[error("plugin.toml names the hook {hook}, but the component exports no `{wanted}`; it exports {found}")]
     MissingExport {
@@ -150,8 +146,7 @@ impl Engine {
     pub fn load(&self, packed: &Packed, options: &LoadOptions) -> Result<Arc<Plugin>, LoadError> {
         let manifest = &packed.manifest;
         self.within_limits(manifest)?;
-        let component = cache::compile(&self.inner.engine, &packed.bytes, &packed.digest, options.cache_dir.as_deref())
-            .map_err(|error| LoadError::Compile { problem: format!("{error:#}") })?;
+        let component = cache::compile(&self.inner, &packed.bytes, &packed.digest, options.cache_dir.as_deref())?;
         check_names(&self.inner, &component, manifest)?;
         let blueprint = self.blueprint(&component, manifest, options)?;
         let config = options.config.clone().unwrap_or_else(|| manifest.config_json());
@@ -244,20 +239,21 @@ impl Blueprint {
 
     /// A new store with a started and configured instance.
     pub(crate) fn instance(&self, inner: &Inner, config: &str) -> Result<Instance, Failure> {
-        let host = Host::new(Arc::clone(&self.log), self.random_seed, self.reads_body, self.memory_bytes_max);
+        let (log, memory_bytes_max) = (Arc::clone(&self.log), self.memory_bytes_max);
+        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &inner.limits);
         let mut store = Store::new(&inner.engine, host);
         store.limiter(|host| host);
         store.set_hostcall_fuel(inner.limits.hostcall_bytes_max);
         deadline::install(&mut store);
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, START_MS);
+        deadline::start(&mut store, inner.limits.start_ms_max);
         let linked = match self.pre.instantiate(&mut store) {
             Ok(linked) => linked,
             Err(error) => return Err(Failure::Start(Fault::sort(&error, store.data()))),
         };
         let (lifecycle, hooks) = self.hooks(&mut store, &linked)?;
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, START_MS);
+        deadline::start(&mut store, inner.limits.start_ms_max);
         match lifecycle.call_configure(&mut store, config) {
             Ok(Ok(())) => {}
             Ok(Err(text)) => return Err(Failure::Refused(text)),

@@ -1,59 +1,17 @@
 //! What misbehaves loses its turn, says why in words that its author understands, and harms nobody else.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock};
+mod guests;
+
+use std::sync::Arc;
 use std::thread;
 
-use heddle_pack::{BuildOptions, Case, Manifest, Packed, build_plugin, pack, unpack};
-use heddle_wasm::contract::{
-    Audience, Command, Conversation, Envelope, Moment, Observation, PresenceEvent, RateLimitRequest, RoutingDecision,
-    Scope, Status, Verdict,
-};
-use heddle_wasm::{Engine, Fault, FaultKind, Limits, LoadError, LoadOptions, NoMessage, Plugin, PluginLog, run_cases};
-
-static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Limits::default()).expect("engine"));
-static HOSTILE: LazyLock<Packed> = LazyLock::new(|| {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/hostile");
-    let options = BuildOptions { target_dir: Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("hostile")) };
-    let (_, packed) = build_plugin(&dir, &options).unwrap_or_else(|error| panic!("{error}"));
-    unpack(packed).expect("packed")
-});
-const AT: Moment = Moment { now: 1_700_000_000_123, seed: 7 };
-
-fn options(act: &str) -> LoadOptions {
-    LoadOptions { config: Some(format!("{{\"act\": \"{act}\"}}")), ..LoadOptions::default() }
-}
-
-fn load(act: &str) -> Arc<Plugin> {
-    ENGINE.load(&HOSTILE, &options(act)).unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn request() -> RateLimitRequest {
-    let (scope, command) = (Scope::User, Command::ChatMessage);
-    RateLimitRequest { scope, key: "alice".into(), command, size: 1, connections: 1, recipients: 1 }
-}
+use guests::{AT, ENGINE, HOSTILE, component, envelope, load, observation, options, request, with_manifest};
+use heddle_pack::{Case, Manifest, pack, unpack};
+use heddle_wasm::contract::{Audience, RoutingDecision, Verdict};
+use heddle_wasm::{Fault, FaultKind, LoadError, LoadOptions, NoMessage, PluginLog, run_cases};
 
 fn limit_fault(act: &str) -> Fault {
     load(act).rate_limit(&AT, &request(), &[]).expect_err(act)
-}
-
-fn envelope() -> Envelope {
-    Envelope { sender: "alice".into(), to: Conversation::Direct("bob".into()), size: 1, members: 2 }
-}
-
-fn with_manifest(change: impl Fn(&str) -> String) -> Packed {
-    let component = component();
-    let manifest = Manifest::parse(&change(HOSTILE.manifest.source()), "plugin.toml").expect("manifest");
-    unpack(pack(&component, &manifest, &[]).expect("pack")).expect("unpack")
-}
-
-/// The component without its section, which is the last one.
-fn component() -> Vec<u8> {
-    let marker = b"heddle:plugin";
-    let at = HOSTILE.bytes.windows(marker.len()).rposition(|window| window == marker).expect("section");
-    // Before the name: its length (a byte), the section's length (LEB128), the section's id 0.
-    let start = (0..at).rev().find(|start| HOSTILE.bytes[*start] == 0 && *start + 7 > at - 1 && *start < at - 1);
-    HOSTILE.bytes[..start.expect("start")].to_vec()
 }
 
 #[test]
@@ -77,7 +35,7 @@ fn a_panic_is_readable_and_the_next_call_gets_a_new_instance() {
     for _ in 0..3 {
         let fault = plugin.rate_limit(&AT, &request(), &[]).expect_err("panic");
         assert_eq!(fault.kind, FaultKind::Trap);
-        assert!(fault.text.contains("the answer is not 42") && fault.text.contains("src/lib.rs"), "{fault}");
+        assert!(fault.text.contains("the answer is not 42") && fault.text.contains("src/acts.rs"), "{fault}");
         assert!(fault.backtrace.len() <= 20, "{fault}");
         assert!(fault.backtrace.iter().any(|frame| frame.contains("deeply_wrong")), "{fault}");
     }
@@ -104,11 +62,6 @@ fn an_answer_outside_its_bounds_is_a_fault() {
     assert_eq!(fault.kind, FaultKind::BadAnswer, "{fault}");
     let fault = load("recheck").presence_observe(&AT, &observation()).expect_err("recheck");
     assert_eq!(fault.kind, FaultKind::BadAnswer, "{fault}");
-}
-
-fn observation() -> Observation {
-    let (event, previous) = (PresenceEvent::Active, Status::Away);
-    Observation { user: "alice".into(), event, connections: 1, idle: 0, declared: None, previous }
 }
 
 #[test]

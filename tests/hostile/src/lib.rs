@@ -1,13 +1,17 @@
 //! A policy that misbehaves as its configuration says, on all four hooks, for tests of the host.
 
+mod acts;
+
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use heddle_sdk::{
-    Audience, Changes, Config, Decision, Envelope, Fanout, Message, Moment, Observation, Outcome, Policy, Presence,
-    RateLimit, Request, Routing, Sighting, Status, Verdict, log,
+    Audience, Changes, Config, Conversation, Decision, Envelope, Fanout, Message, Moment, Observation, Outcome, Policy,
+    Presence, RateLimit, Request, Routing, Sighting, Status, Verdict,
 };
+
+/// Above what one call may hand to the host.
+const GIANT_BYTES: usize = 6 << 20;
 
 #[derive(serde::Deserialize)]
 struct Hostile {
@@ -22,34 +26,39 @@ impl Policy for Hostile {
         match policy.act.as_str() {
             "refuse" => Err("not with me".to_owned()),
             "panic-at-start" => panic!("no configuration is good enough"),
-            _ => Ok(policy),
+            act => {
+                if let Some(act) = act.strip_suffix("-at-start") {
+                    acts::perform(act, 0);
+                }
+                Ok(policy)
+            }
         }
     }
 }
 
-#[inline(never)]
-fn deeply_wrong() {
-    panic!("the answer is not 42");
+impl Hostile {
+    /// What the act does before it answers, on every hook.
+    fn misbehave(&self) {
+        self.calls.set(self.calls.get() + 1);
+        acts::perform(&self.act, self.calls.get());
+    }
 }
 
 impl Hostile {
-    fn misbehave(&self) {
+    /// A column: as long as it should be, but for the acts that are about that.
+    fn codes(&self, wanted: usize) -> Vec<u8> {
         match self.act.as_str() {
-            "spin" => loop {
-                std::hint::black_box(0);
-            },
-            "eat" => {
-                let mut held = Vec::new();
-                loop {
-                    held.push(Vec::<u8>::with_capacity(1 << 20));
-                    std::hint::black_box(&held);
-                }
-            }
-            "panic" => deeply_wrong(),
-            "exit" => std::process::exit(3),
-            "sleep" => std::thread::sleep(std::time::Duration::from_secs(3_600)),
-            "shout" => (0..10_000).for_each(|n| log::info(format!("line {n}"))),
-            _ => {}
+            "few" => vec![0; wanted.saturating_sub(1)],
+            "code" => vec![3; wanted],
+            "giant-list" => vec![0; GIANT_BYTES],
+            "count" => vec![(acts::count() % 3) as u8; wanted],
+            "order" => acts::order(wanted.min(255))
+                .into_iter()
+                .map(|n| n % 3)
+                .chain(std::iter::repeat(0))
+                .take(wanted)
+                .collect(),
+            _ => vec![0; wanted],
         }
     }
 }
@@ -57,21 +66,26 @@ impl Hostile {
 impl RateLimit for Hostile {
     fn decide(&self, _at: Moment, request: &Request, state: &[u8]) -> Outcome {
         self.misbehave();
-        self.calls.set(self.calls.get() + 1);
         let keep = if self.act == "keep" { u64::MAX } else { 0 };
         let state = match self.act.as_str() {
             "state" => vec![0; 257],
             "clock" => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let hashed: HashMap<u64, u64> = (0..8).map(|n| (n, n)).collect();
-                let order = hashed.keys().map(|key| *key as u8);
+                let order = acts::order(8);
                 let vars = [std::env::vars().count() as u8, std::env::args().count() as u8];
                 (now.as_millis() as u64).to_le_bytes().into_iter().chain(vars).chain(order).collect()
             }
-            "count" => self.calls.get().to_le_bytes().to_vec(),
+            "count" => acts::count().to_le_bytes().to_vec(),
+            "order" => acts::order(64),
+            "giant-list" => vec![0; GIANT_BYTES],
             _ => state.to_vec(),
         };
-        let verdict = if self.act == "reason" { Verdict::deny("x".repeat(257), 1) } else { Verdict::Allow };
+        let verdict = match self.act.as_str() {
+            "reason" => Verdict::deny("x".repeat(257), 1),
+            "giant-text" => Verdict::deny("x".repeat(GIANT_BYTES), 1),
+            "invalid-utf8" => Verdict::deny(acts::no_text(), 1),
+            _ => Verdict::Allow,
+        };
         std::hint::black_box(request);
         Outcome { verdict, state, keep }
     }
@@ -87,6 +101,23 @@ impl Routing for Hostile {
                 tags: (0..17).map(|n| (n.to_string(), String::new())).collect(),
                 ..Changes::none()
             }),
+            "count" => Decision::tag("count", acts::count().to_string()),
+            "order" => Decision::tag("order", format!("{:?}", acts::order(8))),
+            "long-text" => Decision::AcceptWith(Changes { text: Some("x".repeat(32 << 10)), ..Changes::none() }),
+            "giant-text" => Decision::AcceptWith(Changes { text: Some("x".repeat(GIANT_BYTES)), ..Changes::none() }),
+            "giant-list" => Decision::AcceptWith(Changes {
+                only: Some((0..600_000).map(|_| String::new()).collect()),
+                ..Changes::none()
+            }),
+            "invalid-utf8" => Decision::tag("text", acts::no_text()),
+            "outsider" => Decision::AcceptWith(Changes { only: Some(vec!["mallory".into()]), ..Changes::none() }),
+            "another-user" => {
+                Decision::AcceptWith(Changes { to: Some(Conversation::Direct("mallory".into())), ..Changes::none() })
+            }
+            "another-group" => Decision::AcceptWith(Changes {
+                to: Some(Conversation::Group("no-group-of-the-senders".into())),
+                ..Changes::none()
+            }),
             _ => Decision::tag("kind", message.kind()),
         }
     }
@@ -94,16 +125,19 @@ impl Routing for Hostile {
 
 impl Fanout for Hostile {
     fn sort(&self, _at: Moment, _audience: &Audience, facts: &[u8], _message: &dyn Message) -> Vec<u8> {
-        match self.act.as_str() {
-            "few" => vec![0; facts.len() - 1],
-            "code" => vec![3; facts.len()],
-            _ => vec![0; facts.len()],
-        }
+        self.misbehave();
+        self.codes(facts.len())
     }
 }
 
 impl Presence for Hostile {
+    fn reveal(&self, _at: Moment, _subject: &str, relations: &[u8]) -> Vec<u8> {
+        self.misbehave();
+        self.codes(relations.len())
+    }
+
     fn observe(&self, _at: Moment, _observation: &Observation) -> Sighting {
+        self.misbehave();
         if self.act == "peek" {
             // What the SDK does not offer here, asked for all the same.
             heddle_sdk::bindings::heddle::policy::message::kind();

@@ -220,6 +220,30 @@ sections! {
         memory_max: Size = "64 MiB" ["1 MiB", "4 GiB"];
         /// The longest deadline that a manifest may ask for.
         deadline_max: Span = "50 ms" ["1 ms", "10 s"];
+        /// CPU time for a plugin's start and for its `configure`, each.
+        start_deadline: Span = "500 ms" ["10 ms", "1 min"];
+        /// Stack of a call; deep recursion ends there.
+        stack_max: Size = "256 KiB" ["16 KiB", "1 MiB"];
+        /// Elements of one table; embedded engines need about 8,000.
+        table_elements_max: u64 = 20_000 [100, 1_000_000];
+        /// Instances at one time, of all plugins together: worker threads, times plugins, times 2 during a change. They take address space.
+        instances_max: u64 = 256 [16, 4_096];
+        /// Instances that a plugin keeps ready when nobody calls; 0 makes one for each call.
+        warm_instances_max: u64 = 32 [0, 4_096];
+        /// Calls after which an instance is renewed.
+        calls_per_instance_max: u64 = 100_000 [1, 1_000_000_000];
+        /// Bytes that one call may hand to the host, in texts and lists.
+        call_output_max: Size = "4 MiB" ["64 KiB", "256 MiB"];
+        /// Lines that one call may write to the plugin's log; what follows is dropped.
+        log_lines_per_call_max: u64 = 64 [0, 10_000];
+        /// Lines a second of a plugin's log; what follows is dropped and counted.
+        log_lines_per_second_max: u64 = 100 [0, 100_000];
+        /// Lines of a plugin's log that are kept; the oldest go first.
+        log_lines_kept: u64 = 1_000 [1, 100_000];
+        /// CPU time for compiling one component, in a process of its own, behind everybody who serves. By the clock it may take five times as long.
+        compile_time: Span = "1 min" ["1 s", "1 h"];
+        /// Memory for compiling one component.
+        compile_memory: Size = "2 GiB" ["64 MiB", "64 GiB"];
         /// Keys of rate limits whose state is kept; the oldest go first.
         states_max: u64 = 200_000 [16, 100_000_000];
         /// Generations held loaded beside the current one.

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use heddle_model::Hook;
 use heddle_pack::Packed;
 use heddle_policy::{Component, Loaded, Loader};
-use heddle_wasm::{Engine, Limits, LoadOptions, PluginLog};
+use heddle_wasm::{Engine, LoadOptions, PluginLog};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -26,8 +26,10 @@ pub struct WasmLoader {
 }
 
 /// What plugins wrote, by name and digest: a cheap handle.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct PluginLogs {
+    lines_max: usize,
+    lines_per_second_max: u32,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -39,6 +41,13 @@ struct Kept {
 }
 
 impl PluginLogs {
+    /// Bounded as configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let (lines_max, lines_per_second_max) = super::settings::plugin_log(config);
+        Self { lines_max, lines_per_second_max, kept: Arc::default() }
+    }
+
     fn of(&self, name: &str, digest: &str) -> Arc<PluginLog> {
         let mut kept = self.kept.lock();
         if let Some((_, _, log)) = kept.logs.values().find(|(_, known, _)| known == digest) {
@@ -47,7 +56,8 @@ impl PluginLogs {
         if kept.logs.len() >= LOGS_MAX {
             kept.logs.pop_first();
         }
-        let (log, number) = (Arc::new(PluginLog::default()), kept.next);
+        let log = Arc::new(PluginLog::new(self.lines_max, self.lines_per_second_max));
+        let number = kept.next;
         kept.next += 1;
         kept.logs.insert(number, (name.to_owned(), digest.to_owned(), Arc::clone(&log)));
         log
@@ -76,12 +86,8 @@ impl WasmLoader {
     /// # Errors
     /// If the machine does not give it what it needs.
     pub fn new(config: &Config, logs: PluginLogs) -> Result<Self, Failure> {
-        let limits = Limits {
-            memory_bytes_max: config.policies.memory_max.bytes(),
-            deadline_ms_max: u32::try_from(config.policies.deadline_max.millis()).unwrap_or(u32::MAX),
-            ..Limits::default()
-        };
-        let engine = Engine::new(limits).map_err(|error| Failure::new(error.to_string()))?;
+        let engine = Engine::with_compiler(super::settings::engine(config), crate::compile::compiler(config))
+            .map_err(|error| Failure::new(error.to_string()))?;
         Ok(Self { engine, cache: config.node.data_dir.join("native"), logs })
     }
 }

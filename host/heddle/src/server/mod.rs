@@ -71,7 +71,7 @@ impl Server {
         let store =
             SqliteStore::open(settings::store(config), Arc::clone(&clock)).await.map_err(|error| failed(&error))?;
         let ports = store.store();
-        let plugin_logs = PluginLogs::default();
+        let plugin_logs = PluginLogs::new(config);
         let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);
         let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;

@@ -8,6 +8,7 @@ use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
 use heddle_presence::PresenceConfig;
 use heddle_store::StoreConfig;
+use heddle_wasm::Limits;
 
 use crate::config::{Config, Problem, Problems, UnknownUsers};
 use crate::failure::Failure;
@@ -272,9 +273,79 @@ fn signature_beside(file: &str) -> Option<String> {
     std::fs::read_to_string(format!("{file}.minisig")).ok()
 }
 
+/// For the engine: what one plugin may use, whatever its manifest says.
+pub fn engine(config: &Config) -> Limits {
+    let section = &config.policies;
+    Limits {
+        memory_bytes_max: section.memory_max.bytes(),
+        deadline_ms_max: small(section.deadline_max.millis()),
+        start_ms_max: small(section.start_deadline.millis()),
+        stack_bytes_max: section.stack_max.bytes(),
+        table_elements_max: count(section.table_elements_max),
+        instances_max: small(section.instances_max),
+        warm_max: count(section.warm_instances_max),
+        calls_per_instance_max: section.calls_per_instance_max,
+        hostcall_bytes_max: section.call_output_max.bytes(),
+        log_lines_per_call_max: small(section.log_lines_per_call_max),
+    }
+}
+
+/// For a plugin's log: lines kept, and lines a second.
+pub fn plugin_log(config: &Config) -> (usize, u32) {
+    (count(config.policies.log_lines_kept), small(config.policies.log_lines_per_second_max))
+}
+
 fn json_object(value: &toml::Value) -> serde_json::Map<String, serde_json::Value> {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn set(assignments: &[&str]) -> Config {
+        let assignments = assignments.iter().map(|text| (*text).to_owned()).collect();
+        Sources { assignments, ..Sources::default() }.load().unwrap()
+    }
+
+    #[test]
+    fn what_is_not_configured_is_what_the_engine_has_by_default() {
+        assert_eq!(engine(&set(&[])), Limits::default());
+        assert_eq!(plugin_log(&set(&[])), (1_000, 100));
+    }
+
+    #[test]
+    fn each_limit_of_a_plugin_is_a_key() {
+        let config = set(&[
+            "policies.memory_max=32 MiB",
+            "policies.deadline_max=7 ms",
+            "policies.start_deadline=90 ms",
+            "policies.stack_max=128 KiB",
+            "policies.table_elements_max=500",
+            "policies.instances_max=24",
+            "policies.warm_instances_max=3",
+            "policies.calls_per_instance_max=9",
+            "policies.call_output_max=1 MiB",
+            "policies.log_lines_per_call_max=5",
+            "policies.log_lines_per_second_max=11",
+            "policies.log_lines_kept=17",
+        ]);
+        let wanted = Limits {
+            memory_bytes_max: 32 << 20,
+            deadline_ms_max: 7,
+            start_ms_max: 90,
+            stack_bytes_max: 128 << 10,
+            table_elements_max: 500,
+            instances_max: 24,
+            warm_max: 3,
+            calls_per_instance_max: 9,
+            hostcall_bytes_max: 1 << 20,
+            log_lines_per_call_max: 5,
+        };
+        assert_eq!((engine(&config), plugin_log(&config)), (wanted, (17, 11)));
     }
 }

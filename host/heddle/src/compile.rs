@@ -1,0 +1,34 @@
+//! `heddle compile-component`: the child that a server compiles in. Component in, native code out, within bounds that the kernel keeps.
+
+use std::io;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_wasm::{ChildCompiler, CompileBounds, Compiler, compile_child};
+
+use crate::cli::CompileComponentArgs;
+use crate::config::Config;
+
+/// The word before the bounds.
+const VERB: &str = "compile-component";
+
+/// What the server compiles with: this program again.
+pub fn compiler(config: &Config) -> Arc<dyn Compiler> {
+    let section = &config.policies;
+    let bounds = CompileBounds::new(section.compile_time.0, section.compile_memory.0);
+    Arc::new(ChildCompiler::this_program(&[VERB], bounds))
+}
+
+/// The child. What it says goes to the parent, without a name before it.
+#[allow(clippy::print_stderr, reason = "the parent reads it")]
+pub fn command(args: &CompileComponentArgs) -> ExitCode {
+    let bounds = CompileBounds::new(Duration::from_secs(args.seconds), args.bytes);
+    match compile_child(&bounds, io::stdin().lock(), io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::from(ChildCompiler::REFUSED)
+        }
+    }
+}
