@@ -13,6 +13,10 @@ from harness.policies import FOLDER, built, digest, fixture, truncated
 from harness.server import heddle
 
 SWAPS = int(os.environ.get("HEDDLE_E2E_SWAPS", "1000"))
+KILLS = int(os.environ.get("HEDDLE_E2E_DEPLOY_KILLS", "100"))
+# Below the limit of the built-in rate limit.
+PROBES_PER_S = 10
+QUIET_PROBES = 100
 
 
 def variant(folder, letter, *, case=None):
@@ -56,6 +60,35 @@ def bad_files(folder):
     ]
 
 
+class Probe:
+    """Sends at a constant rate, whatever the answers do, and measures each send from the moment at which it was due."""
+
+    def __init__(self, server, user, to):
+        self.device, self.to, self.took = Device(server, user), to, []
+
+    async def run(self):
+        """Until it is cancelled."""
+        began, number, waiting = time.monotonic(), 0, set()
+        while True:
+            due = began + number / PROBES_PER_S
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            task = asyncio.create_task(self.send(number, due))
+            waiting.add(task)
+            task.add_done_callback(waiting.discard)
+            number += 1
+
+    async def send(self, number, due):
+        """One."""
+        client_id = await self.device.post(self.to, f"probe {number}", client_id=f"probe{number}")
+        await self.device.outcome(client_id)
+        self.took.append(time.monotonic() - due)
+
+
+def p99(took):
+    """Nearest rank."""
+    return sorted(took)[int(len(took) * 0.99)]
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
 async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_generation_decides(
@@ -72,6 +105,12 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
     await bob.connect()
     await asyncio.gather(*(s.connect() for s in senders))
     work = [asyncio.create_task(s.flood()) for s in senders]
+    probe = Probe(server, name("probe"), name("nobody"))
+    await probe.device.connect()
+    probing = asyncio.create_task(probe.run())
+    await ledger.until(lambda: len(probe.took) >= QUIET_PROBES, "a quiet time was measured", 60)
+    quiet, probe.took = probe.took, []
+    memory = [server.resident_bytes()]
     marks, refused, took, began = {}, 0, [], time.monotonic()
     for number in range(SWAPS):
         if number % 10 == 9:
@@ -84,9 +123,15 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
             assert answer["generation"] > answer["before"], answer
             marks[answer["generation"]] = "ab"[len(marks) % 2]
             took.append(answer["took_ms"])
-        # More than all senders have under way: what was decided before the swap is among them.
-        seen = len(ledger.accepted)
-        await ledger.until(lambda seen=seen: len(ledger.accepted) > seen + len(senders) * WINDOW, "traffic flows")
+        # More than may have been decided before: what each sender has under way.
+        enough = len(ledger.accepted) + 3 * WINDOW
+        await ledger.until(lambda: len(ledger.accepted) > enough, "traffic flows")
+        memory.append(server.resident_bytes())
+    swapping = probe.took
+    probing.cancel()
+    await probe.device.leave()
+    generations = server.metrics_sum("heddle_policy_generations")
+    assert generations <= 5, "old generations are not dropped"
     for sender in senders:
         sender.stopped = True
     await asyncio.gather(*work)
@@ -113,7 +158,10 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
     with capsys.disabled():
         print(
             f"\n  swaps: {len(marks)} good and {refused} bad in {spent:.0f} s under {len(ledger.accepted)} messages; "
-            f"file to serving median {took[len(took) // 2]:.0f} ms, longest {took[-1]:.0f} ms"
+            f"file to serving median {took[len(took) // 2]:.0f} ms, longest {took[-1]:.0f} ms\n"
+            f"  p99 of a send at {PROBES_PER_S} a second: {p99(quiet) * 1e3:.1f} ms without swaps, {p99(swapping) * 1e3:.1f} ms "
+            f"with ({p99(swapping) / p99(quiet):.2f} x); resident MiB after the first tenth {memory[len(memory) // 10] >> 20}, "
+            f"at the end {memory[-1] >> 20}"
         )
 
 
@@ -188,3 +236,38 @@ async def test_a_first_try_under_one_generation_is_answered_from_it_under_the_ne
         assert (again["type"], again["message_id"], again["generation"]) == ("accepted", first["message_id"], 1), again
         await b.next("new_message", text="once")
         assert b.texts() == ["once"]
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+async def test_a_kill_in_the_middle_of_a_deployment_leaves_one_whole_generation(start, name, tmp_path, capsys):
+    """At another moment each time, from before the file has arrived to after it serves."""
+    files = [variant(tmp_path, letter) for letter in "ab"]
+    digests = {digest(file): letter for file, letter in zip(files, "ab", strict=True)}
+    server = start()
+    alice, bob = name("alice"), name("bob")
+    began = time.monotonic()
+    known = changed(server, "deploy", files[1])["generation"]
+    whole_s, served = time.monotonic() - began, set()
+    for number in range(KILLS):
+        deploying = asyncio.create_task(asyncio.to_thread(plugin, server, "deploy", files[number % 2]))
+        # From its start to well after its end, whatever this machine needs for one.
+        await asyncio.sleep(whole_s * 1.5 * (number % 20) / 20)
+        server.kill()
+        done = await deploying
+        server.start()
+        answer = changed(server, "list")
+        assert answer["generation"] >= known, (number, answer, known)
+        if done.returncode == 0:
+            assert answer["generation"] == json.loads(done.stdout)["generation"], (number, done.stdout, answer)
+        served.add(answer["generation"] > known)
+        known = answer["generation"]
+        marks = [digests[policy["digest"]] for policy in answer["policies"] if policy["name"] == "mark"]
+        async with Device(server, alice) as a, Device(server, bob) as b:
+            accepted = await a.say(bob, f"message {number}")
+            message = await b.next("new_message", message_id=accepted["message_id"])
+        assert accepted["generation"] == known, (number, accepted)
+        assert [message.get("tags", {}).get("mark")] == (marks or [None]), (number, message, answer)
+    assert served == {True, False}, "all kills came before the swap, or all after it"
+    with capsys.disabled():
+        print(f"\n  kills in the middle of a deployment: {KILLS}, generations made: {known - 1}")

@@ -26,7 +26,7 @@ pub struct AuthConfig {
     pub leeway_ms: Millis,
     /// Whether `hello` may carry the token.
     pub first_frame: bool,
-    /// Static tokens that open the admin listener, beside tokens with the claim `role: "admin"`.
+    /// Static tokens that open all of the admin listener, beside tokens with the claim `role` (see [`Role`]).
     pub admin_tokens: Vec<String>,
 }
 
@@ -74,8 +74,10 @@ pub(crate) enum AuthError {
     NotYet { nbf: u64 },
     #[error("the token's `sub` is not a user: {0}")]
     NotAUser(String),
-    #[error("the token is good, but does not have the role admin")]
-    NotAdmin,
+    #[error(
+        "the token is good, but its role is {has}, and {wanted} is needed: `heddle token --role {wanted}` makes one"
+    )]
+    Role { has: Role, wanted: Role },
 }
 
 impl AuthError {
@@ -88,7 +90,7 @@ impl AuthError {
             Self::Expired { .. } => "expired",
             Self::NotYet { .. } => "not_yet",
             Self::NotAUser(_) => "not_a_user",
-            Self::NotAdmin => "not_admin",
+            Self::Role { .. } => "not_admin",
         }
     }
 }
@@ -99,7 +101,49 @@ pub(crate) struct Identity {
     pub(crate) user: UserId,
     /// Milliseconds since 1970, leeway included.
     pub(crate) until: Millis,
-    pub(crate) admin: bool,
+    pub(crate) role: Role,
+}
+
+/// What the holder of a token may do at the admin listener; each may do what those before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Nothing: a client.
+    Client,
+    /// Look.
+    Viewer,
+    /// Run the node.
+    Operator,
+    /// Change what decides.
+    PolicyAdmin,
+}
+
+impl Role {
+    /// As the claim names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::PolicyAdmin => "policy-admin",
+        }
+    }
+
+    /// The role that a claim names; `admin` is the highest. What is unknown may nothing.
+    fn claimed(role: Option<&str>) -> Self {
+        match role {
+            Some("viewer") => Self::Viewer,
+            Some("operator") => Self::Operator,
+            Some("policy-admin" | "admin") => Self::PolicyAdmin,
+            _ => Self::Client,
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -164,13 +208,14 @@ impl Auth {
     }
 
     /// Like [`verify`](Self::verify), for the admin listener; who it is, for the audit.
-    pub(crate) fn verify_admin(&self, headers: &HeaderMap) -> Result<String, AuthError> {
+    pub(crate) fn verify_role(&self, headers: &HeaderMap, wanted: Role) -> Result<String, AuthError> {
         let token = bearer(headers).ok_or(AuthError::Missing)?;
         if self.config.admin_tokens.iter().any(|known| same(known.as_bytes(), token.as_bytes())) {
             return Ok(OPERATOR.to_owned());
         }
         let identity = self.verify(token)?;
-        if identity.admin { Ok(identity.user.to_string()) } else { Err(AuthError::NotAdmin) }
+        let has = identity.role;
+        if has >= wanted { Ok(identity.user.to_string()) } else { Err(AuthError::Role { has, wanted }) }
     }
 
     fn validation(&self, algorithm: Algorithm) -> Validation {
@@ -201,7 +246,7 @@ impl Auth {
             return Err(AuthError::NotYet { nbf });
         }
         let user = UserId::new(&claims.sub).map_err(|error| AuthError::NotAUser(error.to_string()))?;
-        Ok(Identity { user, until, admin: claims.role.as_deref() == Some("admin") })
+        Ok(Identity { user, until, role: Role::claimed(claims.role.as_deref()) })
     }
 }
 
@@ -259,13 +304,13 @@ pub(crate) fn upgrade_token(headers: &HeaderMap) -> (Option<&str>, bool) {
 ///
 /// # Errors
 /// What the signer said.
-pub fn mint(secret: &str, user: &str, admin: bool, now: Millis, life_ms: Millis) -> Result<String, String> {
+pub fn mint(secret: &str, user: &str, role: Role, now: Millis, life_ms: Millis) -> Result<String, String> {
     let claims = Claims {
         sub: user.to_owned(),
         exp: (now + life_ms) / 1_000,
         iat: Some(now / 1_000),
         nbf: None,
-        role: admin.then(|| "admin".to_owned()),
+        role: (role != Role::Client).then(|| role.name().to_owned()),
     };
     let key = EncodingKey::from_secret(secret.as_bytes());
     jsonwebtoken::encode(&Header::default(), &claims, &key).map_err(|error| error.to_string())
@@ -293,10 +338,10 @@ mod tests {
 
     #[test]
     fn a_minted_token_names_its_user_until_it_expires() {
-        let token = mint(SECRET, "alice", false, NOW, 60_000).unwrap();
+        let token = mint(SECRET, "alice", Role::Client, NOW, 60_000).unwrap();
         let identity = auth(|_| {}).verify(&token).unwrap();
-        assert_eq!((identity.user.as_str(), identity.until, identity.admin), ("alice", NOW + 65_000, false));
-        let old = mint(SECRET, "alice", false, NOW - 66_000, 60_000).unwrap();
+        assert_eq!((identity.user.as_str(), identity.until, identity.role), ("alice", NOW + 65_000, Role::Client));
+        let old = mint(SECRET, "alice", Role::Client, NOW - 66_000, 60_000).unwrap();
         assert_eq!(auth(|_| {}).verify(&old).unwrap_err().word(), "expired");
         let early = signed(serde_json::json!({"sub": "alice", "exp": NOW / 1_000 + 99, "nbf": NOW / 1_000 + 9}));
         assert_eq!(auth(|_| {}).verify(&early).unwrap_err().word(), "not_yet");
@@ -304,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_token_without_a_signature_or_of_another_secret_is_refused() {
-        let other = mint("another secret of thirty-two bytes!!", "alice", false, NOW, 60_000).unwrap();
+        let other = mint("another secret of thirty-two bytes!!", "alice", Role::Client, NOW, 60_000).unwrap();
         assert_eq!(auth(|_| {}).verify(&other).unwrap_err().word(), "invalid");
         let none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6NDAwMDAwMDAwMH0.";
         assert_eq!(auth(|_| {}).verify(none).unwrap_err().word(), "invalid");
@@ -324,7 +369,7 @@ mod tests {
         assert!(strict.verify(&claims("heddle", "us")).is_ok());
         assert!(strict.verify(&claims("other", "us")).is_err());
         assert!(strict.verify(&claims("heddle", "them")).is_err());
-        assert!(strict.verify(&mint(SECRET, "alice", false, NOW, 60_000).unwrap()).is_err());
+        assert!(strict.verify(&mint(SECRET, "alice", Role::Client, NOW, 60_000).unwrap()).is_err());
         assert!(auth(|_| {}).verify(&claims("other", "us")).is_err());
     }
 
@@ -336,17 +381,22 @@ mod tests {
     }
 
     #[test]
-    fn only_an_admin_opens_the_admin_listener() {
+    fn a_role_opens_what_it_names_and_less() {
         let auth = auth(|config| config.admin_tokens = vec!["static".to_owned()]);
-        let ask = |token: &str| {
+        let ask = |token: &str, wanted: Role| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-            auth.verify_admin(&headers).map_err(|error| error.word())
+            auth.verify_role(&headers, wanted).map_err(|error| error.word())
         };
-        assert_eq!(ask("static"), Ok("operator".to_owned()));
-        assert_eq!(ask(&mint(SECRET, "ops", true, NOW, 60_000).unwrap()), Ok("ops".to_owned()));
-        assert_eq!(ask(&mint(SECRET, "alice", false, NOW, 60_000).unwrap()), Err("not_admin"));
-        assert_eq!(auth.verify_admin(&HeaderMap::new()), Err(AuthError::Missing));
+        assert_eq!(ask("static", Role::PolicyAdmin), Ok("operator".to_owned()));
+        let roles = [Role::Client, Role::Viewer, Role::Operator, Role::PolicyAdmin];
+        for has in roles {
+            for wanted in &roles[1..] {
+                let asked = ask(&mint(SECRET, "ops", has, NOW, 60_000).unwrap(), *wanted);
+                assert_eq!(asked, if has >= *wanted { Ok("ops".to_owned()) } else { Err("not_admin") });
+            }
+        }
+        assert_eq!(auth.verify_role(&HeaderMap::new(), Role::Viewer), Err(AuthError::Missing));
     }
 
     #[test]

@@ -117,6 +117,18 @@ pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 /// The newest lines that plugins logged, for `/policies/log`.
 pub type PluginLog = Arc<dyn Fn() -> serde_json::Value + Send + Sync>;
 
+/// What reading the configuration again led to, a line a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Reloaded {
+    /// Took effect.
+    pub applied: Vec<String>,
+    /// Needs a restart.
+    pub waiting: Vec<String>,
+}
+
+/// Reads the configuration again: the gateway's, and what else differs. The error is for the operator.
+pub type Reload = Arc<dyn Fn() -> Result<(GatewayConfig, Reloaded), String> + Send + Sync>;
+
 /// What the gateway stands on.
 #[derive(Clone)]
 pub struct GatewayDeps {
@@ -134,6 +146,8 @@ pub struct GatewayDeps {
     pub readiness: Readiness,
     /// What `/policies/log` answers.
     pub plugin_log: PluginLog,
+    /// What `/config/reload` does.
+    pub reload: Reload,
     /// The build, for `/version`.
     pub version: String,
 }

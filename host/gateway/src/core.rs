@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use heddle_delivery::Submission;
 use heddle_model::{ClientId, ConnectionId, Conversation, Decision, GroupId, IdError, UserId};
@@ -14,14 +15,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Auth;
-use crate::config::{GatewayConfig, GatewayDeps};
+use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::figures::Figures;
 use crate::limits::Counts;
 
 pub(crate) struct Core {
-    pub(crate) config: GatewayConfig,
+    config: ArcSwap<GatewayConfig>,
+    auth: ArcSwap<Auth>,
     pub(crate) deps: GatewayDeps,
-    pub(crate) auth: Auth,
     pub(crate) counts: Arc<Counts>,
     pub(crate) figures: Figures,
     pub(crate) sockets: Arc<Semaphore>,
@@ -48,7 +49,7 @@ pub(crate) struct Asker<'a> {
 impl Core {
     pub(crate) fn new(config: GatewayConfig, deps: GatewayDeps, auth: Auth) -> Self {
         Self {
-            auth,
+            auth: ArcSwap::from_pointee(auth),
             counts: Arc::default(),
             figures: Figures::new(),
             sockets: Arc::new(Semaphore::new(config.sockets_max)),
@@ -59,9 +60,32 @@ impl Core {
             open: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             next_connection: AtomicU64::new(1),
-            config,
+            config: ArcSwap::from_pointee(config),
             deps,
         }
+    }
+
+    /// Limits and times as they are now.
+    pub(crate) fn config(&self) -> Guard<Arc<GatewayConfig>> {
+        self.config.load()
+    }
+
+    /// Who is who, as it is now.
+    pub(crate) fn auth(&self) -> Guard<Arc<Auth>> {
+        self.auth.load()
+    }
+
+    /// Reads the configuration again. Sockets that are open keep the limits that were asked at their door.
+    ///
+    /// # Errors
+    /// In words for the operator; nothing has changed.
+    pub(crate) fn reload(&self) -> Result<Reloaded, String> {
+        let (config, reloaded) = (self.deps.reload)()?;
+        let auth = Auth::new(config.auth.clone(), Arc::clone(&self.deps.clock)).map_err(|error| error.to_string())?;
+        self.auth.store(Arc::new(auth));
+        self.config.store(Arc::new(config));
+        tracing::info!(applied = ?reloaded.applied, waiting = ?reloaded.waiting, "the configuration was read again");
+        Ok(reloaded)
     }
 
     pub(crate) fn next_connection(&self) -> ConnectionId {

@@ -20,7 +20,7 @@ pub(crate) async fn drain(core: &Core) -> Drained {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
-    if tokio::time::timeout(Duration::from_millis(core.config.drain_ms), all_gone).await.is_err() {
+    if tokio::time::timeout(Duration::from_millis(core.config().drain_ms), all_gone).await.is_err() {
         tracing::warn!(left = core.open.load(Ordering::Relaxed), "some connections did not end in time");
     }
     Drained { connections, left: core.open.load(Ordering::Relaxed) }

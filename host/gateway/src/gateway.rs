@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
-use crate::config::{GatewayConfig, GatewayDeps};
+use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::core::Core;
 use crate::error::GatewayError;
 use crate::listener::{Door, accept};
@@ -74,6 +74,14 @@ impl Gateway {
             let router = admin::router(Arc::clone(&core), self.client_address);
             tokio::spawn(accept(core, operators, router, Door::Admin, self.stop_admin.clone()));
         }
+    }
+
+    /// Reads the configuration again, as `POST /config/reload` does.
+    ///
+    /// # Errors
+    /// In words for the operator; nothing has changed.
+    pub fn reload(&self) -> Result<Reloaded, String> {
+        self.core.reload()
     }
 
     /// Takes nothing new, says so in `/readyz`, closes connections one after another with 4001, and waits for them, at most `drain_ms`.

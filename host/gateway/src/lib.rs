@@ -21,8 +21,8 @@ mod proxy;
 mod rest;
 mod upgrade;
 
-pub use auth::{AuthConfig, AuthKey, mint};
-pub use config::{DevConfig, GatewayConfig, GatewayDeps, PluginLog, Readiness, RenderMetrics};
+pub use auth::{AuthConfig, AuthKey, Role, mint};
+pub use config::{DevConfig, GatewayConfig, GatewayDeps, PluginLog, Readiness, Reload, Reloaded, RenderMetrics};
 pub use error::GatewayError;
 pub use gateway::{Drained, Gateway};
 pub use proxy::Network;

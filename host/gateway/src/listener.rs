@@ -77,8 +77,8 @@ pub(crate) async fn accept(
 
 async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Router, door: Door, permit: SocketPermit) {
     let ip = plain(peer.ip());
-    let proxied = core.config.trusted_proxies.iter().any(|network| network.contains(ip));
-    let max = if proxied || exempt(&core, ip) { u32::MAX } else { core.config.sockets_per_ip_max };
+    let proxied = core.config().trusted_proxies.iter().any(|network| network.contains(ip));
+    let max = if proxied || exempt(&core, ip) { u32::MAX } else { core.config().sockets_per_ip_max };
     let Some(slot) = core.counts.enter(Per::Socket, ip, max) else { return };
     core.figures.accepted.increment(1);
     core.figures.sockets.increment(1.0);
@@ -92,12 +92,12 @@ async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Rou
         let (core, router, permit) = (Arc::clone(&shared), router.clone(), Arc::clone(&permit));
         // The socket's first request shares the socket's deadline, later ones have their own.
         let began = if first.swap(false, Ordering::Relaxed) { accepted_at } else { core.deps.clock.monotonic() };
-        let deadline = began + Duration::from_millis(core.config.hello_ms);
+        let deadline = began + Duration::from_millis(core.config().hello_ms);
         async move { Ok::<Response, Infallible>(answer(core, request, router, door, ip, deadline, permit).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(core.config.hello_ms))
+        .header_read_timeout(Duration::from_millis(core.config().hello_ms))
         .max_buf_size(HEADER_BYTES_MAX)
         .half_close(false);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -118,7 +118,7 @@ async fn serve(core: Arc<Core>, stream: TcpStream, peer: SocketAddr, router: Rou
 
 /// Does the limit by address not hold for this one?
 pub(crate) fn exempt(core: &Core, ip: IpAddr) -> bool {
-    core.config.loopback_exempt && ip.is_loopback()
+    core.config().loopback_exempt && ip.is_loopback()
 }
 
 async fn answer(
@@ -130,7 +130,7 @@ async fn answer(
     deadline: Duration,
     permit: SocketPermit,
 ) -> Response {
-    let ip = client_ip(peer, request.headers(), &core.config.trusted_proxies);
+    let ip = client_ip(peer, request.headers(), &core.config().trusted_proxies);
     if door == Door::Clients && request.uri().path() == WS_PATH {
         return upgrade::upgrade(core, request, ip, deadline, permit).await.unwrap_or_else(|refused| *refused);
     }
@@ -140,7 +140,7 @@ async fn answer(
     }
     request.extensions_mut().insert(ClientIp(ip));
     let call = router.oneshot(request.map(Body::new));
-    let mut response = match tokio::time::timeout(Duration::from_millis(core.config.rest_timeout_ms), call).await {
+    let mut response = match tokio::time::timeout(Duration::from_millis(core.config().rest_timeout_ms), call).await {
         Ok(Ok(response)) => response,
         Err(_) => problem(Problem::new(ErrorCode::Unavailable, "the request took too long: send it again")),
     };
@@ -158,9 +158,9 @@ fn allowed_origin(core: &Core, headers: &HeaderMap) -> Option<HeaderValue> {
     let text = origin.to_str().ok()?;
     // The page /try of `heddle dev` stands on the admin listener, whose port is known only once it is bound.
     let local = || {
-        core.config.dev.is_some() && ["http://127.0.0.1:", "http://localhost:"].iter().any(|it| text.starts_with(it))
+        core.config().dev.is_some() && ["http://127.0.0.1:", "http://localhost:"].iter().any(|it| text.starts_with(it))
     };
-    (core.config.allowed_origins.iter().any(|allowed| allowed == text) || local()).then(|| origin.clone())
+    (core.config().allowed_origins.iter().any(|allowed| allowed == text) || local()).then(|| origin.clone())
 }
 
 fn preflight(origin: &HeaderValue) -> Response {

@@ -80,7 +80,7 @@ pub(crate) async fn upgrade(
             )
         })?),
     };
-    let max = if exempt(&core, ip) { u32::MAX } else { core.config.connections_per_ip_max };
+    let max = if exempt(&core, ip) { u32::MAX } else { core.config().connections_per_ip_max };
     let address = core.counts.enter(Per::Connection, ip, max).ok_or_else(|| {
         refuse(ErrorCode::TooManyConnections, format!("{ip} has {max} connections, close one of them"))
     })?;
@@ -114,8 +114,8 @@ pub(crate) async fn upgrade(
 
 fn identify(core: &Core, token: Option<&str>) -> Result<Option<Identity>, AuthError> {
     match token {
-        Some(token) => core.auth.verify(token).map(Some),
-        None if core.auth.first_frame() => Ok(None),
+        Some(token) => core.auth().verify(token).map(Some),
+        None if core.auth().first_frame() => Ok(None),
         None => Err(AuthError::Missing),
     }
 }

@@ -15,6 +15,8 @@ use crate::ready::RunFile;
 
 /// A longer answer is not one.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
+/// Nor a longer file.
+const FILE_BYTES_MAX: usize = 256 << 20;
 
 /// Where the server is.
 #[derive(Debug, Clone, clap::Args)]
@@ -93,7 +95,35 @@ impl AdminClient {
         Ok(Err(Refusal { status, detail }))
     }
 
+    /// What stands at `path`, as it comes.
+    ///
+    /// # Errors
+    /// If nobody answers in time, or the server refuses.
+    pub async fn fetch(&self, path: &str) -> Result<Bytes, Failure> {
+        let (address, seconds) = (self.address, self.deadline.as_secs());
+        let fetched =
+            tokio::time::timeout(self.deadline, self.raw(Method::GET, path, Bytes::new(), FILE_BYTES_MAX)).await;
+        let (status, body) =
+            fetched.map_err(|_| Failure::new(format!("{address} did not answer within {seconds} s")))??;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        Err(Failure::new(format!("{address} refused {path}: {}", answer["detail"].as_str().unwrap_or("no detail"))))
+    }
+
     async fn exchange(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Value), Failure> {
+        let (status, body) = self.raw(method, path, body, ANSWER_BYTES_MAX).await?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+    }
+
+    async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        bytes_max: usize,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let address = self.address;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::missing(format!(
@@ -113,13 +143,13 @@ impl AdminClient {
             .map_err(|error| Failure::usage(format!("the token cannot stand in a header: {error}")))?;
         let response = sender.send_request(request).await.map_err(|error| unreachable(&error))?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
+        let body = Limited::new(response.into_body(), bytes_max)
             .collect()
             .await
             .map_err(|error| Failure::new(format!("the answer of {address} broke off: {error}")))?
             .to_bytes();
         driver.abort();
-        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        Ok((status, body))
     }
 }
 

@@ -161,11 +161,15 @@ pub struct ServeArgs {
 #[command(after_help = "Examples:
   heddle token --user carol                                   for `heddle dev`
   heddle token --user carol --ttl '1 h' --config heddle.toml  signed with the file's auth.secret
+  heddle token --user ops --role policy-admin                 may change policies (viewer and operator may less)
   curl -H \"Authorization: Bearer $(heddle token --user carol)\" http://127.0.0.1:7600/v1/conversations")]
 pub struct TokenArgs {
     /// Whose token
     #[arg(long, value_name = "NAME")]
     pub user: String,
+    /// What it opens at the admin listener; without, it is a client's token
+    #[arg(long, value_name = "ROLE", value_parser = ["viewer", "operator", "policy-admin"])]
+    pub role: Option<String>,
     /// How long it is valid, with its unit: ms, s, min, h, d
     #[arg(long, value_name = "TIME", default_value = "30 d")]
     pub ttl: String,
@@ -188,6 +192,20 @@ pub enum ConfigCommand {
         /// Every key with its meaning and default
         #[arg(long)]
         defaults: bool,
+    },
+    /// Let a running server read its configuration again: limits and keys take effect, the rest is said to need a restart
+    #[command(after_help = "Examples:
+  heddle config reload --data /var/lib/heddle
+  kill -HUP $(pidof heddle)                      the same; the answer is in the server's log
+
+Everything wrong is told at once, and then nothing changes. Sockets that are open keep what was decided at their door.")]
+    Reload {
+        /// Where the server is.
+        #[command(flatten)]
+        server: crate::admin::AdminArgs,
+        /// For people or programs
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
     },
     /// Check a file and the HEDDLE_SECTION__KEY variables: all problems at once, exit 64 if there are any
     #[command(after_help = "Example:

@@ -1,19 +1,36 @@
-//! `heddle config`: show and check.
+//! `heddle config`: show, check and reload.
 
-use crate::cli::ConfigCommand;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::body::Bytes;
+use serde_json::Value;
+
+use crate::cli::{ConfigCommand, Output};
 use crate::config::{Sources, annotated, effective};
 use crate::failure::Failure;
+
+/// A server reads its files within this.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The text for stdout.
 ///
 /// # Errors
 /// All problems, at once.
-pub fn command(command: &ConfigCommand) -> Result<String, Failure> {
+pub async fn command(command: &ConfigCommand) -> Result<String, Failure> {
     match command {
         ConfigCommand::Show { defaults: true, .. } => Ok(annotated()),
         ConfigCommand::Show { config, .. } => {
             let sources = Sources { file: config.clone(), variables: Sources::environment(), ..Sources::default() };
             Ok(effective(&sources.load()?))
+        }
+        ConfigCommand::Reload { server, output } => {
+            let answer = server.client(DEADLINE)?.ask(Method::POST, "/config/reload", Bytes::new()).await?;
+            let answer = answer.map_err(|refusal| Failure::new(format!("nothing was reloaded. {}", refusal.detail)))?;
+            Ok(match output {
+                Output::Json => answer.to_string(),
+                Output::Text => people(&answer),
+            })
         }
         ConfigCommand::Check { file } => {
             let sources = Sources { file: Some(file.clone()), variables: Sources::environment(), ..Sources::default() };
@@ -21,4 +38,13 @@ pub fn command(command: &ConfigCommand) -> Result<String, Failure> {
             Ok(format!("{} is right", file.display()))
         }
     }
+}
+
+fn people(answer: &Value) -> String {
+    let lines = |what: &str, keys: &Value| {
+        let keys = keys.as_array().into_iter().flatten().filter_map(Value::as_str);
+        keys.map(|key| format!("{what} {key}\n")).collect::<String>()
+    };
+    let text = lines("took effect:    ", &answer["applied"]) + &lines("needs a restart:", &answer["waiting"]);
+    if text.is_empty() { "no key differs; key files were read again".to_owned() } else { text }
 }

@@ -16,6 +16,7 @@ mod failure;
 mod log_cat;
 mod plugin;
 mod ready;
+mod reload;
 mod serve;
 mod server;
 mod token;
@@ -56,7 +57,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Serve(args) => serve::serve(&args).map(|()| None),
         Command::Token(args) => token::command(&args).map(Some),
         Command::Chat(args) => chat::command(&args).map(|()| None),
-        Command::Config(command) => config_command::command(&command).map(Some),
+        Command::Config(command) => small_runtime()?.block_on(config_command::command(&command)).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
         Command::Plugin(command) => small_runtime()?.block_on(plugin::command(command)).map(Some),

@@ -2,6 +2,8 @@ use std::process::{Command, Stdio};
 
 use heddle_model::{Digest, Hook};
 
+use heddle_policy::{Standing, Tally};
+
 use super::*;
 
 fn ready(policies: usize) -> Ready {
@@ -11,6 +13,10 @@ fn ready(policies: usize) -> Ready {
         version: "0.1.0".into(),
         digest: Digest::of(&number.to_be_bytes()),
         micros: 0.65,
+        config: serde_json::Map::new(),
+        on_failure: heddle_pack::OnFailure::Builtin,
+        standing: Standing::Decides,
+        tally: Tally::default(),
     };
     Ready {
         client: "127.0.0.1:7600".parse().unwrap(),

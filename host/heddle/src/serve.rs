@@ -1,8 +1,10 @@
 //! `heddle dev` and `heddle serve`: from flags to a server that runs until it is told to stop.
 
 use std::io::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_gateway::Reloaded;
 use heddle_model::{Clock as _, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -10,6 +12,7 @@ use crate::cli::{DevArgs, Output, PolicyFlag, ServeArgs};
 use crate::config::{Config, Sources, check_serve};
 use crate::failure::Failure;
 use crate::ready::{Ready, RunFile};
+use crate::reload::Reloader;
 use crate::server::{Server, Terms, install_telemetry};
 use crate::token::{DEVELOPMENT_ADMIN_TOKEN, DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S, mint};
 
@@ -20,6 +23,8 @@ const LAST_BREATH: Duration = Duration::from_millis(100);
 
 /// How a server was asked to be.
 struct Wish {
+    /// Where the configuration was read from.
+    sources: Sources,
     config: Config,
     terms: Terms,
     output: Output,
@@ -46,6 +51,8 @@ pub fn dev(args: &DevArgs) -> Result<(), Failure> {
             ("gateway.loopback_exempt", "true".to_owned()),
             ("gateway.sockets_per_ip", "4096".to_owned()),
             ("admin.token", DEVELOPMENT_ADMIN_TOKEN.to_owned()),
+            ("policies.record_one_in", "1".to_owned()),
+            ("policies.record_bodies", "true".to_owned()),
             ("telemetry.format", "text".to_owned()),
             ("telemetry.filter", "warn".to_owned()),
         ],
@@ -63,7 +70,7 @@ pub fn dev(args: &DevArgs) -> Result<(), Failure> {
     sources.chains.extend(chains(&args.policies));
     let config = sources.load()?;
     let terms = Terms { admin_token: config.admin.token.clone(), dev: true };
-    run(Wish { config, terms, output: args.output, bot: !args.no_bot })
+    run(Wish { sources, config, terms, output: args.output, bot: !args.no_bot })
 }
 
 /// `heddle serve`.
@@ -84,7 +91,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
         "" => once_token()?,
         token => token.to_owned(),
     };
-    run(Wish { config, terms: Terms { admin_token, dev: false }, output: args.output, bot: false })
+    run(Wish { sources, config, terms: Terms { admin_token, dev: false }, output: args.output, bot: false })
 }
 
 /// One flag a plugin; those of a hook replace its chain.
@@ -124,8 +131,9 @@ fn run(wish: Wish) -> Result<(), Failure> {
     let done = runtime.block_on(async {
         // Before anything is open: a signal during a long recovery must not find nobody at home.
         let mut stop = Stop::listen()?;
+        let reloader = Arc::new(Reloader::new(wish.sources.clone(), wish.terms.clone(), wish.config.clone()));
         let mut server = tokio::select! {
-            built = Server::build(&wish.config, &wish.terms, metrics) => built?,
+            built = Server::build(&wish.config, &wish.terms, metrics, reloader) => built?,
             () = stop.asked() => return Ok(()),
         };
         if wish.bot {
@@ -156,7 +164,7 @@ fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<Ready, Failu
     let mut tokens = Vec::new();
     if wish.terms.dev {
         for user in DEVELOPMENT_USERS {
-            tokens.push((user.to_owned(), mint(&wish.config, user, DEVELOPMENT_TTL_S)?));
+            tokens.push((user.to_owned(), mint(&wish.config, user, None, DEVELOPMENT_TTL_S)?));
         }
     }
     let ready = Ready {
@@ -198,8 +206,16 @@ fn say(text: &str) -> Result<(), Failure> {
 async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(), Failure> {
     let mut failed = server.log_failed();
     let data = wish.config.node.data_dir.display().to_string();
+    let asked = async {
+        while stop.told().await == Told::Reload {
+            match server.gateway().reload() {
+                Ok(reloaded) => tell(wish, &reloaded_text(&reloaded)),
+                Err(wrong) => tell(wish, &format!("nothing was reloaded. {wrong}")),
+            }
+        }
+    };
     tokio::select! {
-        () = stop.asked() => {}
+        () = asked => {}
         reason = failed.wait_for(Option::is_some) => {
             let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "it ended".to_owned());
             RunFile::remove(&wish.config.node.data_dir);
@@ -232,6 +248,12 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
     Ok(())
 }
 
+fn reloaded_text(reloaded: &Reloaded) -> String {
+    let lines = |what: &str, keys: &[String]| keys.iter().map(|key| format!("\n  {what}: {key}")).collect::<String>();
+    let (applied, waiting) = (lines("took effect", &reloaded.applied), lines("needs a restart", &reloaded.waiting));
+    format!("the configuration was read again, key files too{applied}{waiting}")
+}
+
 /// On stderr: stdout is for what programs read.
 fn tell(wish: &Wish, text: &str) {
     if wish.config.telemetry.format == crate::config::LogFormat::Json {
@@ -241,23 +263,41 @@ fn tell(wish: &Wish, text: &str) {
     }
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM; SIGHUP.
 struct Stop {
     interrupt: Signal,
     terminate: Signal,
+    hangup: Signal,
+}
+
+/// What a signal says.
+#[derive(PartialEq, Eq)]
+enum Told {
+    Stop,
+    Reload,
 }
 
 impl Stop {
     fn listen() -> Result<Self, Failure> {
         let on = |kind| signal(kind).map_err(|error| Failure::new(format!("signals cannot be taken: {error}")));
-        Ok(Self { interrupt: on(SignalKind::interrupt())?, terminate: on(SignalKind::terminate())? })
+        Ok(Self {
+            interrupt: on(SignalKind::interrupt())?,
+            terminate: on(SignalKind::terminate())?,
+            hangup: on(SignalKind::hangup())?,
+        })
     }
 
-    /// The next of them.
-    async fn asked(&mut self) {
+    /// The next signal.
+    async fn told(&mut self) -> Told {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => Told::Stop,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.hangup.recv() => Told::Reload,
         }
+    }
+
+    /// The next that says stop.
+    async fn asked(&mut self) {
+        while self.told().await != Told::Stop {}
     }
 }

@@ -25,13 +25,15 @@ struct Claims<'a> {
     aud: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     iss: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'a str>,
 }
 
-/// A token for `user`, signed with the configuration's secret, valid from now for `ttl_s` seconds.
+/// A token for `user`, signed with the configuration's secret, valid from now for `ttl_s` seconds. `role`: what it opens at the admin listener.
 ///
 /// # Errors
 /// If there is no secret, or the name is not one.
-pub fn mint(config: &Config, user: &str, ttl_s: u64) -> Result<String, Failure> {
+pub fn mint(config: &Config, user: &str, role: Option<&str>, ttl_s: u64) -> Result<String, Failure> {
     let user = UserId::new(user).map_err(|error| Failure::usage(format!("--user {user:?}: {error}")))?;
     if config.auth.secret.is_empty() {
         return Err(Failure::usage(
@@ -45,6 +47,7 @@ pub fn mint(config: &Config, user: &str, ttl_s: u64) -> Result<String, Failure> 
         exp: iat.saturating_add(ttl_s),
         aud: &config.auth.audience,
         iss: &config.auth.issuer,
+        role,
     };
     let key = jsonwebtoken::EncodingKey::from_secret(config.auth.secret.as_bytes());
     let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key)
@@ -72,7 +75,7 @@ pub fn command(args: &TokenArgs) -> Result<String, Failure> {
     let ttl = crate::config::span(&args.ttl).filter(|ttl| ttl.as_secs() > 0).ok_or_else(|| {
         Failure::usage(format!("--ttl {:?} is not a time of at least a second: write '1 h' or '30 d'", args.ttl))
     })?;
-    mint(&config, &args.user, ttl.as_secs())
+    mint(&config, &args.user, args.role.as_deref(), ttl.as_secs())
 }
 
 #[cfg(test)]
@@ -80,7 +83,7 @@ mod tests {
     use super::*;
 
     fn args(user: &str, ttl: &str) -> TokenArgs {
-        TokenArgs { user: user.to_owned(), ttl: ttl.to_owned(), config: None }
+        TokenArgs { user: user.to_owned(), role: None, ttl: ttl.to_owned(), config: None }
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Digest {
         use sha2::Digest as _;
         Self(sha2::Sha256::digest(bytes).into())
     }
+
+    /// From lowercase hex.
+    #[must_use]
+    pub fn parse(hex: &str) -> Option<Self> {
+        data_encoding::HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok().map(Self)
+    }
 }
 
 impl fmt::Display for Digest {

@@ -346,16 +346,25 @@ impl Visibility {
     }
 }
 
-mod base64_bytes {
+/// For `#[serde(with = "...")]`: bytes as base64 (RFC 4648, with padding).
+pub mod base64_bytes {
     use serde::{Deserialize, Deserializer, Serializer, de};
 
     use super::BASE64;
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    /// As a string.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64.encode(bytes))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    /// From a string.
+    ///
+    /// # Errors
+    /// No string, or no base64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64.decode(text.as_bytes()).map_err(de::Error::custom)
     }

@@ -14,7 +14,7 @@ use crate::MessageView;
 /// A call that gave no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// In a word, for metrics: `trap`, `deadline`, `memory`, `bounds`, `rights`, `gone`.
+    /// In a word, for metrics: `trap`, `deadline`, `memory`, `bounds`, `rights`, `impure`, `gone`.
     pub kind: &'static str,
     /// For the operator.
     pub text: String,
@@ -44,6 +44,15 @@ pub trait Component: Send + Sync + 'static {
     fn sort(&self, at: Moment, audience: &Audience, message: &MessageView<'_>, facts: &[u8]) -> Result<Vec<u8>, Fault>;
     fn observe(&self, at: Moment, observation: &Observation) -> Result<Sighting, Fault>;
     fn reveal(&self, at: Moment, subject: &str, relations: &[u8]) -> Result<Vec<u8>, Fault>;
+    /// The most linear memory that an instance of it had, in bytes; 0 if that is not known.
+    fn memory_bytes_peak(&self) -> usize {
+        0
+    }
+
+    /// The same, each call of which runs on an instance that no other call has used. None: it cannot be had.
+    fn afresh(&self) -> Option<Arc<dyn Component>> {
+        None
+    }
 }
 
 /// Makes components of plugin files: checks world and imports, compiles, instantiates on trial, configures.

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use heddle_model::{Clock, Hook};
 use heddle_store::Catalog;
 
-use crate::Loader;
+use crate::content::TrialMode;
+use crate::{Loader, RecordConfig};
 
 /// A plugin that an operator put into a chain.
 #[derive(Debug, Clone)]
@@ -15,6 +16,27 @@ pub struct PluginRef {
     pub bytes: Bytes,
     /// Merged over the manifest's `[config]`, key by key.
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// It keeps its place in the chain, and is not asked.
+    pub disabled: bool,
+}
+
+impl PluginRef {
+    /// A file, with its manifest's configuration.
+    #[must_use]
+    pub fn file(source: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
+        Self { source: source.into(), bytes: bytes.into(), config: serde_json::Map::new(), disabled: false }
+    }
+}
+
+/// A plugin that an operator tries before it decides for all.
+#[derive(Debug, Clone)]
+pub struct TrialRef {
+    /// How.
+    pub mode: TrialMode,
+    /// What.
+    pub file: PluginRef,
+    /// Where.
+    pub hooks: Vec<Hook>,
 }
 
 /// The chains that an operator asked for. A hook without plugins gets the built-in one.
@@ -24,8 +46,31 @@ pub struct PolicyConfig {
     pub chains: Vec<(Hook, Vec<PluginRef>)>,
     /// Merged over the built-in components' `[config]`, by hook.
     pub builtin_config: Vec<(Hook, serde_json::Map<String, serde_json::Value>)>,
+    /// A plugin on trial beside the chains.
+    pub trial: Option<TrialRef>,
     /// Bounds.
     pub limits: PolicyLimits,
+    /// What is watched.
+    pub watch: WatchConfig,
+}
+
+/// What is watched of the plugins that decide.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchConfig {
+    /// Of so many calls of a plugin one is repeated on a fresh instance; 0: none.
+    pub repeat_one_in: u64,
+    /// A plugin that goes on failing is taken back by itself.
+    pub breaker: bool,
+    /// The share of refusals of a canary may differ from the others' by so many points.
+    pub canary_band_percent: u32,
+    /// Which calls are kept for a replay.
+    pub record: RecordConfig,
+}
+
+impl Default for WatchConfig {
+    fn default() -> Self {
+        Self { repeat_one_in: 1_000, breaker: true, canary_band_percent: 5, record: RecordConfig::default() }
+    }
 }
 
 /// Bounds of the policy floor.

@@ -78,4 +78,12 @@ impl Component for Loaded {
     fn reveal(&self, at: Moment, subject: &str, relations: &[u8]) -> Result<Vec<u8>, Fault> {
         self.0.presence_reveal(&at, subject, relations).map_err(fault)
     }
+
+    fn memory_bytes_peak(&self) -> usize {
+        self.0.memory_bytes_peak()
+    }
+
+    fn afresh(&self) -> Option<Arc<dyn Component>> {
+        Some(Arc::new(Self(Arc::new(self.0.afresh()))))
+    }
 }

@@ -1,10 +1,10 @@
 //! The hook `fanout`: pull wins, and per member the more restrictive answer.
 
-use heddle_model::{Decision, Delivery, GroupId, Plan, UserId};
+use heddle_model::{Conversation, Decision, Delivery, GroupId, Hook, Plan, UserId};
 use heddle_pack::OnFailure;
 use heddle_pack::contract::{self, Audience, FanoutMode, Moment};
 
-use crate::component::Fault;
+use crate::component::{Component as _, Fault};
 use crate::generation::seed;
 use crate::member::{Member, Turn};
 use crate::{Generation, PlanAsk, SortAsk, SortRetry, Sorted};
@@ -21,9 +21,11 @@ impl Generation {
         let at = Moment { now: ask.now, seed: seed(ask.id) };
         let audience = audience(ask.group, ask.sender, ask.members, ask.online);
         let mut plan = Plan::Push;
-        let mut decisions = Vec::with_capacity(self.fanout.len());
-        for member in &self.fanout {
-            let timed = member.ask(&*self.clock, self.builtin(member.hook), not_closed(member), |member| {
+        let arm = self.arm(|| group(ask.group));
+        let chain = arm.chain(Hook::Fanout);
+        let mut decisions = Vec::with_capacity(chain.len());
+        for member in chain {
+            let timed = member.ask(self, ask.group.as_str(), not_closed(member), |member| {
                 member.component.plan(at, &audience, &ask.message)
             });
             let pull = matches!(timed.turn, Turn::Answered(FanoutMode::Pull, _));
@@ -43,10 +45,12 @@ impl Generation {
         let at = Moment { now: ask.now, seed: seed(ask.id) };
         let audience = audience(ask.group, ask.sender, ask.members, ask.online);
         let mut deliveries = vec![Delivery::Push; ask.facts.len()];
-        let mut decisions = Vec::with_capacity(self.fanout.len());
-        for member in &self.fanout {
+        let arm = self.arm(|| group(ask.group));
+        let chain = arm.chain(Hook::Fanout);
+        let mut decisions = Vec::with_capacity(chain.len());
+        for member in chain {
             let on_failure = if ask.attempt >= STRIKES { not_closed(member) } else { member.on_failure };
-            let timed = member.ask(&*self.clock, self.builtin(member.hook), on_failure, |member| {
+            let timed = member.ask(self, ask.group.as_str(), on_failure, |member| {
                 sorted(&member.component.sort(at, &audience, &ask.message, ask.facts)?, ask.facts.len())
             });
             let decision = member.decision(&timed, "sort");
@@ -89,6 +93,11 @@ fn stricter(one: Delivery, other: Delivery) -> Delivery {
         (Delivery::Quiet, _) | (_, Delivery::Quiet) => Delivery::Quiet,
         (Delivery::Push, Delivery::Push) => Delivery::Push,
     }
+}
+
+/// The group as an arm's subject.
+fn group(group: &GroupId) -> String {
+    Conversation::Group(group.clone()).to_string()
 }
 
 fn audience(group: &GroupId, sender: &UserId, members: u32, online: u32) -> Audience {

@@ -6,36 +6,55 @@
 //!
 //! Read first: [`Policies`] (the handle) and [`Generation`] (one immutable policy set, with a function per hook).
 
+mod arm;
 mod ask;
+mod call;
 mod change;
 mod component;
 mod config;
 mod content;
+mod edit;
 mod engine;
 mod error;
 mod fanout;
+mod floor;
 mod generation;
+mod guard;
+mod health;
 mod load;
 mod measure;
 mod member;
+mod meter;
 mod policies;
 mod rate;
+mod record;
+mod replay;
 mod routing;
+mod shadow;
 mod sight;
 mod state;
+mod tap;
+mod watch;
 
+pub use arm::ArmTally;
 pub use ask::{
     Accepted, Command, MessageView, Outcome, PlanAsk, RateAnswer, RateAsk, Refusal, RefusalCode, RouteAsk, Routed,
     RoutingRights, SortAsk, SortRetry, Sorted,
 };
+pub use call::{Answer, Call, SeenMessage};
 pub use change::{Change, Changed, Request};
 pub use component::{Component, Fault, Loader};
-pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits};
+pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits, TrialRef, WatchConfig};
+pub use content::TrialMode;
 pub use engine::Loaded;
 pub use error::{ChangeError, PolicyError, StartError};
-pub use generation::{Generation, PolicyInfo};
+pub use generation::{Generation, PolicyInfo, Standing, TrialReport};
+pub use health::Tally;
 pub use heddle_store::AuditEntry as AuditRow;
 pub use policies::{Policies, PolicyFigures};
+pub use record::{RecordConfig, Recorded};
+pub use replay::{Otherwise, Replayed, Succession, replay};
+pub use shadow::{Difference, ShadowReport};
 
 /// Bits of a byte of [`SortAsk::facts`].
 pub mod fact {

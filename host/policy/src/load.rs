@@ -1,20 +1,15 @@
-//! From plugin files to members of a generation.
+//! From plugin files to a policy set that is checked and resolved, and not loaded yet.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
-use heddle_model::{Clock, Conversation, Digest, Hook};
+use heddle_model::{Digest, Hook};
 use heddle_pack::{OnFailure, Packed};
 use heddle_store::CatalogPlugin;
 use serde_json::{Map, Value, json};
 
-use crate::component::{Gone, Loader};
-use crate::content::{Content, Entry, Previous, digest, sorted};
-use crate::generation::Luck;
-use crate::member::{Member, Meters};
-use crate::state::States;
-use crate::{Generation, PluginRef, PolicyConfig, PolicyLimits};
+use crate::content::{Content, Entry, TrialEntry, TrialMode, sorted};
+use crate::{PluginRef, PolicyConfig, PolicyLimits};
 
 /// A plugin file, taken apart and checked against what the operator allows.
 #[derive(Clone)]
@@ -25,19 +20,21 @@ pub(crate) struct Checked {
     pub(crate) digest: Digest,
     pub(crate) config: Map<String, Value>,
     pub(crate) on_failure: OnFailure,
+    pub(crate) disabled: bool,
 }
 
 /// All that a policy set names, checked.
 pub(crate) struct Plan {
     pub(crate) chains: BTreeMap<Hook, Vec<Checked>>,
     pub(crate) builtins: BTreeMap<Hook, Checked>,
+    pub(crate) trial: Option<(TrialMode, BTreeMap<Hook, Checked>)>,
 }
 
 impl Plan {
     /// Checks all files; everything that is wrong at once.
     pub(crate) fn check(config: &PolicyConfig, builtins: &[(Hook, &'static [u8])]) -> Result<Self, Vec<String>> {
         let mut problems = Vec::new();
-        let mut checked = Self { chains: BTreeMap::new(), builtins: BTreeMap::new() };
+        let mut checked = Self { chains: BTreeMap::new(), builtins: BTreeMap::new(), trial: None };
         for hook in Hook::ALL {
             let Some((_, bytes)) = builtins.iter().find(|(of, _)| *of == hook) else {
                 problems.push(format!("{hook}: this build has no built-in policy for it"));
@@ -45,8 +42,8 @@ impl Plan {
             };
             let changes = config.builtin_config.iter().filter(|(of, _)| *of == hook);
             let merged = changes.flat_map(|(_, changes)| changes.clone()).collect();
-            let source = "the built-in policy".to_owned();
-            let plugin = PluginRef { source, bytes: Bytes::from_static(bytes), config: merged };
+            let plugin =
+                PluginRef { config: merged, ..PluginRef::file("the built-in policy", Bytes::from_static(bytes)) };
             match check(hook, &plugin, &config.limits) {
                 Ok(plugin) => drop(checked.builtins.insert(hook, plugin)),
                 Err(found) => problems.extend(found),
@@ -77,33 +74,67 @@ impl Plan {
             }
             checked.chains.insert(hook, members);
         }
+        if let Some(trial) = &config.trial {
+            let mut plugins = BTreeMap::new();
+            for hook in &trial.hooks {
+                match check(*hook, &trial.file, &config.limits) {
+                    Ok(plugin) => drop(plugins.insert(*hook, plugin)),
+                    Err(found) => problems.extend(found),
+                }
+            }
+            checked.trial = Some((trial.mode, plugins));
+        }
         if problems.is_empty() { Ok(checked) } else { Err(problems) }
     }
 
     /// What it resolves to, after `before`.
     pub(crate) fn content(&self, before: Option<&Content>, configured: &str, limits: &PolicyLimits) -> Content {
-        let entry = |hook: Hook, plugin: &Checked| {
-            let (name, hex) = (plugin.packed.manifest.name.clone(), plugin.digest.to_string());
-            let previous = match plugin.on_failure {
-                OnFailure::Previous => before.and_then(|before| before.previous(hook, &name, &hex)),
-                _ => None,
-            };
-            let version = plugin.packed.manifest.version.clone();
-            let config = plugin.config.clone();
-            Entry { name, version, digest: hex, config, on_failure: plugin.on_failure, previous }
-        };
+        let resolved = |hook: Hook, plugin: &Checked| entry(before, hook, plugin);
         let chain = |(hook, chain): (&Hook, &Vec<Checked>)| {
-            (*hook, chain.iter().map(|plugin| entry(*hook, plugin)).collect::<Vec<_>>())
+            (*hook, chain.iter().map(|plugin| resolved(*hook, plugin)).collect::<Vec<_>>())
         };
-        let builtins = self.builtins.iter().map(|(hook, plugin)| (*hook, entry(*hook, plugin))).collect();
-        Content::new(self.chains.iter().map(chain).collect(), builtins, limits, configured)
+        let chains = self.chains.iter().map(chain).collect();
+        let builtins = self.builtins.iter().map(|(hook, plugin)| (*hook, resolved(*hook, plugin))).collect();
+        let trial = self.trial.as_ref().map(|(mode, plugins)| TrialEntry {
+            mode: *mode,
+            entries: plugins.iter().map(|(hook, plugin)| (*hook, resolved(*hook, plugin))).collect(),
+        });
+        let revoked = before.map(|before| before.revoked.clone()).unwrap_or_default();
+        Content { trial, revoked, ..Content::new(chains, builtins, limits, configured) }
     }
 
     /// The files, each once.
     pub(crate) fn files(&self, at: u64) -> Vec<CatalogPlugin> {
-        let all = self.chains.values().flatten().chain(self.builtins.values());
+        let tried = self.trial.iter().flat_map(|(_, plugins)| plugins.values());
+        let all = self.chains.values().flatten().chain(self.builtins.values()).chain(tried);
         let files: BTreeMap<Digest, CatalogPlugin> = all.map(|plugin| (plugin.digest, file(plugin, at))).collect();
         files.into_values().collect()
+    }
+}
+
+/// With what came before it.
+fn entry(before: Option<&Content>, hook: Hook, plugin: &Checked) -> Entry {
+    let manifest = &plugin.packed.manifest;
+    let (name, hex) = (manifest.name.clone(), plugin.digest.to_string());
+    let replaced = before.and_then(|before| before.entry(hook, &name));
+    let previous = match plugin.on_failure {
+        OnFailure::Previous => before.and_then(|before| before.previous(hook, &name, &hex)),
+        _ => None,
+    };
+    let state_from = replaced.and_then(|replaced| match replaced.state_version == manifest.state_version {
+        true => replaced.state_from,
+        false => Some(replaced.state_version),
+    });
+    Entry {
+        version: manifest.version.clone(),
+        digest: hex,
+        config: plugin.config.clone(),
+        on_failure: plugin.on_failure,
+        previous,
+        disabled: plugin.disabled,
+        state_version: manifest.state_version,
+        state_from,
+        name,
     }
 }
 
@@ -161,93 +192,8 @@ pub(crate) fn check(hook: Hook, plugin: &PluginRef, limits: &PolicyLimits) -> Re
         on_failure: declared.map_or(OnFailure::Builtin, |hook| hook.on_failure),
         config,
         packed,
+        disabled: plugin.disabled,
     })
-}
-
-/// Loads what was checked.
-pub(crate) async fn member(
-    loader: &dyn Loader,
-    hook: Hook,
-    plugin: &Checked,
-    number: u64,
-    previous: Option<Arc<Member>>,
-) -> Result<Arc<Member>, String> {
-    let config = Value::Object(plugin.config.clone()).to_string();
-    let component = loader.load(&plugin.packed, hook, &config).await;
-    let component = component.map_err(|error| format!("{hook}: {}: {error}", plugin.source))?;
-    let manifest = &plugin.packed.manifest;
-    let declared = pack_hook(hook).and_then(|hook| manifest.hooks.get(&hook));
-    let targets = declared.map(|hook| hook.redirect_to.as_slice()).unwrap_or_default();
-    Ok(Arc::new(Member {
-        hook,
-        name: manifest.name.as_str().into(),
-        version: manifest.version.as_str().into(),
-        digest: plugin.digest,
-        state_version: manifest.state_version,
-        scopes: declared.map(|hook| hook.scopes.clone()).unwrap_or_default(),
-        on_failure: plugin.on_failure,
-        redirect_to: targets.iter().filter_map(|target| Conversation::parse(target).ok()).collect(),
-        reads_body: manifest.reads_body,
-        component,
-        previous,
-        meters: Meters::new(hook, &manifest.name, number),
-    }))
-}
-
-/// In place of a plugin that cannot be had any more: the built-in decides, and the decision says so.
-pub(crate) fn gone(hook: Hook, entry: Option<&Entry>, number: u64) -> Arc<Member> {
-    let name = entry.map_or("unknown", |entry| &entry.name);
-    Arc::new(Member {
-        hook,
-        name: name.into(),
-        version: entry.map_or("", |entry| &entry.version).into(),
-        digest: entry.and_then(|entry| digest(&entry.digest)).unwrap_or(Digest([0; 32])),
-        state_version: 0,
-        scopes: Vec::new(),
-        on_failure: OnFailure::Builtin,
-        redirect_to: Vec::new(),
-        reads_body: false,
-        component: Arc::new(Gone),
-        previous: None,
-        meters: Meters::new(hook, name, number),
-    })
-}
-
-/// What an entry of the catalog needs to be checked.
-pub(crate) fn from_catalog(plugin: CatalogPlugin, config: &Map<String, Value>) -> PluginRef {
-    PluginRef { source: format!("{} {}", plugin.name, plugin.digest), bytes: plugin.bytes, config: config.clone() }
-}
-
-/// Puts a generation together.
-pub(crate) fn assemble(
-    number: u64,
-    mut chains: BTreeMap<Hook, Vec<Arc<Member>>>,
-    builtins: [Arc<Member>; 4],
-    states: Arc<States>,
-    clock: Arc<dyn Clock>,
-) -> Generation {
-    let mut chain = |hook| chains.remove(&hook).unwrap_or_default();
-    let rate_limit = chain(Hook::RateLimit);
-    let mut scopes = builtins[0].scopes.clone();
-    for member in &rate_limit {
-        scopes.extend(&member.scopes);
-        scopes.extend(member.previous.iter().flat_map(|previous| &previous.scopes));
-    }
-    scopes.sort_unstable();
-    scopes.dedup();
-    Generation {
-        number,
-        rate_limit,
-        routing: chain(Hook::Routing),
-        fanout: chain(Hook::Fanout),
-        presence: chain(Hook::Presence),
-        builtins,
-        scopes,
-        states,
-        clock,
-        luck: Luck::new(),
-        micros: Vec::new(),
-    }
 }
 
 /// The same hook in the words of `heddle-pack`.
@@ -255,8 +201,8 @@ pub(crate) fn pack_hook(hook: Hook) -> Option<heddle_pack::Hook> {
     heddle_pack::Hook::from_name(hook.name())
 }
 
-/// A version before, as a plugin to check.
-pub(crate) fn previous_entry(entry: &Entry) -> Option<(Digest, &Previous)> {
-    let previous = entry.previous.as_ref()?;
-    Some((digest(&previous.digest)?, previous))
+/// What an entry of the catalog needs to be checked.
+pub(crate) fn from_catalog(plugin: CatalogPlugin, config: &Map<String, Value>) -> PluginRef {
+    let source = format!("{} {}", plugin.name, plugin.digest);
+    PluginRef { config: config.clone(), ..PluginRef::file(source, plugin.bytes) }
 }

@@ -52,17 +52,17 @@ fn sample(member: &Member, now: u64) -> Result<(), Fault> {
             let scope = member.scopes.first().copied().unwrap_or(Scope::User);
             let (key, command) = ("heddle-sample".to_owned(), Command::ChatMessage);
             let request = RateLimitRequest { scope, key, command, size: 150, connections: 1, recipients: 1 };
-            member.component.rate_limit(at, &request, &[]).map(drop)
+            member.bare.rate_limit(at, &request, &[]).map(drop)
         }
         Hook::Routing => {
             let to = Conversation::Direct("bob".to_owned());
             let envelope = Envelope { sender: "alice".to_owned(), to, size: 5, members: 2 };
-            member.component.route(at, &envelope, &message).map(drop)
+            member.bare.route(at, &envelope, &message).map(drop)
         }
         Hook::Fanout => {
             let (group, sender) = ("heddle-sample".to_owned(), "alice".to_owned());
             let audience = Audience { group, sender, members: 100, online: 50 };
-            member.component.sort(at, &audience, &message, &[1; 100]).map(drop)
+            member.bare.sort(at, &audience, &message, &[1; 100]).map(drop)
         }
         Hook::Presence => {
             let observation = Observation {
@@ -73,7 +73,7 @@ fn sample(member: &Member, now: u64) -> Result<(), Fault> {
                 declared: None,
                 previous: Status::Offline,
             };
-            member.component.observe(at, &observation).map(drop)
+            member.bare.observe(at, &observation).map(drop)
         }
     }
 }

@@ -1,15 +1,17 @@
 //! One plugin in one chain, and what decides when it cannot.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use heddle_model::{Clock, Conversation, Decision, Digest, Fallback, Hook};
+use heddle_model::{Conversation, Decision, Digest, Fallback, Hook};
 use heddle_pack::OnFailure;
 use heddle_pack::contract::Scope;
-use metrics::{Counter, Histogram, counter, histogram};
+use serde_json::{Map, Value};
 
+use crate::Generation;
 use crate::component::{Component, Fault};
+use crate::health::Health;
+use crate::tap::Tapped;
 
 /// A plugin as a generation holds it.
 pub(crate) struct Member {
@@ -17,38 +19,20 @@ pub(crate) struct Member {
     pub(crate) name: Box<str>,
     pub(crate) version: Box<str>,
     pub(crate) digest: Digest,
+    pub(crate) config: Map<String, Value>,
     pub(crate) state_version: u32,
+    /// What was remembered under this one is migrated.
+    pub(crate) state_from: Option<u32>,
     pub(crate) scopes: Vec<Scope>,
     pub(crate) on_failure: OnFailure,
     pub(crate) redirect_to: Vec<Conversation>,
     pub(crate) reads_body: bool,
-    pub(crate) component: Arc<dyn Component>,
-    pub(crate) previous: Option<Arc<Member>>,
-    pub(crate) meters: Meters,
-}
-
-/// Counted per plugin, hook and generation.
-pub(crate) struct Meters {
-    calls: Counter,
-    seconds: Histogram,
-    pub(crate) refusals: Counter,
-    generation: String,
-    faults: AtomicU64,
-}
-
-impl Meters {
-    pub(crate) fn new(hook: Hook, plugin: &str, generation: u64) -> Self {
-        let generation = generation.to_string();
-        let labels =
-            [("hook", hook.name().to_owned()), ("plugin", plugin.to_owned()), ("generation", generation.clone())];
-        Self {
-            calls: counter!("heddle_policy_calls_total", &labels),
-            seconds: histogram!("heddle_policy_call_seconds", &labels),
-            refusals: counter!("heddle_policy_refusals_total", &labels),
-            generation,
-            faults: AtomicU64::new(0),
-        }
-    }
+    /// Watched: what decides is asked here.
+    pub(crate) component: Tapped,
+    /// Unwatched.
+    pub(crate) bare: Arc<dyn Component>,
+    pub(crate) previous: Option<Arc<Self>>,
+    pub(crate) health: Arc<Health>,
 }
 
 /// Who answered, and what.
@@ -78,70 +62,79 @@ impl<T> Timed<T> {
 }
 
 impl Member {
-    /// Asks the plugin; if it fails, what its manifest names instead. `call` must be checked for bounds: what it returns stands.
+    /// Asks the plugin; if it fails, what its manifest names instead. `about`: the key that it may be spared.
+    /// `call` must be checked for bounds: what it returns stands.
     pub(crate) fn ask<T>(
         &self,
-        clock: &dyn Clock,
-        builtin: &Self,
+        generation: &Generation,
+        about: &str,
         on_failure: OnFailure,
         mut call: impl FnMut(&Self) -> Result<T, Fault>,
     ) -> Timed<T> {
-        let start = clock.monotonic();
-        let turn = match self.try_ask(clock, &mut call) {
-            Some(answer) => Turn::Answered(answer, None),
-            None => self.instead(clock, builtin, on_failure, &mut call),
+        let start = generation.clock.monotonic();
+        let (answer, end) = self.try_ask(generation, about, start, &mut call);
+        let (turn, end) = match answer {
+            Some(answer) => (Turn::Answered(answer, None), end),
+            None => {
+                let turn = self.instead(generation, about, on_failure, &mut call);
+                (turn, generation.clock.monotonic())
+            }
         };
-        Timed { turn, micros: micros(clock.monotonic().saturating_sub(start)) }
+        Timed { turn, micros: micros(end.saturating_sub(start)) }
     }
 
     fn instead<T>(
         &self,
-        clock: &dyn Clock,
-        builtin: &Self,
+        generation: &Generation,
+        about: &str,
         on_failure: OnFailure,
         call: &mut impl FnMut(&Self) -> Result<T, Fault>,
     ) -> Turn<T> {
+        let mut try_ask = |member: &Self| member.try_ask(generation, about, generation.clock.monotonic(), call).0;
         match on_failure {
             OnFailure::Closed => return Turn::Closed,
             OnFailure::Open => return Turn::Open,
             OnFailure::Previous => {
-                if let Some(answer) = self.previous.as_ref().and_then(|previous| previous.try_ask(clock, call)) {
+                if let Some(answer) = self.previous.as_deref().and_then(&mut try_ask) {
                     return Turn::Answered(answer, Some(Fallback::Previous));
                 }
             }
             OnFailure::Builtin => {}
         }
+        let builtin = generation.builtin(self.hook);
         // The built-in one in its own place has had its turn.
         if std::ptr::eq(self, builtin) || self.digest == builtin.digest {
             return Turn::Closed;
         }
-        match builtin.try_ask(clock, call) {
+        match try_ask(builtin) {
             Some(answer) => Turn::Answered(answer, Some(Fallback::Builtin)),
             None => Turn::Closed,
         }
     }
 
-    fn try_ask<T>(&self, clock: &dyn Clock, call: &mut impl FnMut(&Self) -> Result<T, Fault>) -> Option<T> {
-        let start = clock.monotonic();
+    /// The answer, and when it came.
+    fn try_ask<T>(
+        &self,
+        generation: &Generation,
+        about: &str,
+        start: Duration,
+        call: &mut impl FnMut(&Self) -> Result<T, Fault>,
+    ) -> (Option<T>, Duration) {
+        if self.health.spared(about, start) {
+            return (None, start);
+        }
         let answer = call(self);
-        self.meters.calls.increment(1);
-        self.meters.seconds.record(clock.monotonic().saturating_sub(start).as_secs_f64());
-        answer.map_err(|fault| self.count(&fault)).ok()
-    }
-
-    fn count(&self, fault: &Fault) {
-        let labels = [
-            ("hook", self.hook.name().to_owned()),
-            ("plugin", self.name.to_string()),
-            ("generation", self.meters.generation.clone()),
-            ("kind", fault.kind.to_owned()),
-        ];
-        counter!("heddle_policy_faults_total", &labels).increment(1);
-        let faults = self.meters.faults.fetch_add(1, Ordering::Relaxed) + 1;
-        // A plugin under attack must not fill the disk with its traps.
-        if faults.is_power_of_two() {
-            tracing::warn!(hook = %self.hook, plugin = %self.name, digest = %self.digest, kind = fault.kind, faults,
-                text = %fault.text, "policy failed");
+        let end = generation.clock.monotonic();
+        let took = end.saturating_sub(start);
+        match answer {
+            Ok(answer) => {
+                self.health.well(took);
+                (Some(answer), end)
+            }
+            Err(fault) => {
+                self.health.failed(&fault, about, took, end);
+                (None, end)
+            }
         }
     }
 

@@ -1,20 +1,26 @@
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use heddle_model::{Hook, Millis, UserId};
-use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
+use bytes::Bytes;
+use heddle_model::{Digest, Hook, Millis, UserId};
+use heddle_store::StoreError;
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::sync::mpsc::channel;
 
 use crate::change::{audit, grown};
-use crate::content::{Content, Entry, Previous, digest};
+use crate::content::Content;
+use crate::floor::Floor;
+use crate::guard::guard;
 use crate::load::{self, Plan};
-use crate::member::Member;
+use crate::meter::exposition;
 use crate::state::States;
-use crate::{Generation, PolicyConfig, PolicyDeps, PolicyError, PolicyLimits, StartError, measure};
+use crate::watch::Watch;
+use crate::{Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, measure};
 
+/// Alarms of plugins that nobody has looked at yet.
+const ALARMS_MAX: usize = 16;
 /// How often the next number may be somebody else's.
 const NUMBER_TRIES: usize = 3;
 
@@ -31,9 +37,7 @@ pub(crate) struct Shared {
     pub(crate) changing: tokio::sync::Mutex<()>,
     /// Held while an older generation is loaded: two workers that meet it do not load it twice.
     loading: tokio::sync::Mutex<()>,
-    pub(crate) states: Arc<States>,
-    pub(crate) limits: PolicyLimits,
-    pub(crate) deps: PolicyDeps,
+    pub(crate) floor: Floor,
 }
 
 /// How much it holds, for gauges.
@@ -55,40 +59,26 @@ impl Policies {
     /// All that is wrong, at once; or the catalog fails.
     pub async fn start(config: PolicyConfig, deps: PolicyDeps) -> Result<Self, StartError> {
         let refused = |problems| StartError::Refused { problems };
+        let (alarms, heard) = channel(ALARMS_MAX);
+        let watched = &config.watch;
+        let watch = Watch::start(watched.repeat_one_in, watched.record.clone(), alarms, Arc::clone(&deps.clock));
+        let watch = Arc::new(watch.map_err(|error| refused(vec![format!("a thread cannot be started: {error}")]))?);
         let states = Arc::new(States::new(config.limits.states_max));
-        for _ in 0..NUMBER_TRIES {
-            let newest = deps.catalog.newest_generation().await?;
-            let grown = grown(&config, newest.as_ref(), &deps).await;
-            let plan = Plan::check(grown.as_ref().unwrap_or(&config), &deps.builtins).map_err(refused)?;
-            let before = newest.as_ref().and_then(|newest| Content::parse(&newest.json));
-            let content = plan.content(before.as_ref(), &load::fingerprint(&config), &config.limits);
-            let (_, sum) = content.canonical();
-            let same = newest.as_ref().is_some_and(|newest| newest.content == sum);
-            let number = newest.as_ref().map_or(0, |newest| newest.number) + u64::from(!same);
-            let made = if same {
-                Some(load_all(&plan, &content, number, &states, &config.limits, &deps).await?)
-            } else {
-                let at = deps.clock.now();
-                let said = ("heddle", "start", "the configuration, or this build, names another policy set");
-                let audit = audit(at, said, newest.as_ref(), number, &content);
-                establish(&plan, &content, number, audit, &states, &config.limits, &deps).await?
-            };
-            let Some(mut generation) = made else { continue };
-            generation.micros = measure::medians(&generation);
-            let older = NonZeroUsize::new(config.limits.generations_max).unwrap_or(NonZeroUsize::MIN);
-            return Ok(Self {
-                shared: Arc::new(Shared {
-                    current: ArcSwap::from_pointee(generation),
-                    older: Mutex::new(LruCache::new(older)),
-                    changing: tokio::sync::Mutex::default(),
-                    loading: tokio::sync::Mutex::default(),
-                    states,
-                    limits: config.limits,
-                    deps,
-                }),
-            });
-        }
-        Err(refused(vec![format!("the next generation number was taken {NUMBER_TRIES} times by others, start again")]))
+        let floor = Floor { deps, limits: config.limits.clone(), states, watch };
+        let mut generation = first(&config, &floor).await?;
+        generation.micros = measure::medians(&generation);
+        let older = NonZeroUsize::new(config.limits.generations_max).unwrap_or(NonZeroUsize::MIN);
+        let policies = Self {
+            shared: Arc::new(Shared {
+                current: ArcSwap::from_pointee(generation),
+                older: Mutex::new(LruCache::new(older)),
+                changing: tokio::sync::Mutex::default(),
+                loading: tokio::sync::Mutex::default(),
+                floor,
+            }),
+        };
+        tokio::spawn(guard(Arc::downgrade(&policies.shared), heard, config.watch));
+        Ok(policies)
     }
 
     /// The generation that decides now: one atomic load.
@@ -118,7 +108,7 @@ impl Policies {
     /// How much it holds.
     #[must_use]
     pub fn figures(&self) -> PolicyFigures {
-        let (states, state_bytes) = self.shared.states.figures();
+        let (states, state_bytes) = self.shared.floor.states.figures();
         PolicyFigures { states, state_bytes, generations: 1 + self.shared.older.lock().len() }
     }
 
@@ -131,25 +121,61 @@ impl Policies {
     }
 
     async fn load(&self, number: u64) -> Result<Generation, StoreError> {
-        let shared = &*self.shared;
-        let content = shared.deps.catalog.generation(number).await?.and_then(|row| Content::parse(&row.json));
-        let mut chains = BTreeMap::new();
-        for hook in Hook::ALL {
-            let mut members = Vec::new();
-            match content.as_ref().and_then(|content| content.chains.get(&hook)) {
-                None => members.push(load::gone(hook, None, number)),
-                Some(entries) => {
-                    for entry in entries {
-                        members.push(from_entry(&shared.deps, &shared.limits, hook, entry, number).await?);
-                    }
-                }
-            }
-            chains.insert(hook, members);
-        }
-        let builtins = self.current().builtins.clone();
-        let (states, clock) = (Arc::clone(&shared.states), Arc::clone(&shared.deps.clock));
-        Ok(load::assemble(number, chains, builtins, states, clock))
+        let (floor, current) = (&self.shared.floor, self.current());
+        let row = match current.revoked.contains(&number) {
+            true => None,
+            false => floor.deps.catalog.generation(number).await?,
+        };
+        let content = row.and_then(|row| Content::parse(&row.json));
+        floor.recall(number, content.as_ref(), current.builtins.clone()).await
     }
+
+    /// What the plugins of the loaded generations did, in the text format of Prometheus.
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        let mut generations = vec![self.current()];
+        generations.extend(self.shared.older.lock().iter().map(|(_, older)| Arc::clone(older)));
+        exposition(&generations)
+    }
+
+    /// The calls that were kept since `since`, oldest first.
+    #[must_use]
+    pub fn recorded(&self, since: Millis, hook: Option<Hook>, plugin: Option<&str>) -> Vec<Recorded> {
+        self.shared.floor.watch.recorder.since(since, hook, plugin)
+    }
+
+    /// The file of a plugin in the catalog.
+    ///
+    /// # Errors
+    /// The catalog does not answer.
+    pub async fn file(&self, digest: Digest) -> Result<Option<Bytes>, StoreError> {
+        Ok(self.shared.floor.deps.catalog.plugin(digest).await?.map(|file| file.bytes))
+    }
+}
+
+/// The set to start with, recorded if it is a new one.
+async fn first(config: &PolicyConfig, floor: &Floor) -> Result<Generation, StartError> {
+    for _ in 0..NUMBER_TRIES {
+        let newest = floor.deps.catalog.newest_generation().await?;
+        let grown = grown(config, newest.as_ref(), floor).await;
+        let plan = Plan::check(grown.as_ref().unwrap_or(config), &floor.deps.builtins)
+            .map_err(|problems| StartError::Refused { problems })?;
+        let before = newest.as_ref().and_then(|newest| Content::parse(&newest.json));
+        let content = plan.content(before.as_ref(), &load::fingerprint(config), &config.limits);
+        let (_, sum) = content.canonical();
+        let number = newest.as_ref().map_or(0, |newest| newest.number);
+        if newest.as_ref().is_some_and(|newest| newest.content == sum) {
+            return floor.load(&plan, &content, number).await;
+        }
+        let at = floor.deps.clock.now();
+        let said = ("heddle", "start", "the configuration, or this build, names another policy set");
+        let audit = audit(at, said, newest.as_ref(), number + 1, &content);
+        if let Some(made) = floor.establish(&plan, &content, number + 1, audit).await? {
+            return Ok(made);
+        }
+    }
+    let taken = format!("the next generation number was taken {NUMBER_TRIES} times by others, start again");
+    Err(StartError::Refused { problems: vec![taken] })
 }
 
 impl heddle_presence::PresencePolicy for Policies {
@@ -159,112 +185,5 @@ impl heddle_presence::PresencePolicy for Policies {
 
     fn reveal(&self, now: Millis, subject: &UserId, relations: &[u8]) -> Vec<heddle_presence::Visibility> {
         self.current().reveal(now, subject, relations)
-    }
-}
-
-/// Loads a set and records it under `number`; none if somebody else took that number.
-pub(crate) async fn establish(
-    plan: &Plan,
-    content: &Content,
-    number: u64,
-    audit: AuditEntry,
-    states: &Arc<States>,
-    limits: &PolicyLimits,
-    deps: &PolicyDeps,
-) -> Result<Option<Generation>, StartError> {
-    let generation = load_all(plan, content, number, states, limits, deps).await?;
-    let (at, (json, sum)) = (audit.at, content.canonical());
-    for file in plan.files(at) {
-        deps.catalog.add_plugin(file).await?;
-    }
-    let row = CatalogGeneration { number, content: sum, json, at, why: audit.why.clone() };
-    Ok(deps.catalog.add_generation(row, audit).await?.then_some(generation))
-}
-
-/// Loads every plugin of a new set; everything that is wrong at once.
-async fn load_all(
-    plan: &Plan,
-    content: &Content,
-    number: u64,
-    states: &Arc<States>,
-    limits: &PolicyLimits,
-    deps: &PolicyDeps,
-) -> Result<Generation, StartError> {
-    let mut problems = Vec::new();
-    let (mut chains, mut builtins) = (BTreeMap::new(), Vec::new());
-    for (hook, plugin) in &plan.builtins {
-        match load::member(&*deps.loader, *hook, plugin, number, None).await {
-            Ok(member) => builtins.push(member),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    let builtins: Result<[Arc<Member>; 4], _> = builtins.try_into();
-    for (hook, plugins) in &plan.chains {
-        let mut members = Vec::new();
-        for (at, plugin) in plugins.iter().enumerate() {
-            // The built-in in its own chain is the built-in itself.
-            let builtin = builtins.as_ref().ok().and_then(|all| all.iter().find(|builtin| builtin.hook == *hook));
-            if let Some(builtin) = builtin.filter(|builtin| builtin.digest == plugin.digest)
-                && plan.builtins.get(hook).is_some_and(|builtin| builtin.config == plugin.config)
-            {
-                members.push(Arc::clone(builtin));
-                continue;
-            }
-            let entry = content.chains.get(hook).and_then(|entries| entries.get(at));
-            let previous = match entry.and_then(load::previous_entry) {
-                Some((_, previous)) => previous_member(deps, limits, *hook, previous, number).await?,
-                None => None,
-            };
-            match load::member(&*deps.loader, *hook, plugin, number, previous).await {
-                Ok(member) => members.push(member),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        chains.insert(*hook, members);
-    }
-    match builtins {
-        Ok(builtins) if problems.is_empty() => {
-            Ok(load::assemble(number, chains, builtins, Arc::clone(states), Arc::clone(&deps.clock)))
-        }
-        _ => Err(StartError::Refused { problems }),
-    }
-}
-
-/// The version before; one that cannot be had or loaded any more is none, and the built-in follows.
-async fn previous_member(
-    deps: &PolicyDeps,
-    limits: &PolicyLimits,
-    hook: Hook,
-    previous: &Previous,
-    number: u64,
-) -> Result<Option<Arc<Member>>, StoreError> {
-    let Some(digest) = digest(&previous.digest) else { return Ok(None) };
-    let Some(file) = deps.catalog.plugin(digest).await? else { return Ok(None) };
-    let Ok(checked) = load::check(hook, &load::from_catalog(file, &previous.config), limits) else { return Ok(None) };
-    Ok(load::member(&*deps.loader, hook, &checked, number, None).await.ok())
-}
-
-/// A plugin of an older generation; one that cannot be had or loaded any more is replaced by the built-in.
-async fn from_entry(
-    deps: &PolicyDeps,
-    limits: &PolicyLimits,
-    hook: Hook,
-    entry: &Entry,
-    number: u64,
-) -> Result<Arc<Member>, StoreError> {
-    let gone = || load::gone(hook, Some(entry), number);
-    let Some(digest) = digest(&entry.digest) else { return Ok(gone()) };
-    let Some(file) = deps.catalog.plugin(digest).await? else { return Ok(gone()) };
-    let Ok(checked) = load::check(hook, &load::from_catalog(file, &entry.config), limits) else { return Ok(gone()) };
-    let previous = match &entry.previous {
-        Some(previous) => previous_member(deps, limits, hook, previous, number).await?,
-        None => None,
-    };
-    match load::member(&*deps.loader, hook, &checked, number, previous).await {
-        Ok(member) => Ok(member),
-        Err(problem) => {
-            tracing::error!(number, problem, "a policy of an older generation cannot be loaded, the built-in decides");
-            Ok(gone())
-        }
     }
 }

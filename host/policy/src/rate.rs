@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use heddle_model::{Conversation, UserId};
+use heddle_model::Hook;
 use heddle_pack::contract::{
     self, KEEP_MS_MAX, Moment, REASON_BYTES_MAX, RateLimitOutcome, RateLimitRequest, STATE_BYTES_MAX, Scope, Verdict,
 };
 
-use crate::component::Fault;
+use crate::arm::{shared_name, subject};
+use crate::component::{Component as _, Fault};
 use crate::member::{Member, Turn};
 use crate::state::{Locked, StateKey};
 use crate::{Command, Generation, RateAnswer, RateAsk, Refusal, RefusalCode};
@@ -15,7 +16,6 @@ use crate::{Command, Generation, RateAnswer, RateAsk, Refusal, RefusalCode};
 /// What a plugin wants to remember, until all have allowed.
 struct Write {
     key: StateKey,
-    version: u32,
     bytes: Box<[u8]>,
     keep: u64,
 }
@@ -33,11 +33,11 @@ impl Generation {
         let at = Moment { now: ask.now, seed: self.luck() };
         let keys: Vec<(Scope, Arc<str>)> =
             self.scopes.iter().filter_map(|scope| Some((*scope, key(ask, *scope)?))).collect();
+        let arm = self.arm(|| subject(ask.user, ask.conversation));
         let mut states = self.states.lock(&keys);
         let (mut decisions, mut refusals, mut writes) = (Vec::new(), Vec::new(), Vec::new());
-        for member in &self.rate_limit {
-            let builtin = self.builtin(member.hook);
-            let timed = member.ask(&*self.clock, builtin, member.on_failure, |member| {
+        for member in arm.chain(Hook::RateLimit) {
+            let timed = member.ask(self, ask.user.as_str(), member.on_failure, |member| {
                 ask_scopes(member, at, ask, &keys, &mut states)
             });
             let denied = match &timed.turn {
@@ -47,7 +47,7 @@ impl Generation {
             };
             decisions.push(member.decision(&timed, if denied { "deny" } else { "allow" }));
             if denied {
-                member.meters.refusals.increment(1);
+                member.health.refused();
             }
             match timed.turn {
                 Turn::Answered(answer, _) => {
@@ -58,9 +58,10 @@ impl Generation {
                 Turn::Open => {}
             }
         }
+        self.count(arm, Hook::RateLimit, !refusals.is_empty());
         if refusals.is_empty() {
             for write in writes {
-                states.put(write.key, write.version, write.bytes, write.keep, ask.now);
+                states.put(write.key, write.bytes, write.keep, ask.now);
             }
         }
         RateAnswer { denied: refusals.into_iter().max_by_key(severity), decisions }
@@ -89,17 +90,15 @@ fn ask_scopes(
             connections: if *scope == Scope::Ip { ask.connections_ip } else { ask.connections_user },
             recipients: ask.recipients,
         };
-        let state_key = StateKey { plugin: member.name.clone(), scope: *scope, key: key.clone() };
+        let version = member.state_version;
+        let state_key = StateKey { plugin: member.name.clone(), version, scope: *scope, key: key.clone() };
         let state = state(member, &state_key, states, ask.now);
         let outcome = check(member.component.rate_limit(at, &request, &state)?)?;
         match outcome.verdict {
             Verdict::Deny(refusal) => answer.refusals.push(refusal),
-            Verdict::Allow => answer.writes.push(Write {
-                key: state_key,
-                version: member.state_version,
-                bytes: outcome.state.into(),
-                keep: outcome.keep,
-            }),
+            Verdict::Allow => {
+                answer.writes.push(Write { key: state_key, bytes: outcome.state.into(), keep: outcome.keep })
+            }
         }
     }
     Ok(answer)
@@ -107,14 +106,13 @@ fn ask_scopes(
 
 /// What the plugin remembered, brought to its version; a migration that fails starts afresh.
 fn state(member: &Member, key: &StateKey, states: &mut Locked<'_>, now: u64) -> Vec<u8> {
-    match states.get(key, now) {
-        None => Vec::new(),
-        Some(state) if state.version == member.state_version => state.bytes.into(),
-        Some(state) => {
-            let migrated = member.component.migrate(state.version, &state.bytes).ok().flatten();
-            migrated.filter(|bytes| bytes.len() <= STATE_BYTES_MAX).unwrap_or_default()
-        }
+    if let Some(state) = states.get(key, now) {
+        return state.bytes.into();
     }
+    let Some(version) = member.state_from else { return Vec::new() };
+    let Some(state) = states.get(&StateKey { version, ..key.clone() }, now) else { return Vec::new() };
+    let migrated = member.component.migrate(version, &state.bytes).ok().flatten();
+    migrated.filter(|bytes| bytes.len() <= STATE_BYTES_MAX).unwrap_or_default()
 }
 
 fn check(outcome: RateLimitOutcome) -> Result<RateLimitOutcome, Fault> {
@@ -161,7 +159,7 @@ pub(crate) fn unavailable() -> Refusal {
     }
 }
 
-/// Whose state a scope counts; ids have no control characters, so a line feed parts them.
+/// Whose state a scope counts.
 fn key(ask: &RateAsk<'_>, scope: Scope) -> Option<Arc<str>> {
     Some(match scope {
         Scope::User => ask.user.as_str().into(),
@@ -170,17 +168,6 @@ fn key(ask: &RateAsk<'_>, scope: Scope) -> Option<Arc<str>> {
         Scope::Conversation => shared_name(ask.user, ask.conversation?).into(),
         Scope::Member => format!("{}\n{}", shared_name(ask.user, ask.conversation?), ask.user).into(),
     })
-}
-
-/// The name that both sides of a direct conversation share.
-fn shared_name(user: &UserId, conversation: &Conversation) -> String {
-    match conversation {
-        Conversation::Group(_) => conversation.to_string(),
-        Conversation::Direct(other) => {
-            let (first, second) = if user <= other { (user, other) } else { (other, user) };
-            format!("user:{first}\nuser:{second}")
-        }
-    }
 }
 
 fn command(command: Command) -> contract::Command {

@@ -1,12 +1,13 @@
 //! The hook `routing`: changes pipe through the chain, the first reject or discard ends it, and the host clamps each answer.
 
-use heddle_model::{Conversation, GroupId, Tag, UserId};
+use heddle_model::{Conversation, GroupId, Hook, Tag, UserId};
 use heddle_pack::contract::{
     self, Changes, Envelope, Moment, ONLY_MAX, RoutingDecision, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
     TEXT_BYTES_MAX,
 };
 
-use crate::component::Fault;
+use crate::arm::subject;
+use crate::component::{Component as _, Fault};
 use crate::generation::seed;
 use crate::member::{Member, Turn};
 use crate::rate::{check_refusal, unavailable};
@@ -37,11 +38,12 @@ impl Generation {
     pub fn route(&self, ask: &RouteAsk<'_>, rights: &dyn RoutingRights) -> Routed {
         let at = Moment { now: ask.now, seed: seed(ask.id) };
         let mut so_far = Accepted { to: ask.to.clone(), only: None, rewritten: None, tags: ask.message.tags.to_vec() };
-        let mut decisions = Vec::with_capacity(self.routing.len());
-        for member in &self.routing {
-            let builtin = self.builtin(member.hook);
-            let timed = member
-                .ask(&*self.clock, builtin, member.on_failure, |member| ask_one(member, at, ask, rights, &so_far));
+        let arm = self.arm(|| subject(ask.sender, Some(ask.to)));
+        let chain = arm.chain(Hook::Routing);
+        let mut decisions = Vec::with_capacity(chain.len());
+        for member in chain {
+            let about = ask.sender.as_str();
+            let timed = member.ask(self, about, member.on_failure, |member| ask_one(member, at, ask, rights, &so_far));
             let verdict = match &timed.turn {
                 Turn::Answered(said, _) => said.verdict(),
                 Turn::Closed | Turn::Open => "reject",
@@ -58,9 +60,11 @@ impl Generation {
                 // `open` is not offered here: a manifest that says so is refused when it is read.
                 Turn::Closed | Turn::Open => Outcome::Reject(unavailable()),
             };
-            member.meters.refusals.increment(1);
+            member.health.refused();
+            self.count(arm, Hook::Routing, true);
             return Routed { outcome, decisions };
         }
+        self.count(arm, Hook::Routing, false);
         Routed { outcome: Outcome::Accept(so_far), decisions }
     }
 }

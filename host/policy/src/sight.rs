@@ -1,11 +1,11 @@
 //! The hook `presence`: the lowest status, the least revealing answer, announced if any says so.
 
-use heddle_model::{Millis, UserId};
+use heddle_model::{Hook, Millis, UserId};
 use heddle_pack::contract::{self, Moment, RECHECK_MS_MIN};
 use heddle_presence::{Event, Observation, Sighting, Status, Visibility, relation};
 
 use crate::Generation;
-use crate::component::Fault;
+use crate::component::{Component as _, Fault};
 use crate::member::Turn;
 
 /// When to ask again after nobody could decide.
@@ -24,8 +24,9 @@ impl Generation {
             declared: observation.declared.map(to_contract),
             previous: to_contract(observation.previous),
         };
-        let turns = self.presence.iter().map(|member| {
-            let timed = member.ask(&*self.clock, self.builtin(member.hook), member.on_failure, |member| {
+        let chain = self.arm(|| observation.user.to_string()).chain(Hook::Presence);
+        let turns = chain.iter().map(|member| {
+            let timed = member.ask(self, observation.user.as_str(), member.on_failure, |member| {
                 check(member.component.observe(at, &asked)?)
             });
             match timed.turn {
@@ -45,8 +46,9 @@ impl Generation {
     pub fn reveal(&self, now: Millis, subject: &UserId, relations: &[u8]) -> Vec<Visibility> {
         let at = Moment { now, seed: self.luck() };
         let mut seen = vec![Visibility::StatusAndLastSeen; relations.len()];
-        for member in &self.presence {
-            let timed = member.ask(&*self.clock, self.builtin(member.hook), member.on_failure, |member| {
+        let chain = self.arm(|| subject.to_string()).chain(Hook::Presence);
+        for member in chain {
+            let timed = member.ask(self, subject.as_str(), member.on_failure, |member| {
                 visibilities(&member.component.reveal(at, subject.as_str(), relations)?, relations.len())
             });
             match timed.turn {
@@ -58,7 +60,7 @@ impl Generation {
             }
         }
         for (bits, seen) in relations.iter().zip(&mut seen) {
-            if self.presence.is_empty() || bits & relation::BLOCKED != 0 {
+            if chain.is_empty() || bits & relation::BLOCKED != 0 {
                 *seen = Visibility::Nothing;
             }
         }

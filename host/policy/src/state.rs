@@ -1,4 +1,4 @@
-//! What rate limits remember: bytes per (plugin, scope, key), on this node, bounded, kept across generations.
+//! What rate limits remember: bytes per (plugin, state_version, scope, key), on this node, bounded, kept across generations.
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroUsize;
@@ -16,6 +16,8 @@ const SHARDS: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct StateKey {
     pub(crate) plugin: Box<str>,
+    /// The plugin's `state_version`.
+    pub(crate) version: u32,
     pub(crate) scope: Scope,
     pub(crate) key: Arc<str>,
 }
@@ -23,7 +25,6 @@ pub(crate) struct StateKey {
 /// What is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct State {
-    pub(crate) version: u32,
     pub(crate) bytes: Box<[u8]>,
     pub(crate) keep: Millis,
     until: Millis,
@@ -83,7 +84,7 @@ impl Locked<'_> {
     }
 
     /// Remembers; no bytes: forgets.
-    pub(crate) fn put(&mut self, key: StateKey, version: u32, bytes: Box<[u8]>, keep: Millis, now: Millis) {
+    pub(crate) fn put(&mut self, key: StateKey, bytes: Box<[u8]>, keep: Millis, now: Millis) {
         let states = self.states;
         let Some(shard) = self.shard(&key) else { return };
         while let Some((oldest, state)) = shard.peek_lru()
@@ -98,7 +99,7 @@ impl Locked<'_> {
             states.count(None, gone);
             return;
         }
-        let state = State { version, bytes, keep, until: now.saturating_add(keep) };
+        let state = State { bytes, keep, until: now.saturating_add(keep) };
         let came = size(&key, &state);
         let gone = shard.push(key, state).map(|(key, state)| size(&key, &state));
         states.count(Some(came), gone);
@@ -132,11 +133,11 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> StateKey {
-        StateKey { plugin: "p".into(), scope: Scope::User, key: name.into() }
+        StateKey { plugin: "p".into(), version: 1, scope: Scope::User, key: name.into() }
     }
 
     fn put(states: &States, name: &str, bytes: &[u8], keep: Millis, now: Millis) {
-        states.lock(&[(Scope::User, name.into())]).put(key(name), 1, bytes.into(), keep, now);
+        states.lock(&[(Scope::User, name.into())]).put(key(name), bytes.into(), keep, now);
     }
 
     fn get(states: &States, name: &str, now: Millis) -> Option<State> {

@@ -186,7 +186,7 @@ fn plugin(name: &str, hook: Hook, on_failure: &str, does: &str, body: bool) -> P
     );
     let manifest = Manifest::parse(&toml, "plugin.toml").unwrap();
     let bytes = heddle_pack::pack(b"\0asm\x0d\0\x01\0", &manifest, &[]).unwrap();
-    PluginRef { source: format!("{name}.wasm"), bytes: bytes.into(), config: serde_json::Map::new() }
+    PluginRef::file(format!("{name}.wasm"), bytes)
 }
 
 async fn start_with(
@@ -450,8 +450,7 @@ async fn a_generation_whose_content_is_gone_is_the_built_in_plan_and_says_so() {
 #[tokio::test]
 async fn everything_that_is_wrong_is_told_at_once() {
     let twice = plugin("p", Hook::Routing, "closed", "x", false);
-    let not_wasm =
-        PluginRef { source: "x.txt".into(), bytes: Bytes::from_static(b"hello"), config: Default::default() };
+    let not_wasm = PluginRef::file("x.txt", Bytes::from_static(b"hello"));
     let chains = vec![(Hook::Routing, vec![twice.clone(), twice.clone(), not_wasm]), (Hook::Fanout, vec![twice])];
     let text = start_with(&Arc::default(), chains, "x").await.err().unwrap().to_string();
     assert!(text.starts_with("policies cannot be loaded, 3 problem(s):"), "{text}");

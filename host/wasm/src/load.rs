@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use heddle_pack::contract::Moment;
 use heddle_pack::{Hook, Manifest, PackError, Packed};
@@ -159,12 +160,14 @@ impl Engine {
         })?;
         Ok(Arc::new(Plugin {
             inner: Arc::clone(&self.inner),
-            blueprint,
+            blueprint: Arc::new(blueprint),
             manifest: manifest.clone(),
             cases: packed.cases.clone(),
             digest: packed.digest.clone(),
             config,
             warm: Mutex::new(vec![first]),
+            warm_max: self.inner.limits.warm_max,
+            memory_bytes: AtomicUsize::new(0),
         }))
     }
 

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use heddle_pack::contract::{
     Audience, Envelope, FanoutMode, Moment, Observation, RateLimitOutcome, RateLimitRequest, RoutingDecision, Sighting,
@@ -17,12 +18,16 @@ use crate::message::MessageView;
 /// Calls block the thread for at most the plugin's deadline. They may come from any thread, many at a time.
 pub struct Plugin {
     pub(crate) inner: Arc<Inner>,
-    pub(crate) blueprint: Blueprint,
+    pub(crate) blueprint: Arc<Blueprint>,
     pub(crate) manifest: Manifest,
     pub(crate) cases: Vec<Case>,
     pub(crate) digest: String,
     pub(crate) config: String,
     pub(crate) warm: Mutex<Vec<Instance>>,
+    /// Warm instances that are kept, at most.
+    pub(crate) warm_max: usize,
+    /// The most memory that any instance had when it was given back.
+    pub(crate) memory_bytes: AtomicUsize,
 }
 
 impl Plugin {
@@ -58,12 +63,33 @@ impl Plugin {
 
     /// Makes warm instances until `count` are there (at most the engine's `warm_max`).
     pub fn warm_up(&self, count: usize) -> Result<(), Fault> {
-        let count = count.min(self.inner.limits.warm_max);
+        let count = count.min(self.warm_max);
         while self.warm.lock().len() < count {
             let instance = self.fresh()?;
             self.keep(instance);
         }
         Ok(())
+    }
+
+    /// The same plugin, each call of which runs on an instance of its own: what a pure policy answers there, it answers anywhere.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            blueprint: Arc::clone(&self.blueprint),
+            manifest: self.manifest.clone(),
+            cases: Vec::new(),
+            digest: self.digest.clone(),
+            config: self.config.clone(),
+            warm: Mutex::default(),
+            warm_max: 0,
+            memory_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    /// The most linear memory, in bytes, that one of its instances had after a call.
+    pub fn memory_bytes_peak(&self) -> usize {
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     /// May this client do this now? `state`: the bytes of the last allowed call for this scope and key.
@@ -139,13 +165,14 @@ impl Plugin {
     fn keep(&self, instance: Instance) {
         let limits = &self.inner.limits;
         let host = instance.store.data();
+        self.memory_bytes.fetch_max(host.memory_bytes(), Ordering::Relaxed);
         // Linear memory never shrinks: one that has grown to three quarters is renewed.
         let grown = host.memory_bytes() > host.memory_max() / 4 * 3;
         if instance.spent || grown || instance.calls >= limits.calls_per_instance_max {
             return;
         }
         let mut warm = self.warm.lock();
-        if warm.len() < limits.warm_max {
+        if warm.len() < self.warm_max {
             warm.push(instance);
         }
     }

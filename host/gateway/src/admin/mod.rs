@@ -8,15 +8,16 @@ use std::sync::atomic::Ordering;
 
 use axum::extract::{FromRequestParts, State};
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use heddle_model::{Decision, MessageId, UserId};
-use heddle_protocol::ErrorCode;
+use heddle_protocol::{ErrorCode, Problem};
 use hyper::http::request::Parts;
 use hyper::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::auth::{AuthError, mint};
+use crate::auth::{AuthError, Role, mint};
+use crate::config::Reloaded;
 use crate::core::Core;
 use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
 
@@ -28,23 +29,52 @@ struct Admin {
     client_address: SocketAddr,
 }
 
-/// An admin's token was shown: whose.
-struct Operator(String);
+/// Somebody who may look.
+struct Viewer;
+
+/// Somebody who may run the node.
+struct Operator;
+
+/// Somebody who may change what decides: whose name stands in the audit.
+struct PolicyAdmin(String);
+
+impl FromRequestParts<Admin> for Viewer {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.verified(parts, Role::Viewer).map(|_| Self)
+    }
+}
 
 impl FromRequestParts<Admin> for Operator {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.core.auth.verify_admin(&parts.headers).map(Self).map_err(|error| {
-            admin.core.figures.auth_failed(error.word());
-            let code = if error == AuthError::NotAdmin { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
+        admin.verified(parts, Role::Operator).map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Admin> for PolicyAdmin {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.verified(parts, Role::PolicyAdmin).map(Self)
+    }
+}
+
+impl Admin {
+    fn verified(&self, parts: &Parts, wanted: Role) -> Result<String, Refused> {
+        self.core.auth().verify_role(&parts.headers, wanted).map_err(|error| {
+            self.core.figures.auth_failed(error.word());
+            let missing = matches!(error, AuthError::Role { .. });
+            let code = if missing { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
             Refused::new(code, error.to_string())
         })
     }
 }
 
 pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
-    let dev = core.config.dev.is_some();
+    let dev = core.config().dev.is_some();
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz))
@@ -53,6 +83,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .route("/explain/{message}", get(explain))
         .merge(policies::routes())
         .route("/connections", get(connections))
+        .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));
     let router = if dev { router.route("/try/tokens", get(try_tokens)) } else { router };
@@ -91,7 +122,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 
 async fn explain(
     State(admin): State<Admin>,
-    _: Operator,
+    _: Viewer,
     PathOf(message): PathOf<String>,
 ) -> Result<Json<Value>, Refused> {
     let id = MessageId::parse(&message)?;
@@ -126,7 +157,7 @@ fn decision(decision: &Decision) -> Value {
     })
 }
 
-async fn connections(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+async fn connections(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     let (users, addresses) = admin.core.counts.sizes();
     Json(json!({
         "connections": admin.core.open.load(Ordering::Relaxed),
@@ -136,6 +167,13 @@ async fn connections(State(admin): State<Admin>, _: Operator) -> Json<Value> {
     }))
 }
 
+/// Reads files: on a thread that may block.
+async fn reload(State(admin): State<Admin>, _: Operator) -> Result<Json<Reloaded>, Refused> {
+    let reloaded = tokio::task::spawn_blocking(move || admin.core.reload()).await;
+    let reloaded = reloaded.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+    reloaded.map(Json).map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))
+}
+
 #[derive(serde::Deserialize)]
 struct TryQuery {
     user: Option<String>,
@@ -143,26 +181,27 @@ struct TryQuery {
 
 /// Development only: the secret behind these tokens is published anyway.
 async fn try_tokens(State(admin): State<Admin>, query: axum::extract::Query<TryQuery>) -> Result<Json<Value>, Refused> {
-    let Some(dev) = &admin.core.config.dev else {
+    let config = admin.core.config();
+    let Some(dev) = &config.dev else {
         return Err(Refused::new(ErrorCode::NotFound, "there is no /try/tokens"));
     };
     let now = admin.core.deps.clock.now();
-    let token = |user: &str, is_admin| {
-        mint(&dev.secret, user, is_admin, now, dev.token_life_ms)
+    let token = |user: &str, role| {
+        mint(&dev.secret, user, role, now, dev.token_life_ms)
             .map_err(|error| Refused::new(ErrorCode::Internal, format!("no token could be made: {error}")))
     };
     let mut tokens = serde_json::Map::new();
     match &query.user {
         Some(user) => {
             let user = UserId::new(user)?;
-            tokens.insert(user.to_string(), token(user.as_str(), false)?.into());
+            tokens.insert(user.to_string(), token(user.as_str(), Role::Client)?.into());
         }
         None => {
             for user in &dev.users {
-                tokens.insert(user.clone(), token(user, false)?.into());
+                tokens.insert(user.clone(), token(user, Role::Client)?.into());
             }
         }
     }
-    let admin_token = token("operator", true)?;
+    let admin_token = token("operator", Role::PolicyAdmin)?;
     Ok(Json(json!({"client": admin.client_address.to_string(), "tokens": tokens, "admin_token": admin_token})))
 }

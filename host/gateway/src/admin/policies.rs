@@ -5,13 +5,16 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post, put};
 use axum::{Json, Router};
 use bytes::Bytes;
-use heddle_model::Hook;
-use heddle_policy::{Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo};
+use heddle_model::{Digest, Hook};
+use heddle_policy::{
+    ArmTally, Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo, Standing, TrialMode, TrialReport,
+};
 use heddle_protocol::{ErrorCode, Problem, RejectCode};
+use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{Admin, Operator};
+use super::{Admin, PolicyAdmin, Viewer};
 use crate::rest::{BodyOf, PathOf, QueryOf, Refused, body_of};
 
 /// A plugin file is smaller.
@@ -25,8 +28,14 @@ pub(super) fn routes() -> Router<Admin> {
         .route("/policies/history", get(history))
         .route("/policies/plugins", post(deploy))
         .route("/policies/plugins/{plugin}", delete(remove).patch(configure))
+        .route("/policies/plugins/{plugin}/enabled", put(enable))
+        .route("/policies/trial", get(trial).delete(abandon))
+        .route("/policies/trial/promote", post(promote))
         .route("/policies/chains/{hook}", put(chain))
         .route("/policies/rollback", post(rollback))
+        .route("/policies/revoke", post(revoke))
+        .route("/policies/recorded", get(recorded))
+        .route("/policies/files/{digest}", get(file))
 }
 
 fn described(generation: &Generation) -> Value {
@@ -36,19 +45,86 @@ fn described(generation: &Generation) -> Value {
             "name": info.name,
             "version": info.version,
             "digest": info.digest.to_string(),
+            "standing": standing(info.standing),
+            "on_failure": info.on_failure,
+            "config": info.config,
             "micros": info.micros,
+            "calls": info.tally.calls,
+            "faults": info.tally.faults,
+            "refusals": info.tally.refusals,
         })
     };
     let policies: Vec<Value> = generation.describe().into_iter().map(policy).collect();
     json!({"generation": generation.number(), "policies": policies})
 }
 
-async fn show(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+fn standing(standing: Standing) -> String {
+    match standing {
+        Standing::Decides => "decides".to_owned(),
+        Standing::Disabled => "disabled".to_owned(),
+        Standing::Trial(TrialMode::Shadow) => "shadow".to_owned(),
+        Standing::Trial(TrialMode::Canary { percent }) => format!("canary {percent} %"),
+    }
+}
+
+async fn show(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     Json(described(&admin.core.deps.policies.current()))
 }
 
-async fn plugin_log(State(admin): State<Admin>, _: Operator) -> Json<Value> {
+async fn trial(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
+    let generation = admin.core.deps.policies.current();
+    let report = |report: TrialReport| {
+        let arm = |tally: ArmTally| json!({ "asked": tally.asked, "refused": tally.refused });
+        json!({
+            "hook": report.hook,
+            "name": report.name,
+            "version": report.version,
+            "standing": standing(Standing::Trial(report.mode)),
+            "shadow": report.shadow,
+            "canary": report.arms.map(|(own, others)| json!({
+                "own": arm(own), "others": arm(others), "calls": report.tally.calls, "faults": report.tally.faults,
+            })),
+        })
+    };
+    let trial: Vec<Value> = generation.trial().into_iter().map(report).collect();
+    Json(json!({ "generation": generation.number(), "trial": trial }))
+}
+
+async fn plugin_log(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     Json((admin.core.deps.plugin_log)())
+}
+
+#[derive(Deserialize)]
+struct RecordedQuery {
+    /// Milliseconds back from now.
+    last_ms: Option<u64>,
+    hook: Option<String>,
+    plugin: Option<String>,
+}
+
+/// A call a line, oldest first.
+async fn recorded(
+    State(admin): State<Admin>,
+    _: Viewer,
+    QueryOf(query): QueryOf<RecordedQuery>,
+) -> Result<Response, Refused> {
+    let hook = query.hook.as_deref().map(hook).transpose()?;
+    let since = query.last_ms.map_or(0, |last| admin.core.deps.clock.now().saturating_sub(last));
+    let mut lines = Vec::new();
+    for call in admin.core.deps.policies.recorded(since, hook, query.plugin.as_deref()) {
+        serde_json::to_writer(&mut lines, &call)
+            .map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+        lines.push(b'\n');
+    }
+    Ok(([(CONTENT_TYPE, "application/x-ndjson")], lines).into_response())
+}
+
+/// A plugin file of the catalog.
+async fn file(State(admin): State<Admin>, _: Viewer, PathOf(hex): PathOf<String>) -> Result<Response, Refused> {
+    let unknown = || Refused::new(ErrorCode::NotFound, format!("there is no plugin file with the digest {hex:?}"));
+    let digest = Digest::parse(&hex).ok_or_else(unknown)?;
+    let bytes = admin.core.deps.policies.file(digest).await?.ok_or_else(unknown)?;
+    Ok(([(CONTENT_TYPE, "application/wasm")], bytes).into_response())
 }
 
 #[derive(Deserialize)]
@@ -65,7 +141,7 @@ impl HistoryQuery {
 
 async fn history(
     State(admin): State<Admin>,
-    _: Operator,
+    _: Viewer,
     QueryOf(query): QueryOf<HistoryQuery>,
 ) -> Result<Json<Value>, Refused> {
     let rows = admin.core.deps.policies.history(query.limit.clamp(1, HISTORY_MAX)).await?;
@@ -87,11 +163,27 @@ struct ChangeQuery {
     why: String,
     /// As errors name the file.
     file: Option<String>,
+    /// `shadow` or `canary`.
+    trial: Option<String>,
+    /// Of a canary.
+    percent: Option<u32>,
 }
 
 impl ChangeQuery {
     fn hook(&self) -> Result<Option<Hook>, Refused> {
         self.hook.as_deref().map(hook).transpose()
+    }
+
+    fn trial(&self) -> Result<Option<TrialMode>, Refused> {
+        match (self.trial.as_deref(), self.percent) {
+            (None, _) => Ok(None),
+            (Some("shadow"), _) => Ok(Some(TrialMode::Shadow)),
+            (Some("canary"), Some(percent)) => Ok(Some(TrialMode::Canary { percent })),
+            (Some("canary"), None) => Err(Refused::new(ErrorCode::Invalid, "a canary needs percent=1 to 99")),
+            (Some(other), _) => {
+                Err(Refused::new(ErrorCode::Invalid, format!("there is no trial {other:?}, use shadow or canary")))
+            }
+        }
     }
 }
 
@@ -115,18 +207,46 @@ impl<S: Send + Sync> FromRequest<S> for File {
 
 async fn deploy(
     State(admin): State<Admin>,
-    operator: Operator,
+    operator: PolicyAdmin,
     QueryOf(query): QueryOf<ChangeQuery>,
     File(bytes): File,
 ) -> Result<Response, Refused> {
     let source = query.file.clone().unwrap_or_else(|| "the file".to_owned());
-    let file = PluginRef { source, bytes, config: Map::new() };
-    admin.change(operator, Change::Deploy { hook: query.hook()?, file }, query.why).await
+    let (hook, trial) = (query.hook()?, query.trial()?);
+    admin.change(operator, Change::Deploy { hook, file: PluginRef::file(source, bytes), trial }, query.why).await
+}
+
+async fn promote(
+    State(admin): State<Admin>,
+    operator: PolicyAdmin,
+    QueryOf(query): QueryOf<ChangeQuery>,
+) -> Result<Response, Refused> {
+    admin.change(operator, Change::Promote, query.why).await
+}
+
+async fn abandon(
+    State(admin): State<Admin>,
+    operator: PolicyAdmin,
+    QueryOf(query): QueryOf<ChangeQuery>,
+) -> Result<Response, Refused> {
+    admin.change(operator, Change::Abandon, query.why).await
+}
+
+/// `true` or `false`.
+async fn enable(
+    State(admin): State<Admin>,
+    operator: PolicyAdmin,
+    PathOf(plugin): PathOf<String>,
+    QueryOf(query): QueryOf<ChangeQuery>,
+    body: BodyOf,
+) -> Result<Response, Refused> {
+    let (hook, enabled) = (query.hook()?, body.json()?);
+    admin.change(operator, Change::Enable { plugin, hook, enabled }, query.why).await
 }
 
 async fn remove(
     State(admin): State<Admin>,
-    operator: Operator,
+    operator: PolicyAdmin,
     PathOf(plugin): PathOf<String>,
     QueryOf(query): QueryOf<ChangeQuery>,
 ) -> Result<Response, Refused> {
@@ -136,7 +256,7 @@ async fn remove(
 /// `{"burst": 40, "per_second": null}`: null goes back to the manifest's value.
 async fn configure(
     State(admin): State<Admin>,
-    operator: Operator,
+    operator: PolicyAdmin,
     PathOf(plugin): PathOf<String>,
     QueryOf(query): QueryOf<ChangeQuery>,
     body: BodyOf,
@@ -147,7 +267,7 @@ async fn configure(
 /// `["inbox-routing", "quiet-hours"]`.
 async fn chain(
     State(admin): State<Admin>,
-    operator: Operator,
+    operator: PolicyAdmin,
     PathOf(name): PathOf<String>,
     QueryOf(query): QueryOf<ChangeQuery>,
     body: BodyOf,
@@ -164,15 +284,30 @@ struct RollbackQuery {
 
 async fn rollback(
     State(admin): State<Admin>,
-    operator: Operator,
+    operator: PolicyAdmin,
     QueryOf(query): QueryOf<RollbackQuery>,
 ) -> Result<Response, Refused> {
     admin.change(operator, Change::Rollback { to: query.to }, query.why).await
 }
 
+#[derive(Deserialize)]
+struct RevokeQuery {
+    generation: Option<u64>,
+    #[serde(default)]
+    why: String,
+}
+
+async fn revoke(
+    State(admin): State<Admin>,
+    operator: PolicyAdmin,
+    QueryOf(query): QueryOf<RevokeQuery>,
+) -> Result<Response, Refused> {
+    admin.change(operator, Change::Revoke { generation: query.generation }, query.why).await
+}
+
 impl Admin {
     /// In a task of its own: a client that goes away does not stop a change half-way.
-    async fn change(self, operator: Operator, change: Change, why: String) -> Result<Response, Refused> {
+    async fn change(self, operator: PolicyAdmin, change: Change, why: String) -> Result<Response, Refused> {
         let request = heddle_policy::Request { change, who: operator.0, why };
         let clock = self.core.deps.clock.clone();
         let start = clock.monotonic();

@@ -149,7 +149,7 @@ impl Connection {
                 let client_id = outcome.client_id.clone();
                 let frame = rejected(outcome);
                 if frame.code == RejectCode::Unavailable {
-                    self.unsettled.unknown(&settled.to, &client_id, self.core.config.unsettled_max);
+                    self.unsettled.unknown(&settled.to, &client_id, self.core.config().unsettled_max);
                 } else {
                     self.unsettled.settled(&settled.to, &client_id);
                 }

@@ -44,8 +44,8 @@ pub(super) async fn greet(
         return Err(End::Close(CloseCode::Malformed, CloseCode::Malformed.reason_with("the device is too long")));
     };
     let id = core.next_connection();
-    let Some(slot) = core.counts.join(&user, &device, id, core.config.connections_per_user_max) else {
-        let detail = format!("{} devices of this user are connected", core.config.connections_per_user_max);
+    let Some(slot) = core.counts.join(&user, &device, id, core.config().connections_per_user_max) else {
+        let detail = format!("{} devices of this user are connected", core.config().connections_per_user_max);
         return Err(End::Close(CloseCode::TooManyConnections, CloseCode::TooManyConnections.reason_with(&detail)));
     };
     let asker = Asker { user: &user, ip: visitor.ip, connection: Some(id) };
@@ -70,7 +70,7 @@ pub(super) async fn greet(
         user: user.to_string(),
         device: device.to_string(),
         offset: opened.offset.0,
-        heartbeat_ms: core.config.heartbeat_ms,
+        heartbeat_ms: core.config().heartbeat_ms,
         resumed: opened.resumed,
         gap: opened.gap.map(|gap| Gap {
             reason: match gap {
@@ -89,9 +89,9 @@ pub(super) async fn greet(
         until,
         typing: Typing::default(),
         unsettled: Unsettled::default(),
-        budget: FrameBudget::full(core.config.frames_burst_max, now),
+        budget: FrameBudget::full(core.config().frames_burst_max, now),
         heard: true,
-        next_ping: now + Duration::from_millis(core.config.heartbeat_ms),
+        next_ping: now + Duration::from_millis(core.config().heartbeat_ms),
         reported: None,
         acked: opened.offset.0,
         turn: None,
@@ -156,7 +156,7 @@ async fn first_frame(outbox: &mut Outbox) -> Result<(Hello, usize), End> {
 }
 
 fn identify(core: &Core, hello: &Hello) -> Result<Identity, AuthError> {
-    core.auth.verify(hello.token.as_deref().ok_or(AuthError::Missing)?)
+    core.auth().verify(hello.token.as_deref().ok_or(AuthError::Missing)?)
 }
 
 async fn unauthorized(core: &Core, outbox: &mut Outbox, refused: &AuthError) -> End {

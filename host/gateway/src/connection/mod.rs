@@ -134,7 +134,7 @@ impl Connection {
             let happened = tokio::select! {
                 outgoing = session.next() => Happened::Stream(outgoing),
                 Some(settled) = appending.next(), if !appending.is_empty() => Happened::Settled(settled),
-                frame = outbox.next(), if appending.len() < core.config.appending_max => Happened::Frame(frame),
+                frame = outbox.next(), if appending.len() < core.config().appending_max => Happened::Frame(frame),
                 () = &mut sleep => Happened::Time,
                 () = core.draining.cancelled(), if self.turn.is_none() => Happened::Drain,
             };
@@ -169,7 +169,7 @@ impl Connection {
                 for _ in 0..FRAMES_AT_ONCE {
                     let Some(frame) = next else { break };
                     self.frame(frame, session, appending, out).await?;
-                    let room = appending.len() < self.core.config.appending_max;
+                    let room = appending.len() < self.core.config().appending_max;
                     next = if room { outbox.next().now_or_never() } else { None };
                 }
                 if let Some(frame) = next {
@@ -238,7 +238,7 @@ impl Connection {
     }
 
     fn spend(&mut self) -> Result<(), End> {
-        let (per_second, burst) = (self.core.config.frames_per_second_max, self.core.config.frames_burst_max);
+        let (per_second, burst) = (self.core.config().frames_per_second_max, self.core.config().frames_burst_max);
         if self.budget.take(self.now(), per_second, burst) {
             return Ok(());
         }
@@ -269,8 +269,8 @@ impl Connection {
             }
             Outgoing::Typing { from, group, started } => {
                 let changed = if started {
-                    let until = self.now() + Duration::from_millis(self.core.config.typing_ms);
-                    let (new, ended) = self.typing.start(&from, group.as_ref(), until, self.core.config.typing_max);
+                    let until = self.now() + Duration::from_millis(self.core.config().typing_ms);
+                    let (new, ended) = self.typing.start(&from, group.as_ref(), until, self.core.config().typing_max);
                     out.extend(ended.map(|(from, group)| indicator(&from, group.map(|id| id.to_string()), false)));
                     new
                 } else {
@@ -327,7 +327,7 @@ impl Connection {
                 return Err(End::with(CloseCode::NoAnswer));
             }
             self.heard = false;
-            self.next_ping = now + Duration::from_millis(self.core.config.heartbeat_ms);
+            self.next_ping = now + Duration::from_millis(self.core.config().heartbeat_ms);
             self.report(ReportKind::Alive);
             outbox.ping().await?;
         }
@@ -356,12 +356,12 @@ impl Connection {
     fn take_turn(&mut self) {
         let place = self.core.drain_turns.fetch_add(1, Ordering::Relaxed);
         let total = self.core.drain_total.load(Ordering::Relaxed).max(1);
-        let pace_ms = self.core.config.drain_pace_ms.saturating_mul(place.min(total)) / total;
+        let pace_ms = self.core.config().drain_pace_ms.saturating_mul(place.min(total)) / total;
         self.turn = Some(self.now() + Duration::from_millis(pace_ms));
     }
 
     fn shutting_down(&self) -> End {
-        let delay = crate::drain::reconnect_delay(self.id, self.device.as_str(), self.core.config.drain_reconnect_ms);
+        let delay = crate::drain::reconnect_delay(self.id, self.device.as_str(), self.core.config().drain_reconnect_ms);
         End::Close(CloseCode::ShuttingDown, CloseCode::ShuttingDown.reason_with_delay(delay))
     }
 }

@@ -85,7 +85,7 @@ impl Outbox {
 }
 
 async fn timed(core: &Core, write: impl Future<Output = Result<(), WsError>>) -> Result<(), End> {
-    match tokio::time::timeout(Duration::from_millis(core.config.write_timeout_ms), write).await {
+    match tokio::time::timeout(Duration::from_millis(core.config().write_timeout_ms), write).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(WsError::WriteBufferFull(_))) | Err(_) => Err(End::with(CloseCode::Slow)),
         Ok(Err(_)) => Err(End::Gone),

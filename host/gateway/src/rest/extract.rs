@@ -48,7 +48,7 @@ impl FromRequestParts<Arc<Core>> for Caller {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Refused> {
-        let verified = bearer(&parts.headers).ok_or(AuthError::Missing).and_then(|token| core.auth.verify(token));
+        let verified = bearer(&parts.headers).ok_or(AuthError::Missing).and_then(|token| core.auth().verify(token));
         let identity = verified.map_err(|error| {
             core.figures.auth_failed(error.word());
             Refused::new(ErrorCode::Unauthorized, error.to_string())

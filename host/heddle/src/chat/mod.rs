@@ -81,5 +81,5 @@ fn token(args: &ChatArgs) -> Result<String, Failure> {
     if let Some(token) = &args.token {
         return Ok(token.clone());
     }
-    crate::token::command(&TokenArgs { user: args.user.clone(), ttl: "30 d".to_owned(), config: None })
+    crate::token::command(&TokenArgs { user: args.user.clone(), role: None, ttl: "30 d".to_owned(), config: None })
 }

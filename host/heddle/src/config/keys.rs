@@ -243,6 +243,22 @@ sections! {
         states_max: u64 = 200_000 [16, 100_000_000];
         /// Generations held loaded beside the current one.
         generations_max: u64 = 4 [1, 64];
+        /// Takes a plugin back by itself: after 5 faults in a row, or when over 1 % of at least 100 calls in 10 s fail, its version before decides.
+        breaker: bool = true;
+        /// Of so many calls of a plugin one is repeated on a fresh instance, to see that it is pure; 0: none.
+        repeat_one_in: u64 = 1_000 [0, 1_000_000_000];
+        /// A canary is abandoned when its share of refusals differs from the others' by so many points, and more than by chance.
+        canary_band_percent: u64 = 5 [1, 100];
+        /// Hooks whose calls are kept for `heddle plugin replay`.
+        record: Vec<String> = ["rate-limit", "routing", "fanout", "presence"];
+        /// Of so many calls of a plugin one is kept; 0: none.
+        record_one_in: u64 = 16 [0, 1_000_000_000];
+        /// Calls that are kept, the newest.
+        record_calls_max: u64 = 20_000 [1, 10_000_000];
+        /// Bytes of them, at most.
+        record_bytes_max: Size = "16 MiB" ["64 KiB", "4 GiB"];
+        /// Keep text and data as people wrote them; else letters and digits become `x`.
+        record_bodies: bool = false;
     }
     /// The listener for operators.
     admin: Admin {

@@ -13,9 +13,10 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use keys::{Config, LogFormat, UnknownUsers};
+pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, UnknownUsers};
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
+pub use table::Key;
 use table::{Given, Raw, Values};
 
 /// Where the values of a configuration are; later ones win.
@@ -115,6 +116,12 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.telemetry.filter) {
         let wrong = format!("{:?} is not a filter: {error}", config.telemetry.filter);
         say("telemetry.filter", wrong, "write \"info\" or \"warn,heddle_log=debug\"");
+    }
+    for hook in &config.policies.record {
+        if heddle_model::Hook::named(hook).is_none() {
+            let remedy = "write rate-limit, routing, fanout or presence";
+            say("policies.record", format!("there is no hook {hook:?}"), remedy);
+        }
     }
     if config.gateway.listen == config.admin.listen && config.admin.listen.port() != 0 {
         let wrong = format!("{} is gateway.listen too", config.admin.listen);

@@ -23,12 +23,16 @@ const DEADLINE: Duration = Duration::from_secs(330);
 pub async fn command(command: PluginCommand) -> Result<String, Failure> {
     match command {
         PluginCommand::Build { dir, out, output } => super::build(&dir, out, output),
-        PluginCommand::Deploy { file, hook, change } => {
+        PluginCommand::Deploy { file, hook, shadow, canary, change } => {
             let bytes = read(&file)?;
             let mut path =
                 format!("/policies/plugins?file={}&why={}", quoted(&file.display().to_string()), why(&change));
-            if let Some(hook) = hook {
-                let _ = write!(path, "&hook={}", quoted(&hook));
+            at_hook(&mut path, hook);
+            if shadow {
+                path.push_str("&trial=shadow");
+            }
+            if let Some(percent) = canary {
+                let _ = write!(path, "&trial=canary&percent={percent}");
             }
             changed(&change, Method::POST, &path, bytes).await
         }
@@ -42,10 +46,32 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
         }
         PluginCommand::Remove { plugin, hook, change } => {
             let mut path = format!("/policies/plugins/{}?why={}", quoted(&plugin), why(&change));
-            if let Some(hook) = hook {
-                let _ = write!(path, "&hook={}", quoted(&hook));
-            }
+            at_hook(&mut path, hook);
             changed(&change, Method::DELETE, &path, Bytes::new()).await
+        }
+        PluginCommand::Enable { plugin, hook, change } => enable(&plugin, hook, true, &change).await,
+        PluginCommand::Disable { plugin, hook, change } => enable(&plugin, hook, false, &change).await,
+        PluginCommand::Trial { ask } => {
+            let answer = answer(&ask, Method::GET, "/policies/trial", Bytes::new()).await?;
+            Ok(printed(ask.output, &answer, super::trial::text_of))
+        }
+        PluginCommand::Promote { change } => {
+            let path = format!("/policies/trial/promote?why={}", why(&change));
+            changed(&change, Method::POST, &path, Bytes::new()).await
+        }
+        PluginCommand::Abandon { change } => {
+            changed(&change, Method::DELETE, &format!("/policies/trial?why={}", why(&change)), Bytes::new()).await
+        }
+        PluginCommand::Replay { file, last, from, limit, ask } => {
+            super::replay::command(&read(&file)?, &last, from.as_deref(), limit, &ask).await
+        }
+        PluginCommand::Record { last, hook, server } => super::replay::record(&last, hook.as_deref(), &server).await,
+        PluginCommand::Revoke { generation, change } => {
+            let mut path = format!("/policies/revoke?why={}", why(&change));
+            if let Some(generation) = generation {
+                let _ = write!(path, "&generation={generation}");
+            }
+            changed(&change, Method::POST, &path, Bytes::new()).await
         }
         PluginCommand::Rollback { generation, change } => {
             let mut path = format!("/policies/rollback?why={}", why(&change));
@@ -67,11 +93,23 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
     }
 }
 
+fn at_hook(path: &mut String, hook: Option<String>) {
+    if let Some(hook) = hook {
+        let _ = write!(path, "&hook={}", quoted(&hook));
+    }
+}
+
+async fn enable(plugin: &str, hook: Option<String>, enabled: bool, change: &ChangeArgs) -> Result<String, Failure> {
+    let mut path = format!("/policies/plugins/{}/enabled?why={}", quoted(plugin), why(change));
+    at_hook(&mut path, hook);
+    changed(change, Method::PUT, &path, json!(enabled).to_string().into()).await
+}
+
 fn why(change: &ChangeArgs) -> String {
     quoted(&change.why)
 }
 
-fn read(file: &Path) -> Result<Bytes, Failure> {
+pub(super) fn read(file: &Path) -> Result<Bytes, Failure> {
     std::fs::read(file).map(Bytes::from).map_err(|error| {
         Failure::missing(format!("cannot read {file:?} ({error}): name the file that `heddle plugin build` wrote"))
     })
@@ -94,7 +132,7 @@ fn settings(values: &[String]) -> Result<Value, Failure> {
     Ok(Value::Object(settings))
 }
 
-async fn answer(ask: &AskArgs, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
+pub(super) async fn answer(ask: &AskArgs, method: Method, path: &str, body: Bytes) -> Result<Value, Failure> {
     let client = ask.server.client(DEADLINE)?;
     client.ask(method, path, body).await?.map_err(|refusal| match refusal.status {
         StatusCode::NOT_FOUND => Failure::missing(refusal.detail),
@@ -114,14 +152,14 @@ async fn changed(change: &ChangeArgs, method: Method, path: &str, body: Bytes) -
     }))
 }
 
-fn printed(output: Output, answer: &Value, people: impl FnOnce(&Value) -> String) -> String {
+pub(super) fn printed(output: Output, answer: &Value, people: impl FnOnce(&Value) -> String) -> String {
     match output {
         Output::Json => answer.to_string(),
         Output::Text => people(answer).trim_end().to_owned(),
     }
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
 }
 
@@ -132,7 +170,11 @@ fn chains(answer: &Value) -> String {
         let plugin = format!("{} {}", text(&policy["name"]), text(&policy["version"]));
         let micros = policy["micros"].as_f64().unwrap_or_default();
         let digest = text(&policy["digest"]).get(..12).unwrap_or("-");
-        let _ = writeln!(out, "{:<10} {plugin:<28} {micros:>7.1} µs  sha256 {digest}", text(&policy["hook"]));
+        let _ = write!(out, "{:<10} {plugin:<28} {micros:>7.1} µs  sha256 {digest}", text(&policy["hook"]));
+        match text(&policy["standing"]) {
+            "decides" => out.push('\n'),
+            standing => drop(writeln!(out, "  {standing}")),
+        }
     }
     out
 }

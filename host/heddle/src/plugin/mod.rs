@@ -2,6 +2,8 @@
 
 mod args;
 mod change;
+mod replay;
+mod trial;
 
 use std::path::{Path, PathBuf};
 

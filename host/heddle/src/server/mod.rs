@@ -1,7 +1,7 @@
 //! A server: build its parts from the floor up, bind, serve, drain. The one place that names concrete backends.
 
 mod engine;
-mod settings;
+pub mod settings;
 mod telemetry;
 
 use std::path::Path;
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::failure::Failure;
+use crate::reload::Reloader;
 
 use engine::{PluginLogs, WasmLoader};
 pub use telemetry::install as install_telemetry;
@@ -53,7 +54,12 @@ impl Server {
     ///
     /// # Errors
     /// The first thing that is wrong, with what mends it.
-    pub async fn build(config: &Config, terms: &Terms, metrics: PrometheusHandle) -> Result<Self, Failure> {
+    pub async fn build(
+        config: &Config,
+        terms: &Terms,
+        metrics: PrometheusHandle,
+        reloader: Arc<Reloader>,
+    ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let node = NodeId::new("node-1").map_err(|error| Failure::new(error.to_string()))?;
         let builtins = builtins();
@@ -81,18 +87,19 @@ impl Server {
         };
         let delivery = Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
-        let log_failed = log.failed();
+        let (log_failed, shown) = (log.failed(), policies.clone());
         let deps = GatewayDeps {
             delivery: delivery.clone(),
             policies: policies.clone(),
             clock,
             node,
-            metrics: Arc::new(move || metrics.render()),
+            metrics: Arc::new(move || metrics.render() + &shown.exposition()),
             readiness: Arc::new(move || match &*log_failed.borrow() {
                 Some(reason) => Err(format!("the log is closed: {reason}")),
                 None => Ok(()),
             }),
             plugin_log: Arc::new(move || plugin_logs.json()),
+            reload: Arc::new(move || reloader.reload().map_err(|failure| failure.to_string())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;

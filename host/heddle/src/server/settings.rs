@@ -4,7 +4,7 @@ use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
 use heddle_log::LogConfig;
 use heddle_model::Hook;
-use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits};
+use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
 use heddle_presence::PresenceConfig;
 use heddle_store::StoreConfig;
 use heddle_wasm::Limits;
@@ -214,7 +214,7 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         for file in files {
             match std::fs::read(file) {
                 Ok(bytes) => {
-                    plugins.push(PluginRef { source: file.clone(), config: settings(&bytes), bytes: bytes.into() })
+                    plugins.push(PluginRef { config: settings(&bytes), ..PluginRef::file(file.clone(), bytes) })
                 }
                 Err(error) => {
                     let wrong = format!("{file:?} cannot be read: {error}");
@@ -241,7 +241,19 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         states_max: count(section.states_max),
         generations_max: count(section.generations_max),
     };
-    Ok(PolicyConfig { chains: loaded, builtin_config, limits })
+    let watch = WatchConfig {
+        repeat_one_in: section.repeat_one_in,
+        breaker: section.breaker,
+        canary_band_percent: small(section.canary_band_percent),
+        record: RecordConfig {
+            hooks: section.record.iter().filter_map(|hook| Hook::named(hook)).collect(),
+            one_in: section.record_one_in,
+            calls_max: count(section.record_calls_max),
+            bytes_max: count(section.record_bytes_max.0),
+            bodies: section.record_bodies,
+        },
+    };
+    Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, watch })
 }
 
 /// For the engine: what one plugin may use, whatever its manifest says.

@@ -9,8 +9,8 @@ use heddle_model::{
 };
 use heddle_pack::{BuildOptions, Packed, build_plugin};
 use heddle_policy::{
-    Command, Component, Loaded, Loader, MessageView, PlanAsk, PluginRef, Policies, PolicyConfig, PolicyDeps,
-    RateAnswer, RateAsk, RouteAsk, Routed, RoutingRights, SortAsk, StartError,
+    Command, Component, Generation, Loaded, Loader, MessageView, PlanAsk, PluginRef, Policies, PolicyConfig,
+    PolicyDeps, RateAnswer, RateAsk, RecordConfig, RouteAsk, Routed, RoutingRights, SortAsk, StartError, WatchConfig,
 };
 use heddle_presence::{Event, Observation, Sighting, Status};
 use heddle_store::{SqliteStore, StoreConfig};
@@ -20,7 +20,7 @@ use heddle_wasm::{Engine, Limits, LoadOptions};
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Limits::default()).expect("an engine"));
 
 /// Loads as the server does.
-struct EngineLoader;
+pub(crate) struct EngineLoader;
 
 #[async_trait]
 impl Loader for EngineLoader {
@@ -88,7 +88,9 @@ impl World {
             named.into_iter().map(|(hook, plugin)| (Hook::named(hook).expect("a hook"), plugin.bytes)).collect();
         let deps =
             PolicyDeps { catalog: store.store().catalog, clock: clock(), builtins, loader: Arc::new(EngineLoader) };
-        let policies = Policies::start(PolicyConfig { chains, ..PolicyConfig::default() }, deps).await?;
+        let record = RecordConfig { one_in: 1, bodies: true, ..RecordConfig::default() };
+        let watch = WatchConfig { record, ..WatchConfig::default() };
+        let policies = Policies::start(PolicyConfig { chains, watch, ..PolicyConfig::default() }, deps).await?;
         Ok(Self { policies, store, _dir: dir })
     }
 
@@ -110,9 +112,14 @@ impl World {
 
     /// Alice sends.
     pub(crate) fn route(&self, sent: Sent) -> Routed {
+        self.route_of("alice", sent)
+    }
+
+    /// Somebody sends.
+    pub(crate) fn route_of(&self, sender: &str, sent: Sent) -> Routed {
         let tags: Vec<_> = sent.tag.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let message = MessageView { tags: &tags, ..BODY };
-        let (sender, to) = (&user("alice"), &sent.to);
+        let (sender, to) = (&user(sender), &sent.to);
         let ask = RouteAsk { now: 1, id: id(), sender, to, size: sent.size, members: 3, message };
         self.policies.current().route(&ask, &Rights)
     }
@@ -130,6 +137,14 @@ impl World {
         let ask = SortAsk { now: 1, id: id(), group, sender, members: 9, online: 2, message: BODY, facts, attempt };
         let sorted = self.policies.current().sort(&ask).map_err(|retry| retry.after_ms)?;
         Ok((sorted.deliveries, sorted.decisions[0].fallback))
+    }
+
+    /// As a delivery worker asks the generation of a record.
+    pub(crate) fn sort_by(&self, generation: &Generation, facts: &[u8]) -> (Vec<Delivery>, Option<Fallback>) {
+        let (group, sender) = (&GroupId::new("home").unwrap(), &user("alice"));
+        let ask = SortAsk { now: 1, id: id(), group, sender, members: 9, online: 2, message: BODY, facts, attempt: 0 };
+        let sorted = generation.sort(&ask).expect("somebody decides");
+        (sorted.deliveries, sorted.decisions.last().expect("a decision").fallback)
     }
 
     pub(crate) fn observe(&self, event: Event, connections: u32, previous: Status) -> Sighting {
@@ -173,7 +188,7 @@ pub(crate) fn group(id: &str) -> Conversation {
 
 /// A plugin file, as an operator names it.
 pub(crate) fn file(name: &str, bytes: Vec<u8>) -> PluginRef {
-    PluginRef { source: format!("{name}.wasm"), bytes: bytes.into(), config: serde_json::Map::new() }
+    PluginRef::file(format!("{name}.wasm"), bytes)
 }
 
 fn folder(fixture: &str) -> PathBuf {

@@ -1,20 +1,17 @@
 //! Policy sets that change while they decide: real components, a catalog in SQLite.
 
-#[allow(dead_code, reason = "the other half of it serves components.rs")]
-mod world;
-
 use heddle_model::Hook;
 use heddle_policy::{Change, ChangeError, Changed, Outcome, PluginRef, Request};
 use serde_json::json;
 
-use world::{Sent, World, file, fixture};
+use crate::world::{Sent, World, file, fixture};
 
 async fn change(world: &World, change: Change) -> Result<Changed, ChangeError> {
     world.policies.change(Request { change, who: "tester".to_owned(), why: "a test".to_owned() }).await
 }
 
 fn deploy(plugin: PluginRef) -> Change {
-    Change::Deploy { hook: None, file: plugin }
+    Change::Deploy { hook: None, file: plugin, trial: None }
 }
 
 fn refuses(world: &World) -> bool {
@@ -122,7 +119,7 @@ async fn whatever_is_wrong_with_a_file_the_present_set_goes_on_deciding() {
     let world = World::start(vec![]).await;
     let good = fixture("deny-all");
     let truncated = file("truncated", good.bytes[..good.bytes.len() / 2].to_vec());
-    let elsewhere = Change::Deploy { hook: Some(Hook::Presence), file: good };
+    let elsewhere = Change::Deploy { hook: Some(Hook::Presence), file: good, trial: None };
     let changes = [
         deploy(file("text", b"no component at all".to_vec())),
         deploy(truncated),

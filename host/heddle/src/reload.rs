@@ -1,0 +1,118 @@
+//! The configuration, read again while the server runs: what can take effect does, for the rest it is said that a restart is needed.
+
+use heddle_gateway::{GatewayConfig, Reloaded};
+use parking_lot::Mutex;
+
+use crate::config::{Config, KEYS, Key, Sources, check_serve};
+use crate::failure::Failure;
+use crate::server::{Terms, settings};
+use crate::token::DEVELOPMENT_SECRET;
+
+/// Where the configuration came from, and what of it is in force.
+pub struct Reloader {
+    sources: Sources,
+    terms: Terms,
+    in_force: Mutex<Config>,
+}
+
+impl Reloader {
+    /// `config`: as it was read from `sources` at start.
+    #[must_use]
+    pub fn new(sources: Sources, terms: Terms, config: Config) -> Self {
+        Self { sources, terms, in_force: Mutex::new(config) }
+    }
+
+    /// Reads everything again, key files too.
+    ///
+    /// # Errors
+    /// All problems of the new configuration; nothing has changed.
+    pub fn reload(&self) -> Result<(GatewayConfig, Reloaded), Failure> {
+        let found = self.sources.load()?;
+        if !self.terms.dev {
+            check_serve(&found, DEVELOPMENT_SECRET)?;
+        }
+        let mut in_force = self.in_force.lock();
+        let (mut applied, mut waiting) = (Vec::new(), Vec::new());
+        for ((key, old), new) in KEYS.iter().zip(in_force.shown()).zip(found.shown()) {
+            if old == new {
+                continue;
+            }
+            let change = if key.secret { key.path.to_owned() } else { format!("{}: {old} -> {new}", key.path) };
+            if live(key) { applied.push(change) } else { waiting.push(change) }
+        }
+        let next = Config { gateway: found.gateway, auth: found.auth, ..in_force.clone() };
+        let gateway = crate::config::Gateway {
+            listen: in_force.gateway.listen,
+            sockets_max: in_force.gateway.sockets_max,
+            ..next.gateway.clone()
+        };
+        let first_frame_connections_max = in_force.auth.first_frame_connections_max;
+        let auth = crate::config::Auth { first_frame_connections_max, ..next.auth.clone() };
+        let next = Config { gateway, auth, ..next };
+        let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
+        *in_force = next;
+        Ok((config, Reloaded { applied, waiting }))
+    }
+}
+
+/// Does it take effect while the server runs?
+fn live(key: &Key) -> bool {
+    let bound_at_start = ["gateway.listen", "gateway.sockets_max", "auth.first_frame_connections_max"];
+    matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reloader(file: &std::path::Path) -> Reloader {
+        let sources = Sources { file: Some(file.to_owned()), ..Sources::default() };
+        let config = sources.load().unwrap();
+        Reloader::new(sources, Terms { admin_token: "t".to_owned(), dev: false }, config)
+    }
+
+    fn write(file: &std::path::Path, more: &str) {
+        let secret = "a secret of more than thirty-two bytes";
+        std::fs::write(file, format!("auth.secret = \"{secret}\"\n{more}")).unwrap();
+    }
+
+    #[test]
+    fn limits_take_effect_and_the_rest_waits_for_a_restart_and_says_so_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("heddle.toml");
+        write(&file, "");
+        let reloader = reloader(&file);
+        let (_, nothing) = reloader.reload().unwrap();
+        assert_eq!(nothing, Reloaded::default());
+        write(&file, "gateway.connections_per_user = 7\nlog.partitions = 32\n");
+        let (config, reloaded) = reloader.reload().unwrap();
+        assert_eq!(config.connections_per_user_max, 7);
+        assert_eq!(reloaded.applied, ["gateway.connections_per_user: 5 -> 7"]);
+        assert_eq!(reloaded.waiting, ["log.partitions: 16 -> 32"]);
+        let (_, again) = reloader.reload().unwrap();
+        assert_eq!((again.applied.len(), again.waiting.len()), (0, 1));
+    }
+
+    #[test]
+    fn what_is_wrong_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("heddle.toml");
+        write(&file, "");
+        let reloader = reloader(&file);
+        write(&file, "gateway.connections_per_user = 0\ngateway.heartbeet = \"1 s\"\n");
+        let wrong = reloader.reload().unwrap_err().to_string();
+        assert!(wrong.contains("connections_per_user") && wrong.contains("heartbeet"), "{wrong}");
+        write(&file, "");
+        assert_eq!(reloader.reload().unwrap().1, Reloaded::default());
+    }
+
+    #[test]
+    fn a_secret_is_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("heddle.toml");
+        write(&file, "");
+        let reloader = reloader(&file);
+        std::fs::write(&file, "auth.secret = \"another secret of more than thirty-two bytes\"\n").unwrap();
+        assert_eq!(reloader.reload().unwrap().1.applied, ["auth.secret"]);
+    }
+}
