@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use heddle_model::{Clock, Decision, Fallback, Hook, SystemClock};
+use heddle_model::{Clock, Decision, Fallback, Hook, ManualClock};
 use heddle_pack::contract::{
     Audience, Changes, Conversation, Envelope, FanoutMode, Moment, Observation, RateLimitOutcome, RateLimitRequest,
     Refusal, RoutingDecision, Sighting, Status, Verdict,
@@ -26,13 +26,15 @@ pub(crate) enum Said {
 
 /// SplitMix64 (Steele, Lea, Flood 2014), and what was said since the last look.
 pub(crate) struct Hand {
+    clock: Arc<ManualClock>,
     state: Mutex<u64>,
     said: Mutex<Vec<(String, Said)>>,
 }
 
 impl Hand {
     pub(crate) fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(seed), said: Mutex::new(Vec::new()) })
+        let (state, said) = (Mutex::new(seed), Mutex::new(Vec::new()));
+        Arc::new(Self { clock: Arc::new(ManualClock::at(1)), state, said })
     }
 
     pub(crate) fn below(&self, bound: usize) -> usize {
@@ -51,8 +53,9 @@ impl Hand {
         self.below(bound) == 0
     }
 
-    /// In the order in which it was said; each plugin by its name.
+    /// In the order in which it was said; each plugin by its name. A minute later: a plugin that failed is asked about the same again.
     pub(crate) fn said(&self) -> Vec<(String, Said)> {
+        self.clock.advance(60_000);
         std::mem::take(&mut *self.said.lock())
     }
 
@@ -205,7 +208,7 @@ fn plugin(name: &str, hook: Hook, lines: &str, body: bool) -> PluginRef {
 
 /// Two wild plugins at a hook: `first` (may read the body, may redirect to the group `lobby`) and `second` (may do neither).
 pub(crate) async fn generation(hook: Hook, hand: &Arc<Hand>) -> Arc<Generation> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let clock: Arc<dyn Clock> = Arc::clone(&hand.clock) as Arc<dyn Clock>;
     let dir = tempfile::tempdir().expect("dir");
     let store = SqliteStore::open(StoreConfig::at(dir.path().join("store.sqlite")), Arc::clone(&clock)).await;
     let (first, second) = match hook {
