@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from harness.device import Device
+from harness.openapi import dereferenced, operation, resolved
 from harness.rest import Rest
 
 
@@ -69,9 +70,6 @@ async def test_a_message_over_rest_answers_as_accepted_and_is_delivered(server, 
         assert (await b.next("new_message"))["message_id"] == answer.json["message_id"]
 
 
-def _resolved(document, schema):
-    return {**schema, "components": document.get("components", {})}
-
 
 def test_openapi_names_every_path_of_the_contract(server):
     document = Rest(server.client).get("/v1/openapi.json").ok().json
@@ -114,14 +112,14 @@ def test_each_path_and_method_is_answered_as_its_schema_says(server, name):
     seen = set()
     for method, path, body in calls:
         answer = rest.call(method, path, body)
-        template, operation = _operation(document, method, path)
+        template, described = operation(document, method, path)
         seen.add((method, template))
-        stated = operation["responses"].get(str(answer.status)) or operation["responses"].get("default")
+        stated = described["responses"].get(str(answer.status)) or described["responses"].get("default")
         assert stated, f"{method} {template} answered {answer.status}, which its description does not name: {answer}"
-        stated = _dereferenced(document, stated)
+        stated = dereferenced(document, stated)
         if "content" in stated:
             assert answer.type in stated["content"], (method, template, answer)
-            schema = _resolved(document, stated["content"][answer.type]["schema"])
+            schema = resolved(document, stated["content"][answer.type]["schema"])
             jsonschema.validate(answer.json, schema)
         else:
             assert answer.raw == b"", (method, template, answer)
@@ -130,21 +128,6 @@ def test_each_path_and_method_is_answered_as_its_schema_says(server, name):
     assert not left, f"described, and not called here: {left}"
 
 
-def _dereferenced(document, value):
-    while "$ref" in value:
-        node = document
-        for part in value["$ref"].removeprefix("#/").split("/"):
-            node = node[part]
-        value = node
-    return value
-
-
-def _operation(document, method, path):
-    path = path.split("?")[0]
-    for template, methods in document["paths"].items():
-        if re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path) and method.lower() in methods:
-            return template, methods[method.lower()]
-    raise AssertionError(f"{method} {path} is not described")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/version", "/metrics"])
@@ -177,4 +160,4 @@ def test_operators_pages_are_not_on_the_clients_listener(server):
 def test_the_description_has_no_broken_reference(server):
     document = Rest(server.client).get("/v1/openapi.json").ok().json
     for ref in set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))):
-        _dereferenced(document, {"$ref": ref})
+        dereferenced(document, {"$ref": ref})

@@ -21,6 +21,7 @@ use crate::config::Reloaded;
 use crate::core::Core;
 use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
 
+const DOCUMENT: &str = include_str!("../../assets/admin-openapi.json");
 const TRY_PAGE: &str = include_str!("../../assets/try/index.html");
 
 #[derive(Clone)]
@@ -80,6 +81,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .route("/readyz", get(readyz))
         .route("/version", get(version))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(document))
         .route("/explain/{message}", get(explain))
         .merge(policies::routes())
         .route("/connections", get(connections))
@@ -91,6 +93,11 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Admin { core, client_address })
+}
+
+/// OpenAPI 3.1, without a token.
+async fn document() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT).into_response()
 }
 
 async fn readyz(State(admin): State<Admin>) -> Response {
