@@ -1,10 +1,11 @@
 //! Policy sets that change while they decide: real components, a catalog in SQLite.
 
 use heddle_model::Hook;
+use heddle_pack::Manifest;
 use heddle_policy::{Change, ChangeError, Changed, Outcome, PluginRef, Request, Seal};
 use serde_json::json;
 
-use crate::world::{Sent, World, file, fixture};
+use crate::world::{Sent, World, component, file, fixture};
 
 async fn change(world: &World, change: Change) -> Result<Changed, ChangeError> {
     world.policies.change(Request { change, who: "tester".to_owned(), why: "a test".to_owned() }).await
@@ -159,4 +160,40 @@ async fn a_message_is_decided_by_one_generation_however_often_it_is_swapped() {
     }
     assert!(!refuses(&world));
     assert!(world.policies.figures().generations <= 5, "older ones are let go: {:?}", world.policies.figures());
+}
+
+/// The component of `quota` with another version of its state.
+fn quota(version: &str, state_version: u32, form: u8, migrates: bool) -> PluginRef {
+    let toml = format!(
+        "name = \"quota\"\nversion = \"{version}\"\nstate_version = {state_version}\n\
+         [hooks.rate-limit]\nscopes = [\"user\"]\non_failure = \"closed\"\n\
+         [config]\nform = {form}\nmigrates = {migrates}\n"
+    );
+    let manifest = Manifest::parse(&toml, "plugin.toml").unwrap();
+    file("quota", heddle_pack::pack(&component("quota"), &manifest, &[]).unwrap())
+}
+
+/// How many of five commands are allowed.
+fn allowed(world: &World, user: &str) -> usize {
+    (0..5).filter(|_| world.rate(user, 1_000).denied.is_none()).count()
+}
+
+#[tokio::test]
+async fn state_survives_a_swap_and_another_version_of_it_migrates_or_starts_afresh() {
+    let world = World::start(vec![(Hook::RateLimit, vec![quota("1.0.0", 1, 1, true)])]).await;
+    for user in ["alice", "bob", "carol"] {
+        assert_eq!(world.rate(user, 1_000).denied, None);
+    }
+    change(&world, deploy(quota("1.0.1", 1, 1, false))).await.unwrap();
+    assert_eq!(allowed(&world, "alice"), 2, "the same state_version goes on where the version before was");
+    change(&world, deploy(quota("2.0.0", 2, 2, true))).await.unwrap();
+    assert_eq!(allowed(&world, "alice"), 0, "what was counted before is migrated");
+    assert_eq!(allowed(&world, "bob"), 2);
+    change(&world, deploy(quota("3.0.0", 3, 1, false))).await.unwrap();
+    assert_eq!(allowed(&world, "bob"), 3, "what does not migrate starts afresh");
+    change(&world, Change::Rollback { to: None }).await.unwrap();
+    assert_eq!(allowed(&world, "bob"), 0, "the version before finds what it left");
+    assert_eq!(allowed(&world, "carol"), 3, "her state of version 1 is two versions old for the rollback's plugin");
+    let faults: u64 = world.policies.current().describe().iter().map(|info| info.tally.faults).sum();
+    assert_eq!(faults, 0);
 }
