@@ -74,6 +74,8 @@ pub(crate) enum Mail {
     Typing(Box<Typing>),
     Presence(Box<Visible>),
     Kicked,
+    /// Look into the stream.
+    Wake,
 }
 
 /// Each connection has a block of these for as long as it lives.
@@ -143,6 +145,15 @@ impl Hub {
 
     pub(crate) fn close(&self, connection: ConnectionId) {
         self.mailboxes.write().remove(&connection);
+    }
+
+    /// Makes every connection look into its stream.
+    pub(crate) fn wake_all(&self) {
+        for mailbox in self.mailboxes.read().values() {
+            mailbox.signals.lagged.store(true, Ordering::Release);
+            // One that is full wakes up anyway.
+            mailbox.put(Mail::Wake);
+        }
     }
 
     /// Takes what the bus brought to its mailboxes.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::interfaces::{ClientLike as _, PubsubInterface as _};
+use fred::interfaces::PubsubInterface as _;
 use heddle_model::NodeId;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
@@ -17,7 +17,7 @@ use super::frame::{Kind, encode};
 use super::keys::Keys;
 use super::link::Link;
 use super::receive::Receiver;
-use super::{Life, RedisConfig, RedisSettingError};
+use super::{Life, RedisConfig};
 use crate::{Bus, BusError, BusState, Inbox};
 
 /// Messages in one pipeline.
@@ -60,7 +60,7 @@ impl<T: Send + Sync + 'static> RedisBus<T> {
         life: Life,
         inbox: Inbox<T>,
         codec: Codec<T>,
-    ) -> Result<Self, RedisSettingError> {
+    ) -> Self {
         let (queue, waiting) = mpsc::channel(config.queue_max.max(1));
         let sender = Arc::new(Sender {
             node: config.node.clone(),
@@ -74,10 +74,10 @@ impl<T: Send + Sync + 'static> RedisBus<T> {
         });
         let publish = publish(link, Arc::clone(&keys), Arc::clone(&sender.queued_bytes), waiting);
         let (receiver, state, mut tasks) =
-            Receiver::new(config, keys, life, Arc::clone(&sender), Arc::clone(&inbox), codec)?;
+            Receiver::new(config, keys, life, Arc::clone(&sender), Arc::clone(&inbox), codec);
         tasks.push(AbortOnDropHandle::new(tokio::spawn(publish)));
         tasks.push(AbortOnDropHandle::new(tokio::spawn(receiver.run())));
-        Ok(Self { sender, inbox, codec, state, _tasks: tasks })
+        Self { sender, inbox, codec, state, _tasks: tasks }
     }
 }
 
@@ -117,7 +117,7 @@ struct Queued {
 pub(super) struct Sender {
     pub(super) node: NodeId,
     life: Life,
-    link: Arc<Link>,
+    pub(super) link: Arc<Link>,
     keys: Arc<Keys>,
     queue: mpsc::Sender<Queued>,
     queued_bytes: Arc<AtomicUsize>,

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::interfaces::{ClientLike as _, KeysInterface as _, SortedSetsInterface as _};
+use fred::interfaces::{KeysInterface as _, SortedSetsInterface as _};
 use fred::types::Value;
 use fred::types::scripts::Script;
 use heddle_model::{Millis, NodeId};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike as _, EventInterface as _, LuaInterface as _, ServerInterface as _};
+use fred::interfaces::{ClientLike as _, EventInterface as _, LuaInterface as _};
 use fred::types::scripts::Script;
 use fred::types::{FromValue, InfoKind};
 use tokio::sync::broadcast::error::RecvError;
@@ -85,6 +85,11 @@ impl Link {
             health,
             _tasks: [watched, dialed],
         }))
+    }
+
+    /// A client with a connection of its own, not connected.
+    pub(super) fn another(&self) -> Client {
+        self.client.clone_new()
     }
 
     /// Changes each time that Redis came (back).

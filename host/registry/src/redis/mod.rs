@@ -76,14 +76,8 @@ impl Redis {
     }
 
     /// The bus of this node. One per process and `T`.
-    ///
-    /// # Errors
-    /// A setting that cannot be used.
-    pub fn bus<T: Send + Sync + 'static>(
-        &self,
-        inbox: Inbox<T>,
-        codec: Codec<T>,
-    ) -> Result<RedisBus<T>, RedisSettingError> {
+    #[must_use]
+    pub fn bus<T: Send + Sync + 'static>(&self, inbox: Inbox<T>, codec: Codec<T>) -> RedisBus<T> {
         RedisBus::start(Arc::clone(&self.link), Arc::clone(&self.keys), &self.config, self.life, inbox, codec)
     }
 
@@ -97,6 +91,17 @@ impl Redis {
     #[must_use]
     pub fn answers(&self) -> bool {
         self.link.answers()
+    }
+
+    /// Says in the log, once Redis answers, what answers.
+    pub async fn announce(&self) {
+        let mut came = self.link.came();
+        while came.changed().await.is_ok() {
+            if let Some(version) = self.version().await {
+                tracing::info!(%version, node = %self.config.node, life = %self.life, "nodes find each other over Redis");
+                return;
+            }
+        }
     }
 
     /// The version that the server tells, as "redis 7.0.15".

@@ -15,7 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::bus::{Codec, Sender};
 use super::frame::{Follows, Kind, Seen, decode};
 use super::keys::Keys;
-use super::{Life, RedisConfig, RedisSettingError, link};
+use super::{Life, RedisConfig, link};
 use crate::{BusState, Inbox};
 
 /// A node sends itself something this often. (DELIVERY 25)
@@ -48,14 +48,14 @@ impl<T: Send + Sync + 'static> Receiver<T> {
         sender: Arc<Sender>,
         inbox: Inbox<T>,
         codec: Codec<T>,
-    ) -> Result<(Self, watch::Receiver<BusState>, Vec<AbortOnDropHandle<()>>), RedisSettingError> {
-        let client = config.builder()?.build().map_err(|error| RedisSettingError(error.to_string()))?;
+    ) -> (Self, watch::Receiver<BusState>, Vec<AbortOnDropHandle<()>>) {
+        let client = sender.link.another();
         let dialed = AbortOnDropHandle::new(tokio::spawn(link::dial(client.clone())));
         let (state, shown) = watch::channel(BusState { whole: false, lost: 0 });
         let (patience, now) = (config.patience(), Instant::now());
         let receiver =
             Self { client, keys, life, sender, inbox, codec, state, seen: Seen::default(), patience, heard: now, listened: now };
-        Ok((receiver, shown, vec![dialed]))
+        (receiver, shown, vec![dialed])
     }
 
     pub(super) async fn run(mut self) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use fred::clients::{Client, Pipeline};
 use fred::error::Error;
-use fred::interfaces::{ClientLike as _, HashesInterface as _, KeysInterface as _};
+use fred::interfaces::{HashesInterface as _, KeysInterface as _};
 use heddle_model::{Clock, ConnectionId, DeviceId, NodeId, UserId};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;

@@ -49,7 +49,7 @@ impl KeyedStates for RedisStates {
     async fn get(&self, key: &str) -> Result<Option<Versioned>, RegistryError> {
         let key = self.keys.state(key);
         let get = async move |client: Client| {
-            client.hmget::<(Option<u64>, Option<Bytes>), _, _>(key, ["version", "bytes"].as_slice()).await
+            client.hmget::<(Option<u64>, Option<Bytes>), _, _>(key, vec!["version", "bytes"]).await
         };
         let (version, bytes) = self.link.call(0, get).await?;
         Ok(version.zip(bytes).map(|(version, bytes)| Versioned { bytes, version }))

@@ -29,7 +29,7 @@ macro_rules! contract {
             states: of_many_changes_at_once_none_is_lost
             states: a_state_ends_with_its_time_and_its_version_never_returns
             states: no_bytes_or_no_time_forget
-        )*
+        })*
     };
     (@ $world:ident $($subject:ident: $rule:ident)*) => {
         mod $world {

@@ -68,7 +68,7 @@ impl World {
                     ..RedisConfig::new(url.clone(), *mode, name.clone())
                 };
                 let redis = Redis::connect(config, Arc::new(SystemClock::new())).unwrap();
-                let bus = redis.bus(inbox, codec()).unwrap();
+                let bus = redis.bus(inbox, codec());
                 Node {
                     registry: Arc::new(redis.registry()),
                     bus: Arc::new(bus),

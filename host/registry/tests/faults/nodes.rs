@@ -31,7 +31,7 @@ impl Node {
             encode: |text: &String| Some([b"\x01", text.as_bytes()].concat()),
             decode: |bytes| String::from_utf8(bytes.strip_prefix(b"\x01")?.to_vec()).ok(),
         };
-        let bus = redis.bus(Arc::new(move |text: &String| inbox.lock().push(text.clone())), codec).unwrap();
+        let bus = redis.bus(Arc::new(move |text: &String| inbox.lock().push(text.clone())), codec);
         Self { registry: redis.registry(), bus, redis, got }
     }
 
