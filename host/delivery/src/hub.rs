@@ -69,7 +69,10 @@ pub enum Kick {
 /// One item of a session's mailbox.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    Push { event: Arc<Event>, after: Position },
+    Push {
+        event: Arc<Event>,
+        after: Position,
+    },
     GroupNotice(Box<(GroupId, Position)>),
     Typing(Box<Typing>),
     Presence(Box<Visible>),

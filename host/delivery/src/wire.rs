@@ -45,9 +45,7 @@ impl NodeMessage {
                 last_seen: seen.last_seen,
                 to: to.clone(),
             },
-            Self::Kick { connection, why } => {
-                Wire::Kick { connection: *connection, replaced: *why == Kick::Replaced }
-            }
+            Self::Kick { connection, why } => Wire::Kick { connection: *connection, replaced: *why == Kick::Replaced },
         };
         postcard::to_extend(&wire, vec![VERSION]).ok()
     }

@@ -56,12 +56,7 @@ impl EmbeddedRegistry {
 
 #[async_trait]
 impl Registry for EmbeddedRegistry {
-    async fn register(
-        &self,
-        user: &UserId,
-        connection: ConnectionId,
-        device: &DeviceId,
-    ) -> Result<(), RegistryError> {
+    async fn register(&self, user: &UserId, connection: ConnectionId, device: &DeviceId) -> Result<(), RegistryError> {
         let route = Route { node: self.node.clone(), connection, device: device.clone() };
         // Most users have one.
         self.table.shard(user).write().entry(user.clone()).or_insert_with(|| Vec::with_capacity(1)).push(route);

@@ -58,12 +58,7 @@ pub trait Registry: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the backend is away; the connection goes on without.
-    async fn register(
-        &self,
-        user: &UserId,
-        connection: ConnectionId,
-        device: &DeviceId,
-    ) -> Result<(), RegistryError>;
+    async fn register(&self, user: &UserId, connection: ConnectionId, device: &DeviceId) -> Result<(), RegistryError>;
 
     /// Takes a connection of this node away; nothing happens if it is not there.
     ///

@@ -45,7 +45,8 @@ impl Redis {
 
     async fn launch(&mut self) -> bool {
         let port = self.port.to_string();
-        let fixed = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--protected-mode", "no"];
+        let fixed =
+            ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--protected-mode", "no"];
         let mut args: Vec<String> = fixed.iter().map(|arg| (*arg).to_owned()).collect();
         args.extend(["--dir".to_owned(), self.dir.path().display().to_string()]);
         args.extend(self.args.iter().cloned());
@@ -133,8 +134,15 @@ impl RedisCluster {
         }
         let mut servers = Vec::new();
         for (first, last) in [("0", "5460"), ("5461", "10922"), ("10923", "16383")] {
-            let args = ["--cluster-enabled", "yes", "--cluster-port", &free_port().to_string(), "--cluster-node-timeout", "2000"]
-                .map(str::to_owned);
+            let args = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &free_port().to_string(),
+                "--cluster-node-timeout",
+                "2000",
+            ]
+            .map(str::to_owned);
             let server = Redis::with(&args).await;
             server.ask(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
             servers.push((server, args[3].clone()));
@@ -181,7 +189,7 @@ impl RedisSentinel {
         if crate::missing("redis-server", "redis-server") {
             return None;
         }
-        let primary = Redis::with(&[]).await;
+        let primary = Redis::with(&["--repl-diskless-sync-delay".to_owned(), "0".to_owned()]).await;
         let of = primary.port.to_string();
         let replica = Redis::with(&["--replicaof".to_owned(), "127.0.0.1".to_owned(), of.clone()]).await;
         let sentinel = Self::watch(&of).await;

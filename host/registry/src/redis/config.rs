@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use fred::types::config::{Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig};
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+};
 use fred::types::{Builder, RespVersion};
 use heddle_model::{Millis, NodeId};
 
@@ -86,7 +88,9 @@ impl RedisConfig {
         // The client's words may hold the password.
         let wrong = || match self.mode {
             RedisMode::Standalone => "write redis://HOST:PORT".to_owned(),
-            RedisMode::Sentinel => "write redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379".to_owned(),
+            RedisMode::Sentinel => {
+                "write redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379".to_owned()
+            }
             RedisMode::Cluster => "write redis://HOST:PORT?node=HOST2:PORT".to_owned(),
         };
         let mut config = config.map_err(|_| RedisSettingError(wrong()))?;

@@ -156,7 +156,8 @@ impl Leases {
                 known.insert((node, life), lives);
             }
         }
-        let unknown: Vec<NodeId> = known.iter().filter(|(_, lives)| !**lives).map(|((node, _), _)| node.clone()).collect();
+        let unknown: Vec<NodeId> =
+            known.iter().filter(|(_, lives)| !**lives).map(|((node, _), _)| node.clone()).collect();
         if !unknown.is_empty() {
             let lives = self.lives(unknown).await?;
             for ((node, life), alive) in known.iter_mut().filter(|(_, alive)| !**alive) {

@@ -72,7 +72,13 @@ impl Redis {
     /// The registry of this node. One per process.
     #[must_use]
     pub fn registry(&self) -> RedisRegistry {
-        RedisRegistry::start(Arc::clone(&self.link), Arc::clone(&self.keys), &self.config, self.life, Arc::clone(&self.clock))
+        RedisRegistry::start(
+            Arc::clone(&self.link),
+            Arc::clone(&self.keys),
+            &self.config,
+            self.life,
+            Arc::clone(&self.clock),
+        )
     }
 
     /// The bus of this node. One per process and `T`.

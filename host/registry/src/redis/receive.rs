@@ -53,8 +53,19 @@ impl<T: Send + Sync + 'static> Receiver<T> {
         let dialed = AbortOnDropHandle::new(tokio::spawn(link::dial(client.clone())));
         let (state, shown) = watch::channel(BusState { whole: false, lost: 0 });
         let (patience, now) = (config.patience(), Instant::now());
-        let receiver =
-            Self { client, keys, life, sender, inbox, codec, state, seen: Seen::default(), patience, heard: now, listened: now };
+        let receiver = Self {
+            client,
+            keys,
+            life,
+            sender,
+            inbox,
+            codec,
+            state,
+            seen: Seen::default(),
+            patience,
+            heard: now,
+            listened: now,
+        };
         (receiver, shown, vec![dialed])
     }
 
@@ -84,7 +95,8 @@ impl<T: Send + Sync + 'static> Receiver<T> {
         self.listened = Instant::now();
         // One at a time: on a cluster they are in different slots.
         for channel in [self.keys.channel(&self.sender.node), self.keys.channel_all()] {
-            let subscribed = tokio::time::timeout(self.patience, subscribe(&self.client, self.keys.sharded, channel)).await;
+            let subscribed =
+                tokio::time::timeout(self.patience, subscribe(&self.client, self.keys.sharded, channel)).await;
             match subscribed {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(%error, "cannot listen on the bus, trying again"),

@@ -43,7 +43,13 @@ struct Inner {
 }
 
 impl RedisRegistry {
-    pub(super) fn start(link: Arc<Link>, keys: Arc<Keys>, config: &RedisConfig, life: Life, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn start(
+        link: Arc<Link>,
+        keys: Arc<Keys>,
+        config: &RedisConfig,
+        life: Life,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let inner = Arc::new(Inner {
             own: Own::new(config.node.clone(), life),
             leases: Leases::new(Arc::clone(&link), Arc::clone(&keys), config, life),
@@ -60,12 +66,7 @@ impl RedisRegistry {
 
 #[async_trait]
 impl Registry for RedisRegistry {
-    async fn register(
-        &self,
-        user: &UserId,
-        connection: ConnectionId,
-        device: &DeviceId,
-    ) -> Result<(), RegistryError> {
+    async fn register(&self, user: &UserId, connection: ConnectionId, device: &DeviceId) -> Result<(), RegistryError> {
         self.inner.own.add(user, connection, device);
         let written = self.inner.write(std::slice::from_ref(user)).await;
         if written.is_err() {
@@ -103,7 +104,8 @@ impl Registry for RedisRegistry {
             hash.into_iter().filter_map(route).collect()
         };
         let found: Vec<_> = found.into_iter().map(parse).collect();
-        let lives = self.inner.leases.known(found.iter().flatten().map(|(node, life, _)| (node.clone(), *life))).await?;
+        let lives =
+            self.inner.leases.known(found.iter().flatten().map(|(node, life, _)| (node.clone(), *life))).await?;
         let mut dead = Vec::new();
         let mut routes: Vec<Vec<Route>> = Vec::with_capacity(found.len());
         for (user, found) in users.iter().zip(found) {
@@ -267,7 +269,8 @@ async fn keep(inner: Arc<Inner>, clock: Arc<dyn Clock>) {
         if inner.left.load(Ordering::Acquire) {
             return;
         }
-        let renewal = if taken { inner.leases.renew().await } else { inner.leases.take().await.map(|()| Renewal::Anew) };
+        let renewal =
+            if taken { inner.leases.renew().await } else { inner.leases.take().await.map(|()| Renewal::Anew) };
         match renewal {
             Ok(Renewal::Lost) => {
                 tracing::error!(node = %inner.own.node, "another process has this node.id: give each its own; this one's routes do not count");
@@ -285,6 +288,8 @@ async fn keep(inner: Arc<Inner>, clock: Arc<dyn Clock>) {
             }
             Err(error) => {
                 tracing::debug!(%error, "lease is renewed later");
+                // It may have been renewed, anew even, and only the answer have been lost.
+                inner.stale.store(true, Ordering::Release);
                 continue;
             }
         }

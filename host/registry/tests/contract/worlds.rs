@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use heddle_model::{Clock, ConnectionId, DeviceId, ManualClock, NodeId, SystemClock, UserId};
 use heddle_registry::{
-    Bus, Codec, EmbeddedBus, EmbeddedRegistry, EmbeddedStates, KeyedStates, Redis, RedisConfig, RedisMode, Registry, Route,
+    Bus, Codec, EmbeddedBus, EmbeddedRegistry, EmbeddedStates, KeyedStates, Redis, RedisConfig, RedisMode, Registry,
+    Route,
 };
 use heddle_test_servers as servers;
 use parking_lot::Mutex;
@@ -44,8 +45,16 @@ pub(crate) struct World {
 }
 
 enum Ground {
-    Embedded { registry: EmbeddedRegistry, bus: EmbeddedBus<String>, states: Arc<EmbeddedStates>, clock: Arc<ManualClock> },
-    Redis { url: String, mode: RedisMode },
+    Embedded {
+        registry: EmbeddedRegistry,
+        bus: EmbeddedBus<String>,
+        states: Arc<EmbeddedStates>,
+        clock: Arc<ManualClock>,
+    },
+    Redis {
+        url: String,
+        mode: RedisMode,
+    },
 }
 
 impl World {

@@ -18,7 +18,10 @@ pub(crate) struct Node {
 }
 
 pub(crate) fn config(url: &str, name: &str) -> RedisConfig {
-    RedisConfig { lease_ms: 2_000, ..RedisConfig::new(url.to_owned(), RedisMode::Standalone, NodeId::new(name).unwrap()) }
+    RedisConfig {
+        lease_ms: 2_000,
+        ..RedisConfig::new(url.to_owned(), RedisMode::Standalone, NodeId::new(name).unwrap())
+    }
 }
 
 impl Node {

@@ -33,7 +33,9 @@ impl Proxy {
                     loop {
                         while let Some(size) = frame(&buffer) {
                             let bytes: Vec<u8> = buffer.drain(..size).collect();
-                            if is_message(&bytes, channel) && (seen.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every) {
+                            if is_message(&bytes, channel)
+                                && (seen.fetch_add(1, Ordering::SeqCst) + 1).is_multiple_of(every)
+                            {
                                 dropped.fetch_add(1, Ordering::SeqCst);
                             } else {
                                 to_client.write_all(&bytes).await?;
@@ -80,7 +82,9 @@ fn frame(bytes: &[u8]) -> Option<usize> {
         Some(size)
     };
     match bytes[0] {
-        b'$' | b'!' | b'=' => number().map_or(Some(line), |size| (bytes.len() >= line + size + 2).then_some(line + size + 2)),
+        b'$' | b'!' | b'=' => {
+            number().map_or(Some(line), |size| (bytes.len() >= line + size + 2).then_some(line + size + 2))
+        }
         b'*' | b'~' | b'>' => several(number().unwrap_or(0)),
         b'%' | b'|' => several(number().unwrap_or(0) * 2),
         _ => Some(line),

@@ -73,7 +73,10 @@ async fn a_frozen_redis_costs_a_deadline_and_not_more_and_thaws_without_a_trace(
             n1.close("carol", n).await;
         }
     };
-    assert!(tokio::time::timeout(std::time::Duration::from_secs(20), many).await.is_ok(), "calls wait for a frozen Redis");
+    assert!(
+        tokio::time::timeout(std::time::Duration::from_secs(20), many).await.is_ok(),
+        "calls wait for a frozen Redis"
+    );
     assert!(!n1.redis.answers());
     assert!(!n1.connect("alice", 2).await);
     until("the bus is silent", async || !n2.whole()).await;
@@ -105,7 +108,8 @@ async fn what_a_dead_node_left_does_not_stay_in_redis() {
     assert!(n1.connect("alice", 1).await && n2.connect("alice", 2).await && n1.connect("bob", 3).await);
     drop(n1);
     until("the route of the dead is gone", async || n2.seen("alice").await == Some(vec![2])).await;
-    until("its field too", async || server.ask(&["HLEN", "heddle:user:alice"]).await == servers::Reply::Number(1)).await;
+    until("its field too", async || server.ask(&["HLEN", "heddle:user:alice"]).await == servers::Reply::Number(1))
+        .await;
     let servers::Reply::Number(left_ms) = server.ask(&["PTTL", "heddle:user:bob"]).await else { panic!("a number") };
     assert!(left_ms > 0, "a key that nobody reads expires");
 }
