@@ -52,7 +52,7 @@ pub(crate) async fn a_change_needs_the_version_that_is_there(world: &World) {
 pub(crate) async fn of_many_changes_at_once_none_is_lost(world: &World) {
     let (n1, n2) = (world.node("n1").await, world.node("n2").await);
     let count = |turn: usize| {
-        let states = Arc::clone(if turn % 2 == 0 { &n1.states } else { &n2.states });
+        let states = Arc::clone(if turn.is_multiple_of(2) { &n1.states } else { &n2.states });
         tokio::spawn(async move {
             for _ in 0..25 {
                 let mut there = states.get("count").await.unwrap();
