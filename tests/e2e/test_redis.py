@@ -1,10 +1,13 @@
 """`heddle serve` with its registry and bus in Redis: chat and presence, whatever becomes of Redis."""
 
 import asyncio
+import shlex
+import subprocess
 
 import pytest
 from harness.device import Device
 from harness.redis import Redis
+from harness.server import ROOT
 from harness.waiting import until_async
 
 
@@ -114,6 +117,31 @@ async def test_a_server_starts_without_redis_and_uses_it_when_it_comes(start, re
         await _arrived(b, 5)
         redis.start()
         await _known(redis, "bob", 1)
+
+
+async def test_the_commands_of_the_operators_page_show_what_it_says(start, redis):
+    """Each line of deploy/redis.md that begins with redis-cli is run as it stands, against this server."""
+    server = start(config={"registry": {"backend": "redis", "url": redis.url}})
+    async with Device(server, "alice"):
+        await _known(redis, "alice", 1)
+        said = {}
+        for line in (ROOT / "deploy" / "redis.md").read_text().splitlines():
+            if line.startswith("redis-cli "):
+                words = shlex.split(line)
+                done = subprocess.run(
+                    [words[0], "-p", str(redis.port), *words[1:]], capture_output=True, text=True, timeout=30, check=False,
+                )
+                assert done.returncode == 0 and "ERR" not in done.stdout, (line, done.stdout, done.stderr)
+                said[line.removeprefix("redis-cli ")] = done.stdout.split()
+        life = said["GET heddle:node:node-1"][0]
+        assert said["ZRANGE heddle:nodes 0 -1 WITHSCORES"][0] == "node-1"
+        assert 0 < int(said["PTTL heddle:node:node-1"][0]) <= 10_000
+        field, device = said["HGETALL heddle:user:alice"]
+        assert field.startswith(f"node-1/{life}/") and device == "phone"
+        assert said["PUBSUB NUMSUB heddle:bus:node-1 heddle:bus"] == ["heddle:bus:node-1", "1", "heddle:bus", "1"]
+        assert said["--scan --pattern 'heddle:user:*'"] == ["heddle:user:alice"]
+        # The page flushes: everything is there again.
+        await _known(redis, "alice", 1)
 
 
 @pytest.mark.parametrize("registry, key", [

@@ -18,6 +18,9 @@ use crate::config::{GatewayConfig, GatewayDeps};
 use crate::figures::Figures;
 use crate::limits::Counts;
 
+/// Connections per millisecond of a life that leave its numbers below those of the next.
+const CONNECTIONS_BITS: u32 = 20;
+
 pub(crate) struct Core {
     pub(crate) config: GatewayConfig,
     pub(crate) deps: GatewayDeps,
@@ -58,7 +61,8 @@ impl Core {
             drain_total: AtomicU64::new(0),
             open: AtomicU64::new(0),
             tasks: TaskTracker::new(),
-            next_connection: AtomicU64::new(1),
+            // Above those of every earlier life of this node: what was sent to a connection then must not reach another one now.
+            next_connection: AtomicU64::new((deps.clock.now() << CONNECTIONS_BITS) + 1),
             config,
             deps,
         }

@@ -1,4 +1,4 @@
-//! Names of keys and channels. docs/redis.md shows them to operators.
+//! Names of keys and channels. deploy/redis.md shows them to operators.
 
 use heddle_model::{ConnectionId, NodeId, UserId};
 

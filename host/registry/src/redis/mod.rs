@@ -1,4 +1,4 @@
-//! Registry, bus and shared states on Redis or Valkey. The keys are described for operators in docs/redis.md.
+//! Registry, bus and shared states on Redis or Valkey. The keys are described for operators in deploy/redis.md.
 //!
 //! [`Redis`] is a process's connections; what it hands out shares them. Nothing here waits for Redis at start, and nothing here is the truth.
 
