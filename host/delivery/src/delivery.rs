@@ -340,17 +340,20 @@ fn decode_message(bytes: &[u8]) -> Option<Arc<Message>> {
     }
 }
 
-/// When the bus may have lost messages, every connection of this node looks into its stream. (DELIVERY 14)
+/// When the bus may have lost messages, or others did not know whom this node holds, every connection of this node looks into its stream.
+/// (DELIVERY 14)
 async fn listen_for_losses(shared: Arc<Shared>) {
-    let mut state = shared.bus.state();
-    let mut before = *state.borrow_and_update();
+    let (mut state, mut found) = (shared.bus.state(), shared.registry.found_again());
+    let (mut before, mut found_before) = (*state.borrow_and_update(), *found.borrow_and_update());
     loop {
         tokio::select! {
             changed = state.changed() => if changed.is_err() { return },
+            changed = found.changed() => if changed.is_err() { return },
             () = shared.stop.cancelled() => return,
         }
-        let now = *state.borrow_and_update();
-        if now.lost > before.lost || (now.whole && !before.whole) {
+        let (now, found_now) = (*state.borrow_and_update(), *found.borrow_and_update());
+        let found_again = std::mem::replace(&mut found_before, found_now) != found_now;
+        if now.lost > before.lost || (now.whole && !before.whole) || found_again {
             shared.hub.wake_all();
             // What is lost meanwhile wakes once more.
             tokio::select! {

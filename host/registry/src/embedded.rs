@@ -32,6 +32,8 @@ impl Table {
 pub struct EmbeddedRegistry {
     node: NodeId,
     table: Arc<Table>,
+    /// Nobody ever forgets.
+    found_again: watch::Sender<u64>,
 }
 
 impl EmbeddedRegistry {
@@ -43,14 +45,14 @@ impl EmbeddedRegistry {
             shards: std::array::from_fn(|_| RwLock::new(HashMap::new())),
             nodes: RwLock::new(BTreeSet::from([node.clone()])),
         };
-        Self { node, table: Arc::new(table) }
+        Self { node, table: Arc::new(table), found_again: watch::Sender::new(0) }
     }
 
     /// One more node on the same map.
     #[must_use]
     pub fn beside(&self, node: NodeId) -> Self {
         self.table.nodes.write().insert(node.clone());
-        Self { node, table: Arc::clone(&self.table) }
+        Self { node, table: Arc::clone(&self.table), found_again: watch::Sender::new(0) }
     }
 }
 
@@ -91,6 +93,10 @@ impl Registry for EmbeddedRegistry {
 
     async fn nodes(&self) -> Result<Vec<NodeId>, RegistryError> {
         Ok(self.table.nodes.read().iter().cloned().collect())
+    }
+
+    fn found_again(&self) -> watch::Receiver<u64> {
+        self.found_again.subscribe()
     }
 
     async fn leave(&self) {

@@ -66,7 +66,7 @@ pub trait Registry: Send + Sync + 'static {
     /// If the backend is away; it is taken away later, or its lease ends by itself.
     async fn unregister(&self, user: &UserId, connection: ConnectionId) -> Result<(), RegistryError>;
 
-    /// Each user's connections, on all nodes: one call for a page of users.
+    /// Each user's connections, on all nodes: one call for a page of users. Those of this node are always among them.
     ///
     /// # Errors
     /// If the backend is away; [`Registry::here`] still answers.
@@ -86,6 +86,9 @@ pub trait Registry: Send + Sync + 'static {
     /// # Errors
     /// If the backend is away.
     async fn nodes(&self) -> Result<Vec<NodeId>, RegistryError>;
+
+    /// Changes when this node's connections are known again after they may have been unknown to others, who then pushed nothing to them.
+    fn found_again(&self) -> watch::Receiver<u64>;
 
     /// This node goes: it and its routes count no more. A backend that is away finds out when the lease ends.
     async fn leave(&self);

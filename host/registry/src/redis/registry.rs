@@ -10,6 +10,7 @@ use fred::clients::{Client, Pipeline};
 use fred::error::Error;
 use fred::interfaces::{HashesInterface as _, KeysInterface as _};
 use heddle_model::{Clock, ConnectionId, DeviceId, NodeId, UserId};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,6 +41,7 @@ struct Inner {
     /// Redis may not know all that this node holds.
     stale: AtomicBool,
     left: AtomicBool,
+    found_again: watch::Sender<u64>,
 }
 
 impl RedisRegistry {
@@ -58,6 +60,7 @@ impl RedisRegistry {
             keys,
             stale: AtomicBool::new(false),
             left: AtomicBool::new(false),
+            found_again: watch::Sender::new(0),
         });
         let keeper = AbortOnDropHandle::new(tokio::spawn(keep(Arc::clone(&inner), clock)));
         Self { inner, _keeper: keeper }
@@ -109,9 +112,14 @@ impl Registry for RedisRegistry {
         let mut dead = Vec::new();
         let mut routes: Vec<Vec<Route>> = Vec::with_capacity(found.len());
         for (user, found) in users.iter().zip(found) {
-            let mut live = Vec::with_capacity(found.len());
+            // Of itself a node knows better than Redis, which may have forgotten, or not have heard yet.
+            let mut live = self.inner.own.here(user);
             for (node, life, route) in found {
-                if lives.get(&(node, life)).copied().unwrap_or(false) {
+                let own = life == self.inner.own.life && node == self.inner.own.node;
+                if own && live.contains(&route) {
+                    continue;
+                }
+                if !own && lives.get(&(node, life)).copied().unwrap_or(false) {
                     live.push(route);
                 } else {
                     dead.push((user, life, route));
@@ -138,16 +146,25 @@ impl Registry for RedisRegistry {
             all::<Vec<String>>(pipeline).await
         };
         let found = self.inner.link.call(users.len() * ROUTE_BYTES, read).await?;
-        let parse = |text: &String| parse_field(text).map(|(node, life, _)| (node, life));
+        // What it holds itself a node knows without Redis.
+        let parse = |text: &String| {
+            let (node, life, _) = parse_field(text)?;
+            (life != self.inner.own.life || node != self.inner.own.node).then_some((node, life))
+        };
         let lives = self.inner.leases.known(found.iter().flatten().filter_map(parse)).await?;
         let lives = |text: &String| parse(text).is_some_and(|pair| lives.get(&pair).copied().unwrap_or(false));
-        Ok(found.iter().map(|fields| fields.iter().any(lives)).collect())
+        let found = found.iter().map(|fields| fields.iter().any(lives));
+        Ok(users.iter().zip(found).map(|(user, there)| there || !self.inner.own.here(user).is_empty()).collect())
     }
 
     async fn nodes(&self) -> Result<Vec<NodeId>, RegistryError> {
         let mut nodes: Vec<NodeId> = self.inner.leases.ask().await?.into_keys().collect();
         nodes.sort();
         Ok(nodes)
+    }
+
+    fn found_again(&self) -> watch::Receiver<u64> {
+        self.inner.found_again.subscribe()
     }
 
     async fn leave(&self) {
@@ -280,8 +297,14 @@ async fn keep(inner: Arc<Inner>, clock: Arc<dyn Clock>) {
                 taken = true;
                 let due = renewed.elapsed() >= renew_routes;
                 if due || renewal == Renewal::Anew || inner.stale.load(Ordering::Acquire) {
+                    let unknown = renewal == Renewal::Anew || inner.stale.load(Ordering::Acquire);
                     match inner.write_all().await {
-                        Ok(()) => renewed = Instant::now(),
+                        Ok(()) => {
+                            renewed = Instant::now();
+                            if unknown {
+                                inner.found_again.send_modify(|times| *times += 1);
+                            }
+                        }
                         Err(error) => tracing::debug!(%error, "routes are written later"),
                     }
                 }

@@ -12,7 +12,11 @@ async fn a_flushed_redis_knows_every_connection_again() {
     for n in 0..1_000 {
         assert!(n1.connect(&format!("u{n}"), n).await);
     }
+    let found = *n1.registry.found_again().borrow();
     server.ask(&["FLUSHALL"]).await;
+    // Of itself a node need not be told.
+    assert_eq!(n1.seen("u7").await, Some(vec![7]));
+    assert_eq!(n1.registry.online(&[user("u7"), user("nobody")]).await.unwrap(), [true, false]);
     server.ask(&["SCRIPT", "FLUSH"]).await;
     let users: Vec<_> = (0..1_000).map(|n| user(&format!("u{n}"))).collect();
     until("all are known again", async || {
@@ -20,6 +24,7 @@ async fn a_flushed_redis_knows_every_connection_again() {
     })
     .await;
     assert_eq!(n2.seen("u7").await, Some(vec![7]));
+    until("it is told that others did not know them", async || *n1.registry.found_again().borrow() > found).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

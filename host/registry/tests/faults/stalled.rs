@@ -54,3 +54,26 @@ async fn what_waits_for_a_stalled_server_is_bounded_by_bytes() {
     until("they arrive when it goes on", async || n2.got.lock().len() >= taken).await;
     assert!(!n1.send("n2", &"x".repeat(2 << 20)).await, "larger than the bus carries");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stays_stalled_with_full_buffers_is_left_and_found_again() {
+    let Some(server) = servers::Redis::start().await else { return };
+    let (n1, n2) = (Node::start(config(&server.url(), "n1")).await, Node::start(config(&server.url(), "n2")).await);
+    assert!(n1.connect("alice", 1).await);
+    server.freeze();
+    // More than the buffers of both ends of the connection hold: the client is stuck in the middle of a write.
+    let large = "x".repeat(500_000);
+    until("nobody asks any more", async || {
+        n1.send("n2", &large).await;
+        n1.seen("alice").await;
+        !n1.redis.answers()
+    })
+    .await;
+    until("the bus is silent", async || !n1.whole() && !n2.whole()).await;
+    assert!(!n1.send("n2", "refused").await);
+    server.thaw();
+    until("calls are answered", async || n2.seen("alice").await == Some(vec![1])).await;
+    until("the bus carries", async || n1.send("n2", "end").await && n2.got.lock().contains(&"end".to_owned())).await;
+    until("it is whole", async || n1.whole() && n2.whole()).await;
+    assert!(!n2.got.lock().contains(&"refused".to_owned()));
+}
