@@ -46,7 +46,8 @@ async def test_chat_and_presence_over_redis(start, redis):
             assert sorted(fields[1::2]) == ["laptop", "phone"]
             assert all(field.startswith("amber/") for field in fields[::2])
             assert redis.ask("ZRANGE", "heddle:nodes", "0", "-1") == ["amber"]
-            assert redis.ask("PUBSUB", "NUMSUB", "heddle:bus:amber", "heddle:bus")[1::2] == [1, 1]
+            listeners = ("PUBSUB", "NUMSUB", "heddle:bus:amber", "heddle:bus")
+            await until_async(lambda: redis.ask(*listeners)[1::2] == [1, 1], "the node listens")
         await _known(redis, "bob", 0)
         await a.say("bob", "for later")
     async with Device(server, "bob", "tablet") as tablet:
@@ -124,6 +125,7 @@ async def test_the_commands_of_the_operators_page_show_what_it_says(start, redis
     server = start(config={"registry": {"backend": "redis", "url": redis.url}})
     async with Device(server, "alice"):
         await _known(redis, "alice", 1)
+        await until_async(lambda: redis.ask("PUBSUB", "NUMSUB", "heddle:bus")[1] == 1, "the node listens")
         said = {}
         for line in (ROOT / "deploy" / "redis.md").read_text().splitlines():
             if line.startswith("redis-cli "):
