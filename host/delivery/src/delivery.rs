@@ -31,9 +31,13 @@ use crate::{NodeMessage, archiver, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
+/// All connections are woken for losses of the bus at most this often.
+const WAKE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Makes the bus of this node.
+pub type BusMaker = Box<dyn FnOnce(heddle_registry::Inbox<NodeMessage>) -> Arc<dyn Bus<NodeMessage>> + Send>;
 
 /// The backends and neighbours that delivery stands on.
-#[derive(Clone)]
 pub struct Ports {
     /// The truth.
     pub log: Arc<dyn Log>,
@@ -42,7 +46,7 @@ pub struct Ports {
     /// Who is connected where.
     pub registry: Arc<dyn Registry>,
     /// Makes the bus, given what takes in the messages for this node.
-    pub bus: fn(NodeId, heddle_registry::Inbox<NodeMessage>) -> Arc<dyn Bus<NodeMessage>>,
+    pub bus: BusMaker,
     /// Who decides.
     pub policies: Policies,
     /// Time.
@@ -155,7 +159,7 @@ impl Delivery {
 
         let hub = Arc::new(Hub::default());
         let inbox = Arc::clone(&hub);
-        let bus = (ports.bus)(ports.node.clone(), Arc::new(move |message| inbox.receive(message)));
+        let bus = (ports.bus)(Arc::new(move |message| inbox.receive(message)));
         let presence = Presence::start(
             config.presence.clone(),
             Arc::new(ports.policies.clone()),
@@ -188,6 +192,7 @@ impl Delivery {
             shared.tasks.spawn(worker::run(Arc::clone(&shared), partition));
         }
         shared.tasks.spawn(archiver::run(Arc::clone(&shared)));
+        shared.tasks.spawn(listen_for_losses(Arc::clone(&shared)));
         for task in Receipts::tasks(&shared) {
             shared.tasks.spawn(task);
         }
@@ -332,6 +337,31 @@ fn decode_message(bytes: &[u8]) -> Option<Arc<Message>> {
     match Record::decode(bytes) {
         Ok(Record::Direct(message) | Record::Group(message)) => Some(message),
         _ => None,
+    }
+}
+
+/// When the bus may have lost messages, or others did not know whom this node holds, every connection of this node looks into its stream.
+/// (DELIVERY 14)
+async fn listen_for_losses(shared: Arc<Shared>) {
+    let (mut state, mut found) = (shared.bus.state(), shared.registry.found_again());
+    let (mut before, mut found_before) = (*state.borrow_and_update(), *found.borrow_and_update());
+    loop {
+        tokio::select! {
+            changed = state.changed() => if changed.is_err() { return },
+            changed = found.changed() => if changed.is_err() { return },
+            () = shared.stop.cancelled() => return,
+        }
+        let (now, found_now) = (*state.borrow_and_update(), *found.borrow_and_update());
+        let found_again = std::mem::replace(&mut found_before, found_now) != found_now;
+        if now.lost > before.lost || (now.whole && !before.whole) || found_again {
+            shared.hub.wake_all();
+            // What is lost meanwhile wakes once more.
+            tokio::select! {
+                () = tokio::time::sleep(WAKE_PAUSE) => {}
+                () = shared.stop.cancelled() => return,
+            }
+        }
+        before = now;
     }
 }
 

@@ -69,11 +69,16 @@ pub enum Kick {
 /// One item of a session's mailbox.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    Push { event: Arc<Event>, after: Position },
+    Push {
+        event: Arc<Event>,
+        after: Position,
+    },
     GroupNotice(Box<(GroupId, Position)>),
     Typing(Box<Typing>),
     Presence(Box<Visible>),
     Kicked,
+    /// Look into the stream.
+    Wake,
 }
 
 /// Each connection has a block of these for as long as it lives.
@@ -143,6 +148,15 @@ impl Hub {
 
     pub(crate) fn close(&self, connection: ConnectionId) {
         self.mailboxes.write().remove(&connection);
+    }
+
+    /// Makes every connection look into its stream.
+    pub(crate) fn wake_all(&self) {
+        for mailbox in self.mailboxes.read().values() {
+            mailbox.signals.lagged.store(true, Ordering::Release);
+            // One that is full wakes up anyway.
+            mailbox.put(Mail::Wake);
+        }
     }
 
     /// Takes what the bus brought to its mailboxes.

@@ -22,10 +22,11 @@ mod send;
 mod session;
 mod stream;
 mod tail;
+mod wire;
 mod worker;
 
 pub use config::DeliveryConfig;
-pub use delivery::{Delivery, DeliveryError, Explained, Ports};
+pub use delivery::{BusMaker, Delivery, DeliveryError, Explained, Ports};
 pub use event::{Event, Flags, Variant};
 pub use groups::GroupView;
 pub use history::{ConversationView, HistoryView, Status, ViewedMessage};

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use heddle_model::{ConnectionId, Conversation, DeviceId, GroupId, Position, ReceiptStatus, TopicPartition, UserId};
 use heddle_presence::{Report, ReportKind, Socket, Visible};
-use heddle_registry::Route;
 use heddle_store::{DeviceRow, Hole, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -292,9 +291,8 @@ impl Shared {
     }
 
     async fn register(&self, user: &UserId, device: &DeviceId, connection: ConnectionId) {
-        let others = self.registry.routes(user).await.unwrap_or_default();
-        let route = Route { node: self.node.clone(), connection, device: device.clone() };
-        if let Err(error) = self.registry.register(user, route).await {
+        let others = self.routes(std::slice::from_ref(user)).await.pop().unwrap_or_default();
+        if let Err(error) = self.registry.register(user, connection, device).await {
             tracing::warn!(%error, "connection is not registered: its messages come later");
         }
         for other in others.into_iter().filter(|other| other.device == *device) {
@@ -307,7 +305,7 @@ impl Shared {
 
     async fn unregister(&self, user: &UserId, connection: ConnectionId) {
         self.hub.close(connection);
-        if let Err(error) = self.registry.unregister(user, connection, &self.node).await {
+        if let Err(error) = self.registry.unregister(user, connection).await {
             tracing::debug!(%error, "connection stays registered until its lease ends");
         }
     }
@@ -516,6 +514,7 @@ impl Session {
                     out.push(Outgoing::Typing { from, group, started });
                 }
                 Mail::Presence(seen) => out.push(Outgoing::Presence(*seen)),
+                Mail::Wake => {}
                 Mail::Kicked => break,
             }
             next = self.mail.try_recv().ok();

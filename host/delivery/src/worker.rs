@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use heddle_log::{AppendError, Derived, Stored};
 use heddle_model::{ConnectionId, NodeId, Offset, Plan, Position, Record, RecordError, TopicPartition, UserId};
+use heddle_registry::Route;
 use heddle_store::{ArchiveBatch, DeadLetter};
 use tokio::task::JoinHandle;
 
@@ -275,15 +276,11 @@ async fn push(shared: &Shared, partition: TopicPartition, event: Arc<Event>, liv
     if !live {
         return;
     }
+    let (users, afters): (Vec<UserId>, Vec<Position>) = readers.into_iter().unzip();
     let mut nodes: HashMap<NodeId, Vec<(ConnectionId, Position)>> = HashMap::new();
-    for (user, after) in readers {
-        match shared.registry.routes(&user).await {
-            Ok(routes) => {
-                for route in routes {
-                    nodes.entry(route.node).or_default().push((route.connection, after));
-                }
-            }
-            Err(error) => tracing::debug!(%error, "push left out, the gateway finds it"),
+    for (routes, after) in shared.routes(&users).await.into_iter().zip(afters) {
+        for route in routes {
+            nodes.entry(route.node).or_default().push((route.connection, after));
         }
     }
     for (node, to) in nodes {
@@ -295,13 +292,25 @@ async fn push(shared: &Shared, partition: TopicPartition, event: Arc<Event>, liv
 }
 
 impl Shared {
+    /// The connections of each of these users; where nobody can tell, those of this node.
+    pub(crate) async fn routes(&self, users: &[UserId]) -> Vec<Vec<Route>> {
+        if users.is_empty() {
+            return Vec::new();
+        }
+        match self.registry.routes(users).await {
+            Ok(routes) => routes,
+            Err(error) => {
+                tracing::debug!(%error, "other nodes' connections find out by themselves");
+                users.iter().map(|user| self.registry.here(user)).collect()
+            }
+        }
+    }
+
     /// Sends a hint to every connection of these users. Lossy.
     pub(crate) async fn tell(&self, users: &[UserId], message: impl Fn(Vec<ConnectionId>) -> NodeMessage) {
         let mut nodes: HashMap<NodeId, Vec<ConnectionId>> = HashMap::new();
-        for user in users {
-            for route in self.registry.routes(user).await.unwrap_or_default() {
-                nodes.entry(route.node).or_default().push(route.connection);
-            }
+        for route in self.routes(users).await.into_iter().flatten() {
+            nodes.entry(route.node).or_default().push(route.connection);
         }
         for (node, to) in nodes {
             if let Err(error) = self.bus.send(&node, Arc::new(message(to))).await {

@@ -19,6 +19,9 @@ use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::figures::Figures;
 use crate::limits::Counts;
 
+/// Connections per millisecond of a life that leave its numbers below those of the next.
+const CONNECTIONS_BITS: u32 = 20;
+
 pub(crate) struct Core {
     config: ArcSwap<GatewayConfig>,
     auth: ArcSwap<Auth>,
@@ -59,7 +62,8 @@ impl Core {
             drain_total: AtomicU64::new(0),
             open: AtomicU64::new(0),
             tasks: TaskTracker::new(),
-            next_connection: AtomicU64::new(1),
+            // Above those of every earlier life of this node: what was sent to a connection then must not reach another one now.
+            next_connection: AtomicU64::new((deps.clock.now() << CONNECTIONS_BITS) + 1),
             config: ArcSwap::from_pointee(config),
             deps,
         }

@@ -125,7 +125,7 @@ text_id! {
     NodeId, "node", 64, "characters", characters
 }
 
-/// One live socket; dies with it. Unique within a node's life.
+/// One live socket; dies with it. Unique within a node, over all its lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnectionId(pub u64);
 

@@ -111,8 +111,11 @@ impl Inside {
         let ports = Ports {
             log,
             store,
-            registry: Arc::new(EmbeddedRegistry::new()),
-            bus: |node, inbox| Arc::new(EmbeddedBus::new(node, inbox)),
+            registry: Arc::new(EmbeddedRegistry::new(node.clone())),
+            bus: {
+                let node = node.clone();
+                Box::new(move |inbox| Arc::new(EmbeddedBus::new(node, inbox)))
+            },
             policies: policies.clone(),
             clock: Arc::clone(&clock),
             node: node.clone(),

@@ -27,9 +27,35 @@ choice! {
     form "\"accept\" or \"reject\""
 }
 
+choice! {
+    /// Where nodes find each other and each other's connections.
+    RegistryBackend {
+        /// In this process: one node.
+        Embedded = "embedded",
+        /// In Redis or Valkey: many nodes.
+        Redis = "redis",
+    }
+    form "\"embedded\" or \"redis\""
+}
+
+choice! {
+    /// How Redis is run.
+    RedisKind {
+        /// One server.
+        Standalone = "standalone",
+        /// Replicas watched by Sentinel.
+        Sentinel = "sentinel",
+        /// Redis Cluster.
+        Cluster = "cluster",
+    }
+    form "\"standalone\", \"sentinel\" or \"cluster\""
+}
+
 sections! {
     /// This process.
     node: Node {
+        /// What this node is called among the others; each has a name of its own.
+        id: String = "node-1";
         /// Where everything durable lives: the log, the archive, the cache of native code. One process at a time.
         data_dir: PathBuf = "./heddle-data";
         /// Threads that serve connections and run policies; 0 takes one per core.
@@ -183,6 +209,25 @@ sections! {
         poison_tries: u64 = 3 [1, 100];
         /// Messages on their way into the log, on this node.
         in_flight_max: u64 = 100_000 [16, 10_000_000];
+    }
+    /// Who is connected where, and what nodes tell each other: hints only, messages never depend on it.
+    registry: RegistrySection {
+        /// Where it is: "embedded" for one node, "redis" for Redis or Valkey.
+        backend: RegistryBackend = "embedded";
+        /// Address of Redis, like "redis://user:password@redis.example:6379"; "rediss://" for TLS, "?node=HOST:PORT" for more of a cluster, "?sentinelServiceName=NAME" for Sentinel.
+        url: String = "" : secret;
+        /// What runs there: "standalone", "sentinel" or "cluster".
+        mode: RedisKind = "standalone";
+        /// What all keys and channels in Redis begin with.
+        prefix: String = "heddle";
+        /// How long a call to Redis may take; after three missed in a row nobody waits until it answers again.
+        deadline: Span = "100 ms" ["5 ms", "10 s"];
+        /// Calls to Redis that wait for an answer, and messages to other nodes that wait to be sent, each; a call counts once for every 4 KiB of it.
+        queue_max: u64 = 4_096 [16, 1_000_000];
+        /// Bytes of messages to other nodes that wait to be sent.
+        queue_bytes_max: Size = "16 MiB" ["1 MiB", "1 GiB"];
+        /// A node that was not heard of for so long is dead, and its connections count no more.
+        lease: Span = "10 s" ["1 s", "5 min"];
     }
     /// Who is online.
     presence: PresenceSection {

@@ -13,7 +13,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, UnknownUsers};
+pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, RedisKind, RegistryBackend, UnknownUsers};
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
 pub use table::Key;
@@ -116,6 +116,21 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&config.telemetry.filter) {
         let wrong = format!("{:?} is not a filter: {error}", config.telemetry.filter);
         say("telemetry.filter", wrong, "write \"info\" or \"warn,heddle_log=debug\"");
+    }
+    if let Err(error) = heddle_model::NodeId::new(&config.node.id) {
+        say("node.id", error.to_string(), "name the node in a few letters");
+    }
+    let registry = &config.registry;
+    if registry.backend == RegistryBackend::Redis && registry.url.is_empty() {
+        say("registry.url", "is empty, and registry.backend is \"redis\"".to_owned(), "write \"redis://HOST:6379\"");
+    }
+    if registry.backend == RegistryBackend::Embedded && !registry.url.is_empty() {
+        let remedy = "write registry.backend = \"redis\", or leave out registry.url";
+        say("registry.url", "is set, and registry.backend is \"embedded\"".to_owned(), remedy);
+    }
+    if registry.prefix.is_empty() || !registry.prefix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        let wrong = format!("{:?} has other characters than letters, digits and hyphens", registry.prefix);
+        say("registry.prefix", wrong, "write \"heddle\"");
     }
     for hook in &config.policies.record {
         if heddle_model::Hook::named(hook).is_none() {

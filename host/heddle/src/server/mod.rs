@@ -1,6 +1,7 @@
 //! A server: build its parts from the floor up, bind, serve, drain. The one place that names concrete backends.
 
 mod engine;
+mod nodes;
 pub mod settings;
 mod telemetry;
 
@@ -11,9 +12,9 @@ use std::time::Duration;
 use heddle_delivery::{Delivery, Ports};
 use heddle_gateway::{Drained, Gateway, GatewayDeps};
 use heddle_log::{EmbeddedLog, Log};
-use heddle_model::{Clock, Hook, NodeId, SystemClock, UserId};
+use heddle_model::{Clock, Hook, SystemClock, UserId};
 use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
-use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
+use heddle_registry::Registry;
 use heddle_store::SqliteStore;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -37,6 +38,7 @@ pub struct Server {
     policies: Policies,
     log: Arc<EmbeddedLog>,
     store: SqliteStore,
+    registry: Arc<dyn Registry>,
     upkeep: tokio::task::JoinHandle<()>,
 }
 
@@ -61,7 +63,7 @@ impl Server {
         reloader: Arc<Reloader>,
     ) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let node = NodeId::new("node-1").map_err(|error| Failure::new(error.to_string()))?;
+        let node = settings::node(config)?;
         let builtins = builtins();
         // Read first: a wrong name in the configuration should not cost an opened log.
         let policy_config = settings::policies(config, &builtins)?;
@@ -76,11 +78,12 @@ impl Server {
         let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
 
+        let nodes = nodes::Nodes::build(config, &node, &clock)?;
         let ports = Ports {
             log: Arc::clone(&log) as Arc<dyn Log>,
             store: ports,
-            registry: Arc::new(EmbeddedRegistry::new()),
-            bus: |node, inbox| Arc::new(EmbeddedBus::new(node, inbox)),
+            registry: Arc::clone(&nodes.registry),
+            bus: nodes.bus,
             policies: policies.clone(),
             clock: Arc::clone(&clock),
             node: node.clone(),
@@ -103,7 +106,7 @@ impl Server {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
-        Ok(Self { gateway, delivery, policies, log, store, upkeep })
+        Ok(Self { gateway, delivery, policies, log, store, registry: nodes.registry, upkeep })
     }
 
     /// Makes these users each other's contacts, so that each sees when another is there.
@@ -148,6 +151,7 @@ impl Server {
     /// Sends clients away at a pace, lets the archive catch up, closes everything.
     pub async fn drain(self) -> Drained {
         let drained = self.gateway.drain().await;
+        self.registry.leave().await;
         self.delivery.stop(SETTLE).await;
         self.gateway.stop();
         self.upkeep.abort();

@@ -3,14 +3,15 @@
 use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
 use heddle_log::LogConfig;
-use heddle_model::Hook;
+use heddle_model::{Hook, NodeId};
 use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
 use heddle_presence::PresenceConfig;
+use heddle_registry::{RedisConfig, RedisMode};
 use heddle_store::StoreConfig;
 use heddle_wasm::Limits;
 
-use crate::config::{Config, Problem, Problems, UnknownUsers};
+use crate::config::{Config, Problem, Problems, RedisKind, RegistryBackend, UnknownUsers};
 use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
 use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
@@ -22,6 +23,32 @@ fn small(number: u64) -> u32 {
 
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// What this node is called.
+///
+/// # Errors
+/// Never for a checked configuration.
+pub fn node(config: &Config) -> Result<NodeId, Failure> {
+    NodeId::new(&config.node.id).map_err(|error| Failure::usage(format!("node.id: {error}")))
+}
+
+/// For Redis, if the nodes find each other there.
+pub fn redis(config: &Config, node: &NodeId) -> Option<RedisConfig> {
+    let section = &config.registry;
+    let mode = match section.mode {
+        RedisKind::Standalone => RedisMode::Standalone,
+        RedisKind::Sentinel => RedisMode::Sentinel,
+        RedisKind::Cluster => RedisMode::Cluster,
+    };
+    (section.backend == RegistryBackend::Redis).then(|| RedisConfig {
+        prefix: section.prefix.clone(),
+        deadline_ms: section.deadline.millis(),
+        queue_max: count(section.queue_max),
+        queue_bytes_max: section.queue_bytes_max.bytes(),
+        lease_ms: section.lease.millis(),
+        ..RedisConfig::new(section.url.clone(), mode, node.clone())
+    })
 }
 
 /// For the log.

@@ -1,0 +1,124 @@
+//! What an operator says of Redis, and what the client is told of it.
+
+use std::time::Duration;
+
+use fred::types::config::{
+    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+};
+use fred::types::{Builder, RespVersion};
+use heddle_model::{Millis, NodeId};
+
+/// Room that is left in the client's own queue for its housekeeping: if that finds no room, the client ends.
+const HOUSEKEEPING: usize = 1_024;
+/// Messages that a listener may be behind before the oldest are lost.
+const LISTENER_MESSAGES_MAX: usize = 4_096;
+
+/// How Redis is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisMode {
+    /// One server.
+    Standalone,
+    /// Replicas watched by Sentinel.
+    Sentinel,
+    /// Redis Cluster.
+    Cluster,
+}
+
+/// A setting that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the address of Redis cannot be used: {0}")]
+pub struct RedisSettingError(pub(super) String);
+
+/// What is needed to use Redis.
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// `redis://user:password@host:port/db`; `rediss://` for TLS. More seeds: `?node=host:port`; Sentinel: `?sentinelServiceName=NAME`.
+    pub url: String,
+    /// What runs there.
+    pub mode: RedisMode,
+    /// This node.
+    pub node: NodeId,
+    /// What all keys and channels begin with.
+    pub prefix: String,
+    /// How long a call may take.
+    pub deadline_ms: Millis,
+    /// Calls that wait for an answer, and messages that wait to be sent, each; a call counts once for every 4 KiB of it.
+    pub queue_max: usize,
+    /// Bytes of messages that wait to be sent.
+    pub queue_bytes_max: usize,
+    /// A node that has not been heard of for so long is dead.
+    pub lease_ms: Millis,
+    /// What nobody renewed for so long is gone.
+    pub routes_ms: Millis,
+}
+
+impl RedisConfig {
+    /// The defaults.
+    #[must_use]
+    pub fn new(url: String, mode: RedisMode, node: NodeId) -> Self {
+        Self {
+            url,
+            mode,
+            node,
+            prefix: "heddle".to_owned(),
+            deadline_ms: 100,
+            queue_max: 4_096,
+            queue_bytes_max: 16 << 20,
+            lease_ms: 10_000,
+            routes_ms: 600_000,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms.max(1))
+    }
+
+    /// How long a connection may be silent while an answer is due: longer than a deadline, short enough for people.
+    pub(super) fn patience(&self) -> Duration {
+        (self.deadline() * 5).max(Duration::from_secs(1))
+    }
+
+    /// A client, not connected.
+    pub(super) fn builder(&self) -> Result<Builder, RedisSettingError> {
+        let config = match self.mode {
+            RedisMode::Standalone => Config::from_url_centralized(&self.url),
+            RedisMode::Sentinel => Config::from_url_sentinel(&self.url),
+            RedisMode::Cluster => Config::from_url_clustered(&self.url),
+        };
+        // The client's words may hold the password.
+        let wrong = || match self.mode {
+            RedisMode::Standalone => "write redis://HOST:PORT".to_owned(),
+            RedisMode::Sentinel => {
+                "write redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379".to_owned()
+            }
+            RedisMode::Cluster => "write redis://HOST:PORT?node=HOST2:PORT".to_owned(),
+        };
+        let mut config = config.map_err(|_| RedisSettingError(wrong()))?;
+        // It never waits for the first connection, and messages and answers come on one connection.
+        config.fail_fast = false;
+        config.version = RespVersion::RESP3;
+        let patience = self.patience();
+        let mut builder = Builder::from_config(config);
+        builder.set_connection_config(ConnectionConfig {
+            connection_timeout: patience,
+            internal_command_timeout: patience,
+            // What was written is not written again: nobody could tell whether it ran.
+            max_command_attempts: 1,
+            max_command_buffer_len: self.queue_max + HOUSEKEEPING,
+            unresponsive: UnresponsiveConfig { max_timeout: Some(patience), interval: patience / 4 },
+            reconnect_on_auth_error: true,
+            tcp: TcpConfig { nodelay: Some(true), user_timeout: Some(patience), ..TcpConfig::default() },
+            ..ConnectionConfig::default()
+        });
+        builder.set_performance_config(PerformanceConfig {
+            broadcast_channel_capacity: LISTENER_MESSAGES_MAX,
+            ..PerformanceConfig::default()
+        });
+        // Its growing policies cap delay and jitter together, so that at the cap all nodes would come at once; this one spreads them
+        // over a second each time.
+        let mut policy = ReconnectPolicy::new_constant(0, 100);
+        policy.set_jitter(900);
+        builder.set_policy(policy);
+        Ok(builder)
+    }
+}

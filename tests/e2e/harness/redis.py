@@ -1,0 +1,101 @@
+"""A real redis-server as a child process, empty at each start, always ended by its id."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+
+import pytest
+
+from .server import _dies_with_the_tests
+from .waiting import until
+
+
+def needed():
+    """Skips where redis-server is missing; in CI that is a failure."""
+    if shutil.which("redis-server"):
+        return
+    what = "redis-server is not installed: deploy/setup.sh test installs the Debian package redis-server"
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+class Redis:
+    """One server on a free port of loopback."""
+
+    def __init__(self):
+        needed()
+        self.dir = tempfile.mkdtemp(prefix="heddle-redis-")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.child = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    @property
+    def url(self):
+        """For a client."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self):
+        """Starts it, and waits until it answers."""
+        self.child = subprocess.Popen(
+            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", self.dir],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, preexec_fn=_dies_with_the_tests,
+        )
+        until(self._answers, "redis-server answers")
+        return self
+
+    def _answers(self):
+        try:
+            return self.ask("PING") == "PONG"
+        except OSError:
+            return False
+
+    def kill(self):
+        """kill -9."""
+        if self.child and self.child.poll() is None:
+            self.child.kill()
+            self.child.wait(timeout=10)
+
+    def freeze(self):
+        """Stops its time."""
+        self.child.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Lets its time go on."""
+        self.child.send_signal(signal.SIGCONT)
+
+    def ask(self, *words):
+        """Sends a command; text, a number, None or a list comes back."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+            parts = [str(word).encode() for word in words]
+            connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+            return _read(connection.makefile("rb"))
+
+
+def _read(stream):
+    line = stream.readline().rstrip(b"\r\n")
+    if not line:
+        raise OSError("redis-server closed")
+    kind, rest = line[:1], line[1:]
+    if kind == b"+":
+        return rest.decode()
+    if kind == b":":
+        return int(rest)
+    if kind == b"$":
+        return None if int(rest) < 0 else stream.read(int(rest) + 2)[:-2].decode(errors="replace")
+    if kind == b"*":
+        return [_read(stream) for _ in range(int(rest))]
+    raise AssertionError(f"redis-server refuses: {rest.decode()}")
