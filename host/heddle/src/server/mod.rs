@@ -2,6 +2,7 @@
 
 mod engine;
 mod settings;
+mod store;
 mod telemetry;
 
 use std::path::Path;
@@ -14,7 +15,6 @@ use heddle_log::{EmbeddedLog, Log};
 use heddle_model::{Clock, Hook, NodeId, SystemClock, UserId};
 use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
-use heddle_store::SqliteStore;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 
 use engine::{PluginLogs, WasmLoader};
+use store::OpenStore;
 pub use telemetry::install as install_telemetry;
 
 /// How long the archive may take to catch up at the end. What it does not reach, the next start does.
@@ -35,7 +36,7 @@ pub struct Server {
     delivery: Delivery,
     policies: Policies,
     log: Arc<EmbeddedLog>,
-    store: SqliteStore,
+    store: OpenStore,
     upkeep: tokio::task::JoinHandle<()>,
 }
 
@@ -62,9 +63,8 @@ impl Server {
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
 
         let log = open_log(config, &clock).await?;
-        let store =
-            SqliteStore::open(settings::store(config), Arc::clone(&clock)).await.map_err(|error| failed(&error))?;
-        let ports = store.store();
+        let store = OpenStore::open(config, &clock).await?;
+        let ports = store.ports();
         let plugin_logs = PluginLogs::default();
         let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);
         let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };

@@ -1,0 +1,119 @@
+//! The store on Postgres: one database for any number of nodes, a few connections of each, everything bounded by a deadline.
+
+mod archive;
+mod breaker;
+mod catalog;
+mod columns;
+mod connections;
+mod conversations;
+mod devices;
+mod directory;
+mod epochs;
+mod fault;
+mod groups;
+mod history;
+mod members;
+mod migrate;
+mod open;
+mod ranges;
+mod stream;
+mod text;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use heddle_model::Clock;
+
+pub use open::PostgresError;
+
+use crate::Store;
+use connections::Connections;
+use ranges::Ranges;
+
+/// A batch of the archiver may take so many deadlines: nobody waits for it.
+const BATCH_DEADLINES: u32 = 6;
+
+/// Where the database is and how it is used.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, or with a directory of a Unix socket: `postgres:///DATABASE?host=/run/postgresql`.
+    pub url: String,
+    /// Connections of this process, at least 1.
+    pub connections_max: u32,
+    /// How long a call may take, the wait for a connection included; a batch of the archiver six times that.
+    pub deadline: Duration,
+    /// Positions of each partition of the log that share a table of the archive, a power of two. What stands in older tables stays there.
+    pub range_positions: u64,
+}
+
+impl PostgresConfig {
+    /// This database, 16 connections, 5 s, 2^22 positions.
+    #[must_use]
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: url.into(), connections_max: 16, deadline: Duration::from_secs(5), range_positions: 1 << 22 }
+    }
+}
+
+impl std::fmt::Debug for PostgresConfig {
+    /// Without the URL: it holds a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("connections_max", &self.connections_max)
+            .field("deadline", &self.deadline)
+            .field("range_positions", &self.range_positions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store in a Postgres database: a cheap handle.
+#[derive(Clone)]
+pub struct PostgresStore {
+    connections: Connections,
+    ranges: Arc<Ranges>,
+    server: Arc<str>,
+}
+
+impl PostgresStore {
+    /// Connects, checks the server, makes and migrates the schema as needed. Runs inside a tokio runtime with time enabled.
+    ///
+    /// # Errors
+    /// Not there, not allowed, of a newer version, not fit for it: each says what mends it.
+    pub async fn open(config: PostgresConfig, clock: Arc<dyn Clock>) -> Result<Self, PostgresError> {
+        let opened = open::open(&config).await?;
+        Ok(Self {
+            connections: Connections::new(opened.options, config.connections_max, config.deadline, clock),
+            ranges: Arc::new(Ranges::new(config.range_positions)),
+            server: opened.server.into(),
+        })
+    }
+
+    /// The server's version, as it told it.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.server
+    }
+
+    /// All its ports.
+    #[must_use]
+    pub fn store(&self) -> Store {
+        Store {
+            archive: Arc::new(self.clone()),
+            devices: Arc::new(self.clone()),
+            directory: Arc::new(self.clone()),
+            groups: Arc::new(self.clone()),
+            catalog: Arc::new(self.clone()),
+            epochs: Arc::new(self.clone()),
+        }
+    }
+
+    /// Waits for what was handed in, at most a deadline, and closes every connection; everything later is unavailable.
+    pub async fn close(&self) {
+        self.connections.close().await;
+    }
+}
+
+impl std::fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresStore").field("server", &self.server).finish_non_exhaustive()
+    }
+}
