@@ -103,7 +103,7 @@ class Postgres:
         ready = f"{self.programs / 'pg_isready'} --quiet --host=127.0.0.1 --port={self.port} --username=heddle"
         settings = (f"port={self.port}", f"unix_socket_directories={self.directory}", "listen_addresses=127.0.0.1",
                     "fsync=off", "full_page_writes=off", "max_connections=100")
-        command = ["sh", GUARD, self.directory, ready, *_as_postgres(), self.programs / "postgres", "-D",
+        command = ["sh", GUARD, self.directory, ready, "INT", *_as_postgres(), self.programs / "postgres", "-D",
                    self.directory / "data", *(word for setting in settings for word in ("-c", setting))]
         self.guard = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
         line = self.guard.stdout.readline().decode()

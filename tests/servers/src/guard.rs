@@ -19,12 +19,13 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts a server and waits until it answers.
-    pub(crate) fn start(directory: &Path, ready: &str, server: &[String]) -> Result<Self, Missing> {
+    /// Starts a server and waits until it answers; `signal` ends it in order, by its name.
+    pub(crate) fn start(directory: &Path, ready: &str, signal: &str, server: &[String]) -> Result<Self, Missing> {
         let mut shell = Command::new("sh")
             .arg(SCRIPT)
             .arg(directory)
             .arg(ready)
+            .arg(signal)
             .args(server)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

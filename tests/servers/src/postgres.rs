@@ -15,6 +15,9 @@ use crate::guard::Guard;
 /// Ports are found free and taken a moment later: somebody may be quicker.
 const STARTS: usize = 5;
 
+/// Cuts connections, and does not wait for those who have them.
+const FAST_SHUTDOWN: &str = "INT";
+
 /// A server with a superuser `heddle` and no password, on 127.0.0.1.
 #[derive(Debug)]
 pub struct Postgres {
@@ -159,7 +162,7 @@ impl Postgres {
             self.programs.join("pg_isready").display(),
             self.port
         );
-        self.guard = Some(Guard::start(&self.directory, &ready, &server)?);
+        self.guard = Some(Guard::start(&self.directory, &ready, FAST_SHUTDOWN, &server)?);
         Ok(())
     }
 }

@@ -167,8 +167,8 @@ pub(super) fn at(server: &str, operation: &'static str, error: &sqlx::Error) -> 
     let (server, reason) = (server.to_owned(), error.to_string());
     match (error, state(error).as_deref()) {
         (sqlx::Error::Configuration(_), _) => PostgresError::Url { reason },
-        // 28: authorization; 3D000: no such database; 42501: not permitted.
-        (_, Some(state)) if state.starts_with("28") || matches!(state, "3D000" | "42501") => {
+        // 28: authorization; 3D000: no such database; 55000: one that takes no connections; 42501: not permitted.
+        (_, Some(state)) if state.starts_with("28") || matches!(state, "3D000" | "55000" | "42501") => {
             PostgresError::Refused { server, reason }
         }
         (_, Some(state)) if state.starts_with("57P0") || state == "53300" => {
