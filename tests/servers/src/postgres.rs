@@ -24,6 +24,8 @@ pub struct Postgres {
     directory: PathBuf,
     programs: PathBuf,
     port: u16,
+    /// Whether each commit is synced: "on" or "off".
+    sync: &'static str,
     guard: Option<Guard>,
 }
 
@@ -42,6 +44,18 @@ impl Postgres {
     /// # Errors
     /// PostgreSQL is not installed, or does not start.
     pub fn start() -> Result<Self, Missing> {
+        Self::start_with("off")
+    }
+
+    /// One that syncs each commit to the disk, for measurements.
+    ///
+    /// # Errors
+    /// PostgreSQL is not installed, or does not start.
+    pub fn start_durable() -> Result<Self, Missing> {
+        Self::start_with("on")
+    }
+
+    fn start_with(sync: &'static str) -> Result<Self, Missing> {
         let programs = programs()?;
         let failed = |what: &str, error: &dyn std::fmt::Display| Missing(format!("PostgreSQL: {what}: {error}"));
         let directory = tempfile::Builder::new().prefix("heddle-postgres-").tempdir();
@@ -60,7 +74,7 @@ impl Postgres {
         if !made.status.success() {
             return Err(failed("initdb", &String::from_utf8_lossy(&made.stderr)));
         }
-        let mut server = Self { directory: directory.path().to_owned(), programs, port: 0, guard: None };
+        let mut server = Self { directory: directory.path().to_owned(), programs, port: 0, sync, guard: None };
         for _ in 1..STARTS {
             server.port = free_port()?;
             if server.try_launch().is_ok() {
@@ -152,8 +166,8 @@ impl Postgres {
         ]);
         let sockets = format!("unix_socket_directories={}", self.directory.display());
         let port = format!("port={}", self.port);
-        let settings =
-            [&port, &sockets, "listen_addresses=127.0.0.1", "fsync=off", "full_page_writes=off", "max_connections=300"];
+        let (sync, pages) = (format!("fsync={}", self.sync), format!("full_page_writes={}", self.sync));
+        let settings = [&port, &sockets, "listen_addresses=127.0.0.1", &sync, &pages, "max_connections=300"];
         for setting in settings {
             server.extend(["-c".to_owned(), setting.to_owned()]);
         }
