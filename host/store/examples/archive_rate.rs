@@ -62,8 +62,8 @@ fn batch(nth: u64) -> Result<ArchiveBatch, Box<dyn Error>> {
     for number in nth * RECORDS..(nth + 1) * RECORDS {
         // Spread, and never the same again.
         let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let user = UserId::new(format!("user-{}", scattered % USERS))?;
-        let from = UserId::new(format!("user-{}", (scattered >> 20) % USERS))?;
+        let user = UserId::new(&format!("user-{}", scattered % USERS))?;
+        let from = UserId::new(&format!("user-{}", (scattered >> 20) % USERS))?;
         let (partition, position) = (partitioning.home(&user), Position(number + 1));
         let mut id = [0; 16];
         id[..8].copy_from_slice(&scattered.to_be_bytes());

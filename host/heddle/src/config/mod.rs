@@ -101,7 +101,11 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     if store.backend == StoreBackend::Postgres {
         if store.url.is_empty() {
             let wrong = "is empty, and store.backend is \"postgres\"".to_owned();
-            say("store.url", wrong, "write postgres://USER:PASSWORD@HOST:5432/DATABASE, or name a file in store.url_file");
+            say(
+                "store.url",
+                wrong,
+                "write postgres://USER:PASSWORD@HOST:5432/DATABASE, or name a file in store.url_file",
+            );
         } else if !store.url.starts_with("postgres://") && !store.url.starts_with("postgresql://") {
             let wrong = "does not begin with postgres://".to_owned();
             say("store.url", wrong, "write postgres://USER:PASSWORD@HOST:5432/DATABASE");

@@ -25,7 +25,8 @@ impl OpenStore {
                 opened.map(Self::Sqlite).map_err(|error| Failure::new(error.to_string()))
             }
             StoreBackend::Postgres => {
-                let store = PostgresStore::open(settings::postgres(config), clock).await.map_err(|error| refused(&error))?;
+                let store =
+                    PostgresStore::open(settings::postgres(config), clock).await.map_err(|error| refused(&error))?;
                 tracing::info!(server = store.server_version(), "store: Postgres");
                 Ok(Self::Postgres(store))
             }
