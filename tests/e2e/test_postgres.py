@@ -229,6 +229,13 @@ async def test_a_postgres_that_says_nothing_holds_no_send_back(on_postgres, post
     assert_archive_equals_log(server, postgres, database)
 
 
+def test_a_second_node_on_the_same_database_is_refused(on_postgres, start, postgres):
+    _, database = on_postgres()
+    second = start(config={"store": {"backend": "postgres", "url": postgres.url(database), "deadline": "1 s"}}, launch=False)
+    code, text = second.refused()
+    assert code == 1 and "in use by" in text and "a database of its own" in text, (code, text)
+
+
 def test_a_store_that_cannot_be_used_says_what_mends_it(on_postgres, postgres, start):
     def said(url, code, *words):
         server = start(config={"store": {"backend": "postgres", "url": url, "deadline": "1 s"}}, launch=False)

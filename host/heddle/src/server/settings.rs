@@ -58,6 +58,8 @@ pub fn postgres(config: &Config) -> PostgresConfig {
         connections_max: small(section.connections_max),
         deadline: section.deadline.0,
         range_positions: section.range_positions,
+        // The log is in this node's data directory.
+        alone: true,
         ..PostgresConfig::at(section.url.clone())
     }
 }

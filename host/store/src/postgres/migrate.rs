@@ -16,6 +16,8 @@ pub(super) const LOCK_PARTITION: i64 = 0x4844_4c45 << 32;
 const LOCK_SCHEMA: i64 = LOCK_PARTITION + 3;
 /// and under this one they make tables as the log grows.
 pub(super) const LOCK_RANGES: i64 = LOCK_PARTITION + 7;
+/// This one is held by a node that is alone on its database.
+pub(super) const LOCK_OWNER: i64 = LOCK_PARTITION + 11;
 
 /// How long a process waits for another's migration, and how long its own may take.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -15,6 +15,7 @@ mod history;
 mod members;
 mod migrate;
 mod open;
+mod owner;
 mod ranges;
 mod stream;
 mod text;
@@ -28,6 +29,7 @@ pub use open::PostgresError;
 
 use crate::Store;
 use connections::Connections;
+use owner::Owner;
 use ranges::Ranges;
 
 /// A batch of the archiver may take so many deadlines: nobody waits for it.
@@ -44,13 +46,21 @@ pub struct PostgresConfig {
     pub deadline: Duration,
     /// Positions of each partition of the log that share a table of the archive, a power of two. What stands in older tables stays there.
     pub range_positions: u64,
+    /// No other node may use the database meanwhile: the log is this node's own.
+    pub alone: bool,
 }
 
 impl PostgresConfig {
-    /// This database, 16 connections, 5 s, 2^22 positions.
+    /// This database, 16 connections, 5 s, 2^22 positions, any number of nodes.
     #[must_use]
     pub fn at(url: impl Into<String>) -> Self {
-        Self { url: url.into(), connections_max: 16, deadline: Duration::from_secs(5), range_positions: 1 << 22 }
+        Self {
+            url: url.into(),
+            connections_max: 16,
+            deadline: Duration::from_secs(5),
+            range_positions: 1 << 22,
+            alone: false,
+        }
     }
 }
 
@@ -61,6 +71,7 @@ impl std::fmt::Debug for PostgresConfig {
             .field("connections_max", &self.connections_max)
             .field("deadline", &self.deadline)
             .field("range_positions", &self.range_positions)
+            .field("alone", &self.alone)
             .finish_non_exhaustive()
     }
 }
@@ -71,19 +82,25 @@ pub struct PostgresStore {
     connections: Connections,
     ranges: Arc<Ranges>,
     server: Arc<str>,
+    owner: Option<Arc<Owner>>,
 }
 
 impl PostgresStore {
     /// Connects, checks the server, makes and migrates the schema as needed. Runs inside a tokio runtime with time enabled.
     ///
     /// # Errors
-    /// Not there, not allowed, of a newer version, not fit for it: each says what mends it.
+    /// Not there, not allowed, in use, of a newer version, not fit for it: each says what mends it.
     pub async fn open(config: PostgresConfig, clock: Arc<dyn Clock>) -> Result<Self, PostgresError> {
         let opened = open::open(&config).await?;
+        let owner = match config.alone {
+            true => Some(Arc::new(Owner::take(&opened.options, config.deadline).await?)),
+            false => None,
+        };
         Ok(Self {
             connections: Connections::new(opened.options, config.connections_max, config.deadline, clock),
             ranges: Arc::new(Ranges::new(config.range_positions)),
             server: opened.server.into(),
+            owner,
         })
     }
 
@@ -109,6 +126,9 @@ impl PostgresStore {
     /// Waits for what was handed in, at most a deadline, and closes every connection; everything later is unavailable.
     pub async fn close(&self) {
         self.connections.close().await;
+        if let Some(owner) = &self.owner {
+            owner.release();
+        }
     }
 }
 

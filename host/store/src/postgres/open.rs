@@ -55,6 +55,14 @@ pub enum PostgresError {
         /// The newest that this build knows.
         known: i64,
     },
+    /// Another node has it.
+    #[error("store at {server} is in use by {by}: stop that first, or give this node a database of its own")]
+    InUse {
+        /// Host and port.
+        server: String,
+        /// Who, as the server sees it.
+        by: String,
+    },
     /// The server or the database is not fit for it.
     #[error("store at {server} cannot be used: {reason}")]
     Unfit {
@@ -125,7 +133,7 @@ fn tuned(options: PgConnectOptions, deadline: Duration) -> PgConnectOptions {
 }
 
 /// Host and port, for people.
-fn place(options: &PgConnectOptions) -> String {
+pub(super) fn place(options: &PgConnectOptions) -> String {
     match options.get_socket() {
         Some(socket) => format!("{}:{}", socket.display(), options.get_port()),
         None => format!("{}:{}", options.get_host(), options.get_port()),

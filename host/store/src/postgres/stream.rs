@@ -21,6 +21,9 @@ use crate::{
 #[async_trait]
 impl Archive for PostgresStore {
     async fn write(&self, batch: ArchiveBatch) -> Result<(), StoreError> {
+        if self.owner.as_ref().is_some_and(|owner| owner.lost()) {
+            return Err(unavailable("archive", "another node uses this database now: stop one of them"));
+        }
         let prepared = Prepared::new(batch).map_err(|fault| of(fault, "archive"))?;
         let batch = Arc::new(prepared);
         self.ranges.ensure(&self.connections, batch.positions.iter()).await?;

@@ -1,6 +1,7 @@
 //! What only the store on a server does: servers that stop, die and stall, writers beside each other, tables that come and go.
 #![allow(clippy::print_stdout, reason = "a skip is printed")]
 
+mod alone;
 mod away;
 #[allow(dead_code, reason = "the contract's suite uses all of it")]
 #[path = "../contract/fixture.rs"]
