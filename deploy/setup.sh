@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks what the Makefile needs, installs what is missing, and says so.
 #   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, the wasm32-wasip2 target
-#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server
+#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server, PostgreSQL
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -78,8 +78,9 @@ test_needs() {
   command -v node >/dev/null || debian nodejs
   command -v npm >/dev/null || debian npm
   command -v strace >/dev/null || debian strace
-  # The tests start servers of their own, on free ports of loopback; the package's own server is not used.
+  # The tests start servers of their own, on free ports of loopback; those of the packages are not used.
   command -v redis-server >/dev/null || debian redis-server
+  command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
   say "Python packages of the tests go into $cache/venv"
   [ -x "$cache/venv/bin/python" ] || python3 -m venv "$cache/venv"
   "$cache/venv/bin/python" -m pip install --quiet --requirement tests/e2e/requirements.txt \

@@ -1,9 +1,13 @@
-//! The store: archive of every stream, users, contacts, groups, devices, mutes, cursors, catalog, audit; and its SQLite implementation.
+//! The store: archive of every stream, users, contacts, groups, devices, mutes, cursors, catalog, audit; and its implementations on SQLite and Postgres.
 //!
 //! It keeps what the log tells it and answers questions; it decides nothing, parses no body and knows no socket. The archive of the retained
 //! log can be rebuilt from it; everything else lives here only. Read [`Archive`] first, then [`Directory`].
 
+mod cell;
+mod fault;
+mod layout;
 mod port;
+mod postgres;
 mod sqlite;
 
 pub use port::{
@@ -12,4 +16,5 @@ pub use port::{
     GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, ReceiptRow,
     ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
 };
+pub use postgres::{PostgresConfig, PostgresError, PostgresStore};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

@@ -87,7 +87,8 @@ fn each_heavy_dependency_has_one_home() {
 #[test]
 fn only_the_binary_names_a_concrete_backend() {
     // Ports are chosen by configuration; whoever names `EmbeddedLog` cannot run on another log.
-    let concrete = ["EmbeddedLog", "SqliteStore", "EmbeddedRegistry", "EmbeddedBus", "RedisRegistry", "RedisBus"];
+    let concrete =
+        ["EmbeddedLog", "SqliteStore", "PostgresStore", "EmbeddedRegistry", "EmbeddedBus", "RedisRegistry", "RedisBus"];
     let users =
         crates().into_iter().filter(|c| ["gateway", "delivery", "policy", "presence"].contains(&c.name.as_str()));
     for user in users {

@@ -51,6 +51,17 @@ choice! {
     form "\"standalone\", \"sentinel\" or \"cluster\""
 }
 
+choice! {
+    /// Where the archive is.
+    StoreBackend {
+        /// A file in the data directory.
+        Sqlite = "sqlite",
+        /// A server of its own.
+        Postgres = "postgres",
+    }
+    form "\"sqlite\" or \"postgres\""
+}
+
 sections! {
     /// This process.
     node: Node {
@@ -174,9 +185,21 @@ sections! {
     }
     /// The archive, users, groups, contacts and the catalog.
     store: StoreSection {
-        /// Connections that read. Writes have one of their own.
+        /// "sqlite": a file in `node.data_dir`. "postgres": the database of `url`.
+        backend: StoreBackend = "sqlite";
+        /// Postgres: where it is, like "postgres://USER:PASSWORD@HOST:5432/DATABASE".
+        url: String = "" : secret;
+        /// Postgres: file that holds the URL instead.
+        url_file: PathBuf = "";
+        /// Postgres: connections of this node.
+        connections_max: u64 = 16 [2, 1_000];
+        /// Postgres: how long a call may take; a batch of the archive six times that. A database that is away for longer stops no send and no push.
+        deadline: Span = "5 s" ["100 ms", "1 min"];
+        /// Postgres: positions of each partition of the log that share a table of the archive; old tables can be dropped.
+        range_positions: u64 = 4_194_304 [1_024, 1_099_511_627_776];
+        /// SQLite: connections that read. Writes have one of their own.
         readers_max: u64 = 4 [1, 64];
-        /// Writes that wait for the writer.
+        /// SQLite: writes that wait for the writer.
         queue_max: u64 = 256 [16, 1_000_000];
         /// Records in one archive transaction.
         archive_records_max: u64 = 2_000 [1, 100_000];

@@ -11,9 +11,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, RedisKind, RegistryBackend, UnknownUsers};
+pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, RedisKind, RegistryBackend, StoreBackend, UnknownUsers};
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
 pub use table::Key;
@@ -87,18 +87,7 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
         problems.push(Problem { key, origin: "checked".to_owned(), wrong, remedy });
     };
     let auth = &mut config.auth;
-    if !auth.secret_file.as_os_str().is_empty() {
-        match std::fs::read_to_string(&auth.secret_file) {
-            Ok(_) if !auth.secret.is_empty() => {
-                say("auth.secret_file", "is set beside auth.secret".to_owned(), "leave out one of them");
-            }
-            Ok(text) => auth.secret = text.trim_end_matches(['\r', '\n']).to_owned(),
-            Err(error) => {
-                let wrong = format!("{:?} cannot be read: {error}", auth.secret_file);
-                say("auth.secret_file", wrong, "name a file that this user may read");
-            }
-        }
-    }
+    from_file(&mut auth.secret, &auth.secret_file, ["auth.secret", "auth.secret_file"], &mut say);
     if !auth.secret.is_empty() && auth.secret.len() < SECRET_BYTES_MIN {
         let wrong = format!("has {} bytes, at least {SECRET_BYTES_MIN} are needed", auth.secret.len());
         say("auth.secret", wrong, "make one with `openssl rand -base64 48`");
@@ -107,6 +96,24 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
         if let Err(error) = std::fs::metadata(path) {
             say("auth.keys", format!("{path:?} cannot be read: {error}"), "name files in PEM or JWKS form");
         }
+    }
+    let store = &mut config.store;
+    from_file(&mut store.url, &store.url_file, ["store.url", "store.url_file"], &mut say);
+    if store.backend == StoreBackend::Postgres {
+        if store.url.is_empty() {
+            let wrong = "is empty, and store.backend is \"postgres\"".to_owned();
+            say(
+                "store.url",
+                wrong,
+                "write postgres://USER:PASSWORD@HOST:5432/DATABASE, or name a file in store.url_file",
+            );
+        } else if !store.url.starts_with("postgres://") && !store.url.starts_with("postgresql://") {
+            let wrong = "does not begin with postgres://".to_owned();
+            say("store.url", wrong, "write postgres://USER:PASSWORD@HOST:5432/DATABASE");
+        }
+    } else if !store.url.is_empty() {
+        let wrong = "is set, and store.backend is \"sqlite\"".to_owned();
+        say("store.url", wrong, "remove it, or set store.backend to \"postgres\"");
     }
     if config.groups.chunk_members > config.groups.members_max {
         let wrong =
@@ -141,6 +148,21 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     if config.gateway.listen == config.admin.listen && config.admin.listen.port() != 0 {
         let wrong = format!("{} is gateway.listen too", config.admin.listen);
         say("admin.listen", wrong, "give each an address of its own");
+    }
+}
+
+/// A secret that stands in a file of its own: `keys` are its key and that of the file.
+fn from_file(secret: &mut String, file: &Path, keys: [&str; 2], say: &mut impl FnMut(&str, String, &str)) {
+    if file.as_os_str().is_empty() {
+        return;
+    }
+    match std::fs::read_to_string(file) {
+        Ok(_) if !secret.is_empty() => say(keys[1], format!("is set beside {}", keys[0]), "leave out one of them"),
+        Ok(text) => *secret = text.trim_end_matches(['\r', '\n']).to_owned(),
+        Err(error) => {
+            let wrong = format!("{file:?} cannot be read: {error}");
+            say(keys[1], wrong, "name a file that this user may read");
+        }
     }
 }
 

@@ -109,3 +109,25 @@ fn sizes_and_times_are_read_with_their_units() {
         assert!(from(&format!("[log]\nsegment_bytes = {wrong}\n"), &[]).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn the_store_on_a_server_needs_a_url_which_may_stand_in_a_file_and_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("url");
+    std::fs::write(&file, "postgres://heddle:hidden@db/heddle\n").unwrap();
+    let given = format!("[store]\nbackend = \"postgres\"\nurl_file = {file:?}\n");
+    let config = from(&given, &[]).unwrap();
+    assert_eq!(config.store.url, "postgres://heddle:hidden@db/heddle");
+    assert!(!effective(&config).contains("hidden"), "{}", effective(&config));
+    for (wrong, word) in [
+        ("backend = \"postgres\"", "is empty"),
+        ("backend = \"postgres\"\nurl = \"mysql://hidden@db\"", "does not begin with postgres://"),
+        ("url = \"postgres://hidden@db\"", "store.backend is \"sqlite\""),
+        ("backend = \"postgres\"\nurl_file = \"/no/such/file\"", "cannot be read"),
+        ("backend = \"mysql\"", "\"sqlite\" or \"postgres\""),
+    ] {
+        let said =
+            from(&format!("[store]\n{wrong}\n"), &[]).unwrap_err().iter().map(ToString::to_string).collect::<String>();
+        assert!(said.contains(word) && !said.contains("hidden"), "{wrong}: {said}");
+    }
+}

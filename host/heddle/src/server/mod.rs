@@ -3,6 +3,7 @@
 mod engine;
 mod nodes;
 pub mod settings;
+mod store;
 mod telemetry;
 
 use std::path::Path;
@@ -15,7 +16,6 @@ use heddle_log::{EmbeddedLog, Log};
 use heddle_model::{Clock, Hook, SystemClock, UserId};
 use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::Registry;
-use heddle_store::SqliteStore;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
@@ -24,6 +24,7 @@ use crate::failure::Failure;
 use crate::reload::Reloader;
 
 use engine::{PluginLogs, WasmLoader};
+use store::OpenStore;
 pub use telemetry::install as install_telemetry;
 
 /// How long the archive may take to catch up at the end. What it does not reach, the next start does.
@@ -37,7 +38,7 @@ pub struct Server {
     delivery: Delivery,
     policies: Policies,
     log: Arc<EmbeddedLog>,
-    store: SqliteStore,
+    store: OpenStore,
     registry: Arc<dyn Registry>,
     upkeep: tokio::task::JoinHandle<()>,
 }
@@ -70,9 +71,8 @@ impl Server {
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
 
         let log = open_log(config, &clock).await?;
-        let store =
-            SqliteStore::open(settings::store(config), Arc::clone(&clock)).await.map_err(|error| failed(&error))?;
-        let ports = store.store();
+        let store = OpenStore::open(config, &clock).await?;
+        let ports = store.ports();
         let plugin_logs = PluginLogs::new(config);
         let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);
         let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };

@@ -8,7 +8,7 @@ use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
 use heddle_presence::PresenceConfig;
 use heddle_registry::{RedisConfig, RedisMode};
-use heddle_store::StoreConfig;
+use heddle_store::{PostgresConfig, StoreConfig};
 use heddle_wasm::Limits;
 
 use crate::config::{Config, Problem, Problems, RedisKind, RegistryBackend, UnknownUsers};
@@ -71,12 +71,25 @@ pub fn log(config: &Config) -> LogConfig {
     }
 }
 
-/// For the store.
-pub fn store(config: &Config) -> StoreConfig {
+/// For the store in a file.
+pub fn sqlite(config: &Config) -> StoreConfig {
     StoreConfig {
         readers: small(config.store.readers_max),
         queue_max: count(config.store.queue_max),
         ..StoreConfig::at(config.node.data_dir.join("store.sqlite"))
+    }
+}
+
+/// For the store on a server.
+pub fn postgres(config: &Config) -> PostgresConfig {
+    let section = &config.store;
+    PostgresConfig {
+        connections_max: small(section.connections_max),
+        deadline: section.deadline.0,
+        range_positions: section.range_positions,
+        // The log is in this node's data directory.
+        alone: true,
+        ..PostgresConfig::at(section.url.clone())
     }
 }
 

@@ -1,13 +1,13 @@
 //! Writing a batch of the archiver: one statement a table, whatever the number of rows.
 
-use std::collections::HashMap;
-
 use heddle_model::{Conversation, ReceiptStatus, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::cell::{Cell, Rows, int, partition_code, place, texts, time};
-use super::fault::Fault;
 use super::members;
+use super::rows::{Cell, Rows, texts};
+use crate::cell::{partition_code, place, time};
+use crate::fault::Fault;
+use crate::layout;
 use crate::{ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, ReceiptRow, StreamRow};
 
 /// A batch in the form in which its statements take it; made by the caller, not by the writer.
@@ -82,15 +82,7 @@ fn stream_rows(stream: &[StreamRow]) -> Result<Option<String>, Fault> {
     for row in stream {
         let order = place("stream", row.order)?;
         let name = row.conversation.as_ref().map(Conversation::to_string);
-        let shown = match (&row.conversation, &row.message_id) {
-            (None, _) => Cell::Null,
-            (Some(name), None) => {
-                let reason = format!("the event of {} at {} in {name} has no message id", row.user, row.position);
-                return Err(Fault::broken("stream", reason));
-            }
-            (Some(Conversation::Direct(_)), Some(_)) => Cell::Int(int("stream", row.lamport)?),
-            (Some(Conversation::Group(_)), Some(_)) => Cell::Int(order),
-        };
+        let shown = layout::shown(row)?.map_or(Cell::Null, Cell::Int);
         rows.push(&[
             Cell::Text(row.user.as_str()),
             Cell::Int(place("stream", row.position)?),
@@ -107,19 +99,8 @@ fn stream_rows(stream: &[StreamRow]) -> Result<Option<String>, Fault> {
 
 /// The newest message per user and conversation.
 fn conversation_rows(stream: &[StreamRow]) -> Result<Option<String>, Fault> {
-    let mut newest: HashMap<(&UserId, &Conversation), &StreamRow> = HashMap::new();
-    for row in stream {
-        if let Some(conversation) = &row.conversation {
-            let kept = newest.entry((&row.user, conversation)).or_insert(row);
-            if row.position > kept.position {
-                *kept = row;
-            }
-        }
-    }
-    let mut newest: Vec<_> = newest.into_iter().collect();
-    newest.sort_unstable_by_key(|(key, _)| *key);
     let mut rows = Rows::default();
-    for ((user, conversation), row) in newest {
+    for (user, conversation, row) in layout::newest(stream) {
         rows.push(&[
             Cell::Text(user.as_str()),
             Cell::Text(&conversation.to_string()),

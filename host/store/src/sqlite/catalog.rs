@@ -5,9 +5,9 @@ use heddle_model::Digest;
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::cell::{fixed, int, time, uint};
-use super::fault::Fault;
 use super::work::Work;
+use crate::cell::{fixed, int, time, uint};
+use crate::fault::Fault;
 use crate::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
 
 #[async_trait]

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use heddle_model::{Conversation, Position, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::cell::{conversation, group, place, position};
-use super::fault::Fault;
 use super::{devices, directory, history};
+use crate::cell::{conversation, end_of, group, place, position};
+use crate::fault::Fault;
 use crate::{ConversationRow, UNREAD_MAX};
 
 /// One that may be listed, before the costly questions are asked.
@@ -133,7 +133,7 @@ async fn unread(
             )
             .bind(group.as_str())
             .bind(place("group_members", interval.joined)?)
-            .bind(history::end_of(interval)?)
+            .bind(end_of(interval)?)
             .bind(read)
             .bind(user.as_str())
             .bind(&name)

@@ -7,9 +7,10 @@ use heddle_model::{Conversation, DeviceId, Position, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::cell::{Cell, Rows, conversation, id, place, position, texts, time, uint};
-use super::fault::Fault;
+use super::rows::{Cell, Rows, texts};
 use super::work::Work;
+use crate::cell::{conversation, id, place, position, time, uint};
+use crate::fault::Fault;
 use crate::{DeviceRow, Devices, StoreError};
 
 #[async_trait]

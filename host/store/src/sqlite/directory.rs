@@ -5,9 +5,10 @@ use heddle_model::{Conversation, GroupId, Millis, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::cell::{conversation, texts, time, uint, user};
-use super::fault::Fault;
+use super::rows::texts;
 use super::work::Work;
+use crate::cell::{conversation, time, uint, user};
+use crate::fault::Fault;
 use crate::{Contact, Directory, StoreError};
 
 #[async_trait]

@@ -5,13 +5,10 @@ use heddle_model::{Position, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::cell::{partition, partition_code, place, position};
-use super::fault::Fault;
 use super::work::{Outcome, Work};
+use crate::cell::{epoch_in_range, partition, partition_code, place, position};
+use crate::fault::Fault;
 use crate::{Epochs, Hole, StoreError};
-
-/// Positions have 10 bits for it.
-const EPOCH_MAX: i64 = 1023;
 
 #[async_trait]
 impl Epochs for SqliteStore {
@@ -58,7 +55,7 @@ pub(super) async fn epoch(
             .fetch_one(&mut *connection)
             .await?;
     if let Some(known) = known {
-        let known = in_range(known)?;
+        let known = epoch_in_range(known)?;
         if !lies_below(connection, known, heads).await? {
             return Ok(known);
         }
@@ -66,7 +63,7 @@ pub(super) async fn epoch(
     let newest: Option<(i64, i64)> = sqlx::query_as("SELECT epoch, partitions FROM epochs ORDER BY epoch DESC LIMIT 1")
         .fetch_optional(&mut *connection)
         .await?;
-    let epoch = in_range(newest.map_or(0, |(newest, _)| newest + 1))?;
+    let epoch = epoch_in_range(newest.map_or(0, |(newest, _)| newest + 1))?;
     if newest.is_some_and(|(_, of_before)| of_before == i64::from(partitions)) {
         for (partition, _) in heads {
             let after = cursor(connection, *partition).await?.unwrap_or(Position::START);
@@ -147,11 +144,4 @@ async fn losses(connection: &mut SqliteConnection, user: UserId) -> Result<Vec<P
         .fetch_all(connection)
         .await?;
     rows.into_iter().map(|upto| position("losses", upto)).collect()
-}
-
-fn in_range(epoch: i64) -> Result<u32, Fault> {
-    if !(0..=EPOCH_MAX).contains(&epoch) {
-        return Err(Fault::broken("epochs", format!("epoch {epoch} is beyond {EPOCH_MAX}")));
-    }
-    Ok(epoch as u32)
 }

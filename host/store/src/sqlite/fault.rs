@@ -1,6 +1,7 @@
-//! What goes wrong inside, before it is known which operation it was.
+//! SQLite's errors, sorted by who must act.
 
 use crate::StoreError;
+use crate::fault::{Fault, unavailable};
 
 /// SQLite's primary result codes (sqlite.org/rescode.html), the low byte of the extended ones.
 pub(super) mod code {
@@ -16,43 +17,19 @@ pub(super) mod code {
     pub(crate) const IOERR_SHMSIZE: i32 = 4874;
 }
 
-/// A database error, or a row that does not read back.
-#[derive(Debug)]
-pub(super) enum Fault {
-    Database(sqlx::Error),
-    Broken { table: &'static str, reason: String },
-}
-
-impl Fault {
-    pub(super) fn broken(table: &'static str, reason: impl Into<String>) -> Self {
-        Self::Broken { table, reason: reason.into() }
+/// Says which operation it was.
+pub(super) fn of(fault: Fault, operation: &'static str) -> StoreError {
+    match fault {
+        Fault::Broken { table, reason } => StoreError::Broken { table, reason },
+        Fault::Database(error) => match sqlite_code(&error).map(|code| code & 0xff) {
+            Some(code::CONSTRAINT | code::MISMATCH) => {
+                StoreError::Broken { table: operation, reason: error.to_string() }
+            }
+            Some(code::FULL) => unavailable(operation, "the disk is full, free some space"),
+            Some(code::READONLY) => unavailable(operation, "the database is read-only, check its permissions"),
+            _ => unavailable(operation, &error.to_string()),
+        },
     }
-
-    /// Says which operation it was.
-    pub(super) fn of(self, operation: &'static str) -> StoreError {
-        match self {
-            Self::Broken { table, reason } => StoreError::Broken { table, reason },
-            Self::Database(error) => match sqlite_code(&error).map(|code| code & 0xff) {
-                Some(code::CONSTRAINT | code::MISMATCH) => {
-                    StoreError::Broken { table: operation, reason: error.to_string() }
-                }
-                Some(code::FULL) => unavailable(operation, "the disk is full, free some space"),
-                Some(code::READONLY) => unavailable(operation, "the database is read-only, check its permissions"),
-                _ => unavailable(operation, &error.to_string()),
-            },
-        }
-    }
-}
-
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(error)
-    }
-}
-
-/// Not now.
-pub(super) fn unavailable(operation: &'static str, reason: &str) -> StoreError {
-    StoreError::Unavailable { operation, reason: reason.to_owned() }
 }
 
 /// The extended result code, if SQLite gave one.

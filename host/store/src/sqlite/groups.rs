@@ -5,9 +5,9 @@ use heddle_model::{GroupId, Position, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
-use super::cell::{group, position, texts, uint, user};
-use super::fault::Fault;
-use super::members::role;
+use super::rows::texts;
+use crate::cell::{group, position, role, uint, user};
+use crate::fault::Fault;
 use crate::{GroupMember, GroupRow, Groups, StoreError};
 
 #[async_trait]

@@ -3,33 +3,17 @@
 use heddle_model::{Conversation, GroupId, MessageId, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::cell::{place, position, user};
-use super::fault::Fault;
-use super::members::Interval;
 use super::stream::{cursor, present};
+use crate::cell::{Interval, end_of, place, position, user};
+use crate::fault::Fault;
+use crate::layout::{self, Found, From, Key, end};
 use crate::{HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptState};
 
 /// A page tells of at most this many readers.
 const RECEIPTS_MAX: u32 = 1_000;
 
-/// What a conversation is sorted by: lamport or order, then message id.
-type Key = (i64, Vec<u8>);
-
-/// A message found, with its key.
-struct Found {
-    key: Key,
-    row: HistoryRow,
-}
-
 /// Shown, message id, position, order, the record.
 type StreamColumns = (i64, Vec<u8>, i64, i64, Option<Vec<u8>>);
-
-/// Which way to go from a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum From {
-    Below(Key),
-    Above(Key),
-}
 
 pub(super) async fn page(connection: &mut SqliteConnection, query: HistoryQuery) -> Result<HistoryPage, Fault> {
     let HistoryQuery { viewer, conversation, home, group_home, anchor, limit } = query;
@@ -61,11 +45,6 @@ pub(super) async fn newest(
     Ok(rows.pop())
 }
 
-/// Behind every key.
-fn end() -> Key {
-    (i64::MAX, vec![0xff; 17])
-}
-
 /// Oldest first; whether there are more beyond the far end.
 async fn rows(
     connection: &mut SqliteConnection,
@@ -79,16 +58,7 @@ async fn rows(
     if let Conversation::Group(group) = conversation {
         found.extend(from_pulled(connection, viewer, group, from, wanted).await?);
     }
-    found.sort_unstable_by(|a, b| match from {
-        From::Below(_) => b.key.cmp(&a.key),
-        From::Above(_) => a.key.cmp(&b.key),
-    });
-    let more = found.len() > limit as usize;
-    found.truncate(limit as usize);
-    if matches!(from, From::Below(_)) {
-        found.reverse();
-    }
-    Ok((found.into_iter().map(|found| found.row).collect(), more))
+    Ok(layout::cut(found, from, limit))
 }
 
 async fn from_stream(
@@ -211,11 +181,6 @@ pub(super) async fn intervals(
             Ok(Interval { joined: position("group_members", joined)?, left })
         })
         .collect()
-}
-
-/// The interval's end, exclusive.
-pub(super) fn end_of(interval: Interval) -> Result<i64, Fault> {
-    interval.left.map_or(Ok(i64::MAX), |left| place("group_members", left))
 }
 
 /// The key of a message that the viewer has in this conversation.

@@ -1,10 +1,10 @@
 //! Applying a change of a group: intervals [joined, left) by order.
 
-use heddle_model::{Position, Role};
 use sqlx::sqlite::SqliteConnection;
 
-use super::cell::{Cell, Rows, place, time};
-use super::fault::Fault;
+use super::rows::{Cell, Rows};
+use crate::cell::{place, role_code, time};
+use crate::fault::Fault;
 use crate::{GroupDelta, MemberDelta};
 
 /// Applies it, unless the group's row was made from it or a later one.
@@ -112,27 +112,4 @@ async fn change_member(
     };
     query.bind(delta.group.as_str()).bind(user.as_str()).bind(value).execute(connection).await?;
     Ok(())
-}
-
-fn role_code(role: Role) -> i64 {
-    match role {
-        Role::Member => 0,
-        Role::Admin => 1,
-    }
-}
-
-/// What [`role_code`] wrote.
-pub(super) fn role(code: i64) -> Result<Role, Fault> {
-    match code {
-        0 => Ok(Role::Member),
-        1 => Ok(Role::Admin),
-        _ => Err(Fault::broken("group_members", format!("role code {code} is unknown"))),
-    }
-}
-
-/// An interval of one member, the end exclusive; without an end it is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Interval {
-    pub(super) joined: Position,
-    pub(super) left: Option<Position>,
 }

@@ -2,7 +2,6 @@
 
 mod archive;
 mod catalog;
-mod cell;
 mod conversations;
 mod devices;
 mod directory;
@@ -14,6 +13,7 @@ mod lock;
 mod members;
 mod open;
 mod reader;
+mod rows;
 mod stream;
 mod work;
 mod writer;

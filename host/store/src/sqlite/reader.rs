@@ -9,8 +9,9 @@ use heddle_model::Clock;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::Semaphore;
 
-use super::fault::{Fault, unavailable};
+use super::fault::of;
 use crate::StoreError;
+use crate::fault::{Fault, unavailable};
 
 /// How long a read waits for a connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ impl Reader {
         let value = task.await.map_err(|error| unavailable(operation, &error.to_string()))?;
         metrics::histogram!("heddle_store_read_seconds", "operation" => operation)
             .record((self.clock.monotonic() - started).as_secs_f64());
-        value.map_err(|fault| fault.of(operation))
+        value.map_err(|fault| of(fault, operation))
     }
 
     /// Waits until every read is done, refuses later ones.

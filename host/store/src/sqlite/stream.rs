@@ -6,10 +6,11 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::archive::Prepared;
-use super::cell::{fixed, partition, partition_code, place, position, uint};
-use super::fault::Fault;
+use super::fault::of;
 use super::work::Work;
 use super::{conversations, history};
+use crate::cell::{fixed, partition, partition_code, place, position, uint};
+use crate::fault::Fault;
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
     StoreError, StreamPage, StreamRowRead,
@@ -18,7 +19,7 @@ use crate::{
 #[async_trait]
 impl Archive for SqliteStore {
     async fn write(&self, batch: ArchiveBatch) -> Result<(), StoreError> {
-        let prepared = Prepared::new(batch).map_err(|fault| fault.of("archive"))?;
+        let prepared = Prepared::new(batch).map_err(|fault| of(fault, "archive"))?;
         self.writer.write(Work::Archive(prepared)).await?;
         metrics::counter!("heddle_store_batches_total").increment(1);
         Ok(())

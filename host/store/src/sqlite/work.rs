@@ -3,8 +3,8 @@
 use heddle_model::{Conversation, Millis, Position, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::fault::Fault;
 use super::{archive, catalog, devices, directory, epochs};
+use crate::fault::Fault;
 use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole};
 
 /// One write.

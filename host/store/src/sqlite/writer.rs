@@ -12,11 +12,12 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Sqlite, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fault::{Fault, unavailable};
+use super::fault::of;
 use super::lock::Lock;
 use super::open;
 use super::work::{Outcome, Work};
 use crate::StoreError;
+use crate::fault::{Fault, unavailable};
 
 /// At most this many pieces of work share a commit.
 const WORKS_PER_COMMIT: usize = 64;
@@ -143,11 +144,11 @@ impl Writer {
         let started = self.clock.monotonic();
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open::connect_writer(&self.path).await.map_err(|error| Fault::from(error).of("connect"))?,
+            None => open::connect_writer(&self.path).await.map_err(|error| of(Fault::from(error), "connect"))?,
         };
         let result = match connection.begin_with("BEGIN IMMEDIATE").await {
             Ok(transaction) => run(transaction, works).await,
-            Err(error) => Err((Fault::from(error).of("begin"), false)),
+            Err(error) => Err((of(Fault::from(error), "begin"), false)),
         };
         metrics::histogram!("heddle_store_write_seconds").record((self.clock.monotonic() - started).as_secs_f64());
         match result {
@@ -181,10 +182,10 @@ async fn run<'a>(
             Ok(outcome) => outcomes.push(outcome),
             Err(fault) => {
                 let sound = transaction.rollback().await.is_ok();
-                return Err((fault.of(work.operation()), sound));
+                return Err((of(fault, work.operation()), sound));
             }
         }
     }
-    transaction.commit().await.map_err(|error| (Fault::from(error).of("commit"), false))?;
+    transaction.commit().await.map_err(|error| (of(Fault::from(error), "commit"), false))?;
     Ok(outcomes)
 }

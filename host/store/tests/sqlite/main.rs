@@ -7,6 +7,8 @@ mod fixture;
 mod groups;
 mod kill;
 mod open;
+#[path = "../contract/steps.rs"]
+mod steps;
 mod twice;
 
 use std::path::Path;

@@ -1,0 +1,169 @@
+//! Plugins, generations, audit.
+
+use async_trait::async_trait;
+use heddle_model::Digest;
+use sqlx::Executor as _;
+use sqlx::postgres::PgConnection;
+
+use super::PostgresStore;
+use super::text::plain;
+use crate::cell::{fixed, int, time, uint};
+use crate::fault::Fault;
+use crate::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
+
+#[async_trait]
+impl Catalog for PostgresStore {
+    async fn add_plugin(&self, plugin: CatalogPlugin) -> Result<(), StoreError> {
+        self.connections.write("add plugin", move |connection| Box::pin(add_plugin(connection, plugin.clone()))).await
+    }
+
+    async fn plugin(&self, digest: Digest) -> Result<Option<CatalogPlugin>, StoreError> {
+        self.connections.read("plugin", move |connection| Box::pin(plugin(connection, digest))).await
+    }
+
+    async fn plugin_versions(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let name = name.to_owned();
+        let read = self.connections.read("plugin versions", move |connection| {
+            let name = name.clone();
+            Box::pin(async move {
+                let rows: Vec<(String,)> = sqlx::query_as("SELECT DISTINCT version FROM plugins WHERE name = $1")
+                    .bind(name)
+                    .fetch_all(connection)
+                    .await?;
+                Ok(rows.into_iter().map(|(version,)| version).collect())
+            })
+        });
+        read.await
+    }
+
+    async fn newest_generation(&self) -> Result<Option<CatalogGeneration>, StoreError> {
+        let read = self.connections.read("newest generation", |connection| {
+            Box::pin(async move {
+                let row: Option<GenerationColumns> = sqlx::query_as(
+                    "SELECT number, content, json, at, why FROM generations ORDER BY number DESC LIMIT 1",
+                )
+                .fetch_optional(connection)
+                .await?;
+                row.map(generation).transpose()
+            })
+        });
+        read.await
+    }
+
+    async fn generation(&self, number: u64) -> Result<Option<CatalogGeneration>, StoreError> {
+        let read = self.connections.read("generation", move |connection| {
+            Box::pin(async move {
+                let row: Option<GenerationColumns> =
+                    sqlx::query_as("SELECT number, content, json, at, why FROM generations WHERE number = $1")
+                        .bind(int("generations", number)?)
+                        .fetch_optional(connection)
+                        .await?;
+                row.map(generation).transpose()
+            })
+        });
+        read.await
+    }
+
+    async fn add_generation(&self, generation: CatalogGeneration, audit: AuditEntry) -> Result<bool, StoreError> {
+        let write = self.connections.write("add generation", move |connection| {
+            Box::pin(add_generation(connection, generation.clone(), audit.clone()))
+        });
+        write.await
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        self.connections.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
+    }
+}
+
+type GenerationColumns = (i64, Vec<u8>, String, i64, String);
+
+fn generation((number, content, json, at, why): GenerationColumns) -> Result<CatalogGeneration, Fault> {
+    Ok(CatalogGeneration {
+        number: uint("generations", number)?,
+        content: Digest(fixed("generations", &content)?),
+        json,
+        at: uint("generations", at)?,
+        why,
+    })
+}
+
+async fn plugin(connection: &mut PgConnection, digest: Digest) -> Result<Option<CatalogPlugin>, Fault> {
+    let row: Option<(String, String, i64, Vec<u8>)> =
+        sqlx::query_as("SELECT name, version, added_at, bytes FROM plugins WHERE digest = $1")
+            .bind(digest.0.as_slice())
+            .fetch_optional(connection)
+            .await?;
+    let Some((name, version, added_at, bytes)) = row else { return Ok(None) };
+    if Digest::of(&bytes) != digest {
+        return Err(Fault::broken("plugins", format!("the file of {name} {version} has another digest than its row")));
+    }
+    Ok(Some(CatalogPlugin {
+        digest,
+        name: name.into(),
+        version: version.into(),
+        bytes: bytes.into(),
+        added_at: uint("plugins", added_at)?,
+    }))
+}
+
+async fn newest_audit(connection: &mut PgConnection, limit: u32) -> Result<Vec<AuditEntry>, Fault> {
+    let rows: Vec<(i64, String, String, String, String)> =
+        sqlx::query_as("SELECT at, who, what, why, detail FROM audit ORDER BY id DESC LIMIT $1")
+            .bind(i64::from(limit))
+            .fetch_all(connection)
+            .await?;
+    rows.into_iter()
+        .map(|(at, who, what, why, detail)| Ok(AuditEntry { at: uint("audit", at)?, who, what, why, detail }))
+        .collect()
+}
+
+async fn add_plugin(connection: &mut PgConnection, plugin: CatalogPlugin) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO plugins (digest, name, version, added_at, bytes) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (digest) DO NOTHING",
+    )
+    .bind(plugin.digest.0.as_slice())
+    .bind(plain(&plugin.name))
+    .bind(plain(&plugin.version))
+    .bind(time(plugin.added_at))
+    .bind(&*plugin.bytes)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn add_generation(
+    connection: &mut PgConnection,
+    generation: CatalogGeneration,
+    audit: AuditEntry,
+) -> Result<bool, Fault> {
+    // One at a time: the number is above all others, and so is the audit row's.
+    connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE").await?;
+    let added = sqlx::query(
+        "INSERT INTO generations (number, content, json, at, why) SELECT $1, $2, $3, $4, $5
+         WHERE NOT EXISTS (SELECT 1 FROM generations WHERE number >= $1)",
+    )
+    .bind(int("generations", generation.number)?)
+    .bind(generation.content.0.as_slice())
+    .bind(plain(&generation.json))
+    .bind(time(generation.at))
+    .bind(plain(&generation.why))
+    .execute(&mut *connection)
+    .await?;
+    if added.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "INSERT INTO audit (id, at, who, what, why, detail)
+         SELECT coalesce(max(id), 0) + 1, $1, $2, $3, $4, $5 FROM audit",
+    )
+    .bind(time(audit.at))
+    .bind(plain(&audit.who))
+    .bind(plain(&audit.what))
+    .bind(plain(&audit.why))
+    .bind(plain(&audit.detail))
+    .execute(connection)
+    .await?;
+    Ok(true)
+}

@@ -1,0 +1,179 @@
+//! Devices and reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use heddle_model::{Conversation, DeviceId, Position, UserId};
+use sqlx::postgres::PgConnection;
+
+use super::PostgresStore;
+use super::fault::of;
+use crate::cell::{conversation, id, place, position, time, uint};
+use crate::fault::Fault;
+use crate::{DeviceRow, Devices, StoreError};
+
+#[async_trait]
+impl Devices for PostgresStore {
+    async fn devices(&self, user: &UserId) -> Result<Vec<DeviceRow>, StoreError> {
+        let user = user.clone();
+        self.connections.read("devices", move |connection| Box::pin(devices(connection, user.clone()))).await
+    }
+
+    async fn save_devices(&self, rows: Vec<(UserId, DeviceRow)>, per_user_max: u32) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let columns = Arc::new(columns(&rows).map_err(|fault| of(fault, "save devices"))?);
+        let write = self.connections.write("save devices", move |connection| {
+            let columns = Arc::clone(&columns);
+            Box::pin(async move { save(connection, &columns, per_user_max).await })
+        });
+        write.await
+    }
+
+    async fn reset_device(&self, user: &UserId, row: DeviceRow, per_user_max: u32) -> Result<(), StoreError> {
+        let user = user.clone();
+        let write = self.connections.write("reset device", move |connection| {
+            Box::pin(reset(connection, user.clone(), row.clone(), per_user_max))
+        });
+        write.await
+    }
+
+    async fn save_read(&self, user: &UserId, conversation: &Conversation, order: Position) -> Result<(), StoreError> {
+        let (user, name) = (user.clone(), conversation.to_string());
+        let write = self
+            .connections
+            .write("save read", move |connection| Box::pin(save_read(connection, user.clone(), name.clone(), order)));
+        write.await
+    }
+
+    async fn reads(&self, user: &UserId) -> Result<Vec<(Conversation, Position)>, StoreError> {
+        let user = user.clone();
+        let read = self.connections.read("reads", move |connection| {
+            let user = user.clone();
+            Box::pin(async move { reads(connection, &user).await })
+        });
+        read.await
+    }
+}
+
+async fn devices(connection: &mut PgConnection, user: UserId) -> Result<Vec<DeviceRow>, Fault> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT device, position, seen_at FROM devices WHERE usr = $1 ORDER BY seen_at DESC, device DESC",
+    )
+    .bind(user.as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|(device, at, seen_at)| {
+            Ok(DeviceRow {
+                device: id("devices", DeviceId::new(device))?,
+                position: position("devices", *at)?,
+                seen_at: uint("devices", *seen_at)?,
+            })
+        })
+        .collect()
+}
+
+/// How far the user has read each conversation.
+pub(super) async fn reads(
+    connection: &mut PgConnection,
+    user: &UserId,
+) -> Result<Vec<(Conversation, Position)>, Fault> {
+    let rows: Vec<(String, i64)> =
+        sqlx::query_as("SELECT conversation, ord FROM reads WHERE usr = $1 ORDER BY conversation")
+            .bind(user.as_str())
+            .fetch_all(connection)
+            .await?;
+    rows.iter().map(|(name, order)| Ok((conversation("reads", name)?, position("reads", *order)?))).collect()
+}
+
+/// Rows as columns, in the order of the key: user, device, position, seen.
+#[derive(Debug, Default)]
+struct Columns {
+    user: Vec<String>,
+    device: Vec<String>,
+    position: Vec<i64>,
+    seen_at: Vec<i64>,
+}
+
+/// Each device once: the larger position, the later time.
+fn columns(rows: &[(UserId, DeviceRow)]) -> Result<Columns, Fault> {
+    let mut newest: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    for (user, row) in rows {
+        let (at, seen_at) = (place("devices", row.position)?, time(row.seen_at));
+        let kept = newest.entry((user.as_str(), row.device.as_str())).or_insert((at, seen_at));
+        *kept = (kept.0.max(at), kept.1.max(seen_at));
+    }
+    let mut columns = Columns::default();
+    for ((user, device), (at, seen_at)) in newest {
+        columns.user.push(user.to_owned());
+        columns.device.push(device.to_owned());
+        columns.position.push(at);
+        columns.seen_at.push(seen_at);
+    }
+    Ok(columns)
+}
+
+async fn save(connection: &mut PgConnection, columns: &Columns, per_user_max: u32) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO devices AS d (usr, device, position, seen_at)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+         ON CONFLICT (usr, device) DO UPDATE
+         SET position = greatest(d.position, excluded.position), seen_at = greatest(d.seen_at, excluded.seen_at)
+         WHERE excluded.position > d.position OR excluded.seen_at > d.seen_at",
+    )
+    .bind(&columns.user)
+    .bind(&columns.device)
+    .bind(&columns.position)
+    .bind(&columns.seen_at)
+    .execute(&mut *connection)
+    .await?;
+    let mut users = columns.user.clone();
+    users.dedup();
+    forget(connection, users, per_user_max).await
+}
+
+async fn reset(connection: &mut PgConnection, user: UserId, row: DeviceRow, per_user_max: u32) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO devices AS d (usr, device, position, seen_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (usr, device) DO UPDATE
+         SET position = excluded.position, seen_at = greatest(d.seen_at, excluded.seen_at)",
+    )
+    .bind(user.as_str())
+    .bind(row.device.as_str())
+    .bind(place("devices", row.position)?)
+    .bind(time(row.seen_at))
+    .execute(&mut *connection)
+    .await?;
+    forget(connection, vec![user.as_str().to_owned()], per_user_max).await
+}
+
+/// Keeps the most recently seen of each of these users.
+async fn forget(connection: &mut PgConnection, users: Vec<String>, per_user_max: u32) -> Result<(), Fault> {
+    sqlx::query(
+        "DELETE FROM devices d USING (
+             SELECT o.usr, o.device, row_number() OVER (PARTITION BY o.usr ORDER BY o.seen_at DESC, o.device DESC) AS nth
+             FROM devices o WHERE o.usr = ANY ($1)) old
+         WHERE d.usr = old.usr AND d.device = old.device AND old.nth > $2",
+    )
+    .bind(users)
+    .bind(i64::from(per_user_max))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn save_read(connection: &mut PgConnection, user: UserId, name: String, order: Position) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO reads AS r (usr, conversation, ord) VALUES ($1, $2, $3)
+         ON CONFLICT (usr, conversation) DO UPDATE SET ord = excluded.ord WHERE excluded.ord > r.ord",
+    )
+    .bind(user.as_str())
+    .bind(name)
+    .bind(place("reads", order)?)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
