@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -99,6 +100,12 @@ impl<S: Send + Sync> FromRequest<S> for BodyOf {
 
 /// The whole body, if it has at most `bytes_max`.
 pub(crate) async fn body_of(request: Request, bytes_max: usize) -> Result<Bytes, Refused> {
+    if request.body().size_hint().lower() > bytes_max as u64 {
+        // Read and let go, as far as it may reach: who is still writing would not see the answer.
+        let mut rest = Limited::new(request.into_body(), bytes_max.saturating_mul(2));
+        while let Some(Ok(_)) = rest.frame().await {}
+        return Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")));
+    }
     match Limited::new(request.into_body(), bytes_max).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => {
