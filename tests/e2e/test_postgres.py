@@ -90,7 +90,7 @@ async def test_people_talk_and_everything_is_there_after_a_restart(on_postgres, 
         for number in range(5):
             await a.say(bob, f"m{number}")
         await b.until(lambda: len(b.messages) == 5, "five messages")
-        await b.say(alice, "an answer")
+        await b.say(alice, "an answer", lamport=b.lamport + 1)
         await a.next("new_message", text="an answer")
         group = server.rest(alice).group("the three", [bob, carol])
         await b.say(group=group, text="to all")
