@@ -250,3 +250,28 @@ async fn a_replay_says_what_would_be_otherwise_and_says_it_again() {
     assert_eq!((after.same, after.changed.len(), after.skipped), (0, 270, 30), "what is refused before is not asked");
     assert_eq!(after, replay(&deny, &calls, Succession::After));
 }
+
+#[tokio::test]
+async fn ten_thousand_recorded_decisions_are_replayed_to_the_same_bytes() {
+    let chains = vec![(Hook::RateLimit, vec![fixture("quota")]), (Hook::Routing, vec![fixture("lots")])];
+    let world = World::start(chains).await;
+    for n in 0..5_000 {
+        let _ = world.rate(&format!("u{}", n % 1_500), 1_000 + n);
+        let _ = world.route_of(&format!("u{n}"), Sent { size: n as u32, ..to(n as usize) });
+    }
+    for (hook, name, both) in [(Hook::RateLimit, "quota", [400, 4_500]), (Hook::Routing, "lots", [0, 5_000])] {
+        let calls = world.policies.recorded(0, Some(hook), None);
+        assert_eq!(calls.len(), 5_000);
+        let packed = heddle_pack::unpack(fixture(name).bytes.as_ref()).unwrap();
+        let config = packed.manifest.config_json();
+        let mut bytes = Vec::new();
+        for _ in 0..2 {
+            let candidate = EngineLoader.load(&packed, hook, &config).await.unwrap();
+            let replayed = replay(&candidate, &calls, Succession::Same);
+            bytes.push(serde_json::to_vec(&replayed).unwrap());
+            let refused = calls.iter().filter(|call| format!("{:?}", call.answer).contains("Refusal")).count();
+            assert!(refused > both[0] && refused < both[1], "{refused} of {name}");
+        }
+        assert_eq!(bytes[0], bytes[1], "{name}");
+    }
+}
