@@ -8,6 +8,7 @@ mod fault;
 mod layout;
 mod port;
 mod postgres;
+mod row;
 mod sqlite;
 
 pub use port::{

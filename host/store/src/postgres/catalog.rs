@@ -7,8 +7,9 @@ use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
 use super::text::plain;
-use crate::cell::{fixed, int, time, uint};
+use crate::cell::{int, time, uint};
 use crate::fault::Fault;
+use crate::row::{GenerationColumns, generation};
 use crate::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
 
 #[async_trait]
@@ -74,18 +75,6 @@ impl Catalog for PostgresStore {
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.connections.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
     }
-}
-
-type GenerationColumns = (i64, Vec<u8>, String, i64, String);
-
-fn generation((number, content, json, at, why): GenerationColumns) -> Result<CatalogGeneration, Fault> {
-    Ok(CatalogGeneration {
-        number: uint("generations", number)?,
-        content: Digest(fixed("generations", &content)?),
-        json,
-        at: uint("generations", at)?,
-        why,
-    })
 }
 
 async fn plugin(connection: &mut PgConnection, digest: Digest) -> Result<Option<CatalogPlugin>, Fault> {

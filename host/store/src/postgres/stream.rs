@@ -11,8 +11,9 @@ use super::archive;
 use super::columns::Prepared;
 use super::fault::{of, without_range};
 use super::{conversations, history};
-use crate::cell::{fixed, partition, partition_code, place, position, uint};
+use crate::cell::{partition, partition_code, place, position, uint};
 use crate::fault::{Fault, unavailable};
+use crate::row::{RecordColumns, present, record};
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
     StoreError, StreamPage, StreamRowRead,
@@ -207,18 +208,6 @@ impl PostgresStore {
     }
 }
 
-type RecordColumns = (i64, i64, i64, Option<Vec<u8>>, Vec<u8>);
-
-fn record((code, at, appended_at, id, bytes): RecordColumns) -> Result<ArchivedRecord, Fault> {
-    Ok(ArchivedRecord {
-        partition: partition("records", code)?,
-        position: position("records", at)?,
-        appended_at: uint("records", appended_at)?,
-        message_id: id.map(|id| fixed("records", &id).map(MessageId)).transpose()?,
-        bytes: bytes.into(),
-    })
-}
-
 async fn page(
     connection: &mut PgConnection,
     user: UserId,
@@ -242,11 +231,6 @@ async fn page(
         Ok(StreamRowRead { position: position("stream", at)?, bytes: bytes.into() })
     });
     Ok(StreamPage { rows: rows.collect::<Result<_, Fault>>()?, archived })
-}
-
-/// A row whose record is missing is an error, never a silent hole.
-pub(super) fn present(bytes: Option<Vec<u8>>, at: i64) -> Result<Vec<u8>, Fault> {
-    bytes.ok_or_else(|| Fault::broken("records", format!("the record at {at} is missing")))
 }
 
 /// The `archived` cursor; 0 if there is none.

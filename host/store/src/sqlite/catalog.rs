@@ -6,8 +6,9 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::work::Work;
-use crate::cell::{fixed, int, time, uint};
+use crate::cell::{int, time, uint};
 use crate::fault::Fault;
+use crate::row::{GenerationColumns, generation};
 use crate::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
 
 #[async_trait]
@@ -69,18 +70,6 @@ impl Catalog for SqliteStore {
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.reader.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
     }
-}
-
-type GenerationColumns = (i64, Vec<u8>, String, i64, String);
-
-fn generation((number, content, json, at, why): GenerationColumns) -> Result<CatalogGeneration, Fault> {
-    Ok(CatalogGeneration {
-        number: uint("generations", number)?,
-        content: Digest(fixed("generations", &content)?),
-        json,
-        at: uint("generations", at)?,
-        why,
-    })
 }
 
 async fn plugin(connection: &mut SqliteConnection, digest: Digest) -> Result<Option<CatalogPlugin>, Fault> {

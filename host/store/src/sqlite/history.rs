@@ -3,10 +3,11 @@
 use heddle_model::{Conversation, GroupId, MessageId, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::stream::{cursor, present};
+use super::stream::cursor;
 use crate::cell::{Interval, end_of, place, position, user};
 use crate::fault::Fault;
 use crate::layout::{self, Found, From, Key, end};
+use crate::row::present;
 use crate::{HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptState};
 
 /// A page tells of at most this many readers.

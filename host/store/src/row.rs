@@ -1,0 +1,38 @@
+//! Rows of more than one column, as every database gives them.
+
+use heddle_model::{Digest, MessageId};
+
+use crate::cell::{fixed, partition, position, uint};
+use crate::fault::Fault;
+use crate::{ArchivedRecord, CatalogGeneration};
+
+/// Number, content, JSON, time, why.
+pub(crate) type GenerationColumns = (i64, Vec<u8>, String, i64, String);
+
+pub(crate) fn generation((number, content, json, at, why): GenerationColumns) -> Result<CatalogGeneration, Fault> {
+    Ok(CatalogGeneration {
+        number: uint("generations", number)?,
+        content: Digest(fixed("generations", &content)?),
+        json,
+        at: uint("generations", at)?,
+        why,
+    })
+}
+
+/// Partition, position, append time, message id, bytes.
+pub(crate) type RecordColumns = (i64, i64, i64, Option<Vec<u8>>, Vec<u8>);
+
+pub(crate) fn record((code, at, appended_at, id, bytes): RecordColumns) -> Result<ArchivedRecord, Fault> {
+    Ok(ArchivedRecord {
+        partition: partition("records", code)?,
+        position: position("records", at)?,
+        appended_at: uint("records", appended_at)?,
+        message_id: id.map(|id| fixed("records", &id).map(MessageId)).transpose()?,
+        bytes: bytes.into(),
+    })
+}
+
+/// A row whose record is missing is an error, never a silent hole.
+pub(crate) fn present(bytes: Option<Vec<u8>>, at: i64) -> Result<Vec<u8>, Fault> {
+    bytes.ok_or_else(|| Fault::broken("records", format!("the record at {at} is missing")))
+}
