@@ -175,9 +175,11 @@ fn chains(answer: &Value) -> String {
     let mut out = String::new();
     for policy in answer["policies"].as_array().into_iter().flatten() {
         let plugin = format!("{} {}", text(&policy["name"]), text(&policy["version"]));
-        let micros = policy["micros"].as_f64().unwrap_or_default();
+        // 0: it was not measured, or failed when it was.
+        let micros = policy["micros"].as_f64().filter(|micros| *micros > 0.0);
+        let micros = micros.map_or_else(|| "-".to_owned(), |micros| format!("{micros:.1} µs"));
         let digest = text(&policy["digest"]).get(..12).unwrap_or("-");
-        let _ = write!(out, "{:<10} {plugin:<28} {micros:>7.1} µs  sha256 {digest}", text(&policy["hook"]));
+        let _ = write!(out, "{:<10} {plugin:<28} {micros:>10}  sha256 {digest}", text(&policy["hook"]));
         match text(&policy["standing"]) {
             "decides" => out.push('\n'),
             standing => drop(writeln!(out, "  {standing}")),

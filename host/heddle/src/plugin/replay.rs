@@ -215,6 +215,9 @@ fn as_text(report: &Report, limit: usize) -> String {
     let before = before.map_or_else(String::new, |before| format!("{} before, ", cost(before)));
     let mut out =
         format!("{hook}: {} same, {} changed  ({before}{} now)\n", replayed.same, replayed.changed.len(), cost(*now));
+    if replayed.skipped > 0 {
+        let _ = writeln!(out, "  {} more were refused before it would be asked", replayed.skipped);
+    }
     for change in replayed.changed.iter().take(limit) {
         let (answer, would, call) = (json!(change.recorded.answer), json!(change.would), json!(change.recorded.call));
         let _ = writeln!(out, "  {answer} -> {would}\n    {call}");
