@@ -10,6 +10,7 @@ cache="${HEDDLE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/heddle}"
 target="${CARGO_TARGET_DIR:-$cache/target}"
 rust_min=1.95
 disk_needed_mib=6000
+test_disk_needed_mib=5000
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$1"; shift; printf '  %s\n' "$@" >&2; exit 69; }
@@ -56,6 +57,15 @@ disk() {
   say "first build, into $target: about $((1200 / $(nproc) / 60 + 2)) minutes on these $(nproc) cores, then seconds"
 }
 
+# The logs and databases that the tests write, most of them by 1,000 swaps under load.
+room_for_tests() {
+  local folder="${TMPDIR:-/tmp}" free
+  free="$(df --output=avail -m "$folder" | tail -n 1 | tr -d ' ')"
+  [ "$free" -ge "$test_disk_needed_mib" ] \
+    || fail "$folder has $free MiB free, the tests need $test_disk_needed_mib. Make room, or test elsewhere:" \
+      "make test TMPDIR=/a/larger/disk"
+}
+
 # Runs a step once per state of the files that it depends on.
 once() {
   local name="$1" files="$2" stamp="$target/.setup-$1"
@@ -98,6 +108,6 @@ node_needs() {
 mkdir -p "$cache" "$target" 2>/dev/null || fail "cannot make $target. Choose another place:" "make run CARGO_TARGET_DIR=DIR"
 case "${1:-}" in
   build) disk; build_needs ;;
-  test) once test tests/e2e/requirements.txt test_needs; node_needs ;;
+  test) room_for_tests; once test tests/e2e/requirements.txt test_needs; node_needs ;;
   *) fail "say what for:" "deploy/setup.sh build" "deploy/setup.sh test" ;;
 esac

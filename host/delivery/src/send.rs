@@ -18,6 +18,10 @@ use tokio::sync::watch;
 use crate::GroupView;
 use crate::delivery::{Delivery, Shared};
 
+/// How far above the clock a client's `lamport` still counts, ms: an answer to a message of this very millisecond, or of a sender that is
+/// ahead of it, is above the clock.
+const LAMPORT_AHEAD_MAX: Millis = 1000;
+
 /// A send, checked for form and allowed by the rate limits.
 #[derive(Clone)]
 pub struct Submission {
@@ -257,7 +261,7 @@ impl Shared {
         let since = since.map_err(|error| unavailable(&send.client_id, &error.to_string()))?;
         let group = self.addressee(send).await?;
         let members = group.as_ref().map_or(2, |group| count(group.members.len()));
-        let given = send.lamport.filter(|lamport| (1..=now).contains(lamport));
+        let given = send.lamport.filter(|lamport| (1..=now + LAMPORT_AHEAD_MAX).contains(lamport));
         let lamport = self.people.lamport(&send.sender, given, now);
         let view = MessageView {
             kind: "message",

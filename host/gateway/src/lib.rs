@@ -19,10 +19,12 @@ mod limits;
 mod listener;
 mod proxy;
 mod rest;
+mod role;
 mod upgrade;
 
-pub use auth::{AuthConfig, AuthKey, Role, mint};
+pub use auth::{AuthConfig, AuthKey, mint};
 pub use config::{DevConfig, GatewayConfig, GatewayDeps, PluginLog, Readiness, Reload, Reloaded, RenderMetrics};
 pub use error::GatewayError;
 pub use gateway::{Drained, Gateway};
 pub use proxy::Network;
+pub use role::Role;

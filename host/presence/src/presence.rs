@@ -183,7 +183,11 @@ impl Shared {
             told.remove(&Visibility::Nothing);
             for (visibility, to) in told {
                 let seen = self.visible(&user, visibility).await;
-                self.sink.update(Update { to, seen });
+                // Who stopped watching meanwhile would hear of what came after that.
+                let to = self.users.lock().still_watching(&user, to);
+                if !to.is_empty() {
+                    self.sink.update(Update { to, seen });
+                }
             }
         }
         true

@@ -205,6 +205,13 @@ impl Users {
         None
     }
 
+    /// Those of the sockets that watch the user at this moment.
+    pub(crate) fn still_watching(&self, user: &UserId, mut sockets: Vec<Socket>) -> Vec<Socket> {
+        let watchers = self.tracked.get(user).map(|tracked| &tracked.watchers);
+        sockets.retain(|socket| watchers.is_some_and(|watchers| watchers.contains(socket)));
+        sockets
+    }
+
     /// Where a user stands.
     pub(crate) fn state(&self, user: &UserId) -> State {
         self.tracked

@@ -3,11 +3,9 @@
 import functools
 import itertools
 import json
-import pathlib
 import random
-import tempfile
 
-from .policies import built
+from .policies import built, scratch
 from .server import ROOT
 
 FOLDER = ROOT / "tests" / "hostile"
@@ -16,7 +14,7 @@ _numbers = itertools.count(1)
 
 @functools.cache
 def _out():
-    return pathlib.Path(tempfile.mkdtemp(prefix="heddle-e2e-hostile-"))
+    return scratch("hostile")
 
 
 @functools.cache

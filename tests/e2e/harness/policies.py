@@ -1,5 +1,6 @@
 """Fixture policies of `tests/policies`, built once per run by `heddle plugin build`."""
 
+import atexit
 import functools
 import hashlib
 import pathlib
@@ -12,10 +13,16 @@ from .server import ROOT, heddle
 FOLDER = ROOT / "tests" / "policies"
 
 
+def scratch(what):
+    """A folder that is gone when the run ends."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=f"heddle-e2e-{what}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @functools.cache
 def _out():
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="heddle-e2e-policies-"))
-    return folder
+    return scratch("policies")
 
 
 @functools.cache

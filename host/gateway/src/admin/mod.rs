@@ -16,10 +16,11 @@ use hyper::http::request::Parts;
 use hyper::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::auth::{AuthError, Role, mint};
+use crate::auth::{AuthError, mint};
 use crate::config::Reloaded;
 use crate::core::Core;
 use crate::rest::{PathOf, Refused, method_not_allowed, not_found};
+use crate::role::Role;
 
 const DOCUMENT: &str = include_str!("../../assets/admin-openapi.json");
 const TRY_PAGE: &str = include_str!("../../assets/try/index.html");
