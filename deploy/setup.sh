@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks what the Makefile needs, installs what is missing, and says so.
 #   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, the wasm32-wasip2 target
-#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server, PostgreSQL
+#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server, PostgreSQL, Kafka
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -98,6 +98,16 @@ test_needs() {
       "$cache/venv/bin/python -m pip install --requirement tests/e2e/requirements.txt"
 }
 
+kafka_needs() {
+  command -v java >/dev/null || debian default-jre-headless
+  command -v mvn >/dev/null || debian maven
+  say "Apache Kafka for the tests goes into $cache/kafka"
+  rm -rf "$cache/kafka"
+  mvn --quiet --batch-mode --file tests/servers/kafka/pom.xml dependency:copy-dependencies \
+      -DoutputDirectory="$cache/kafka" -DincludeScope=runtime >"$cache/maven.log" 2>&1 \
+    || fail "Maven cannot fetch Kafka, see $cache/maven.log. Try again:" "deploy/setup.sh test"
+}
+
 node_needs() {
   [ -d tests/e2e/node/node_modules/ws ] && return
   say "Node's ws goes into tests/e2e/node/node_modules"
@@ -108,6 +118,6 @@ node_needs() {
 mkdir -p "$cache" "$target" 2>/dev/null || fail "cannot make $target. Choose another place:" "make run CARGO_TARGET_DIR=DIR"
 case "${1:-}" in
   build) disk; build_needs ;;
-  test) room_for_tests; once test tests/e2e/requirements.txt test_needs; node_needs ;;
+  test) room_for_tests; once test tests/e2e/requirements.txt test_needs; once kafka tests/servers/kafka/pom.xml kafka_needs; node_needs ;;
   *) fail "say what for:" "deploy/setup.sh build" "deploy/setup.sh test" ;;
 esac

@@ -285,7 +285,7 @@ impl Shared {
         &self,
         id: &MessageId,
     ) -> Result<Option<(TopicPartition, Position, Arc<Message>)>, StoreError> {
-        let place = self.log.lookup(id).await.ok().flatten();
+        let place = self.log.lookup(id, false).await.ok().flatten();
         if let Some(place) = place {
             let read = self.log.read(place.partition, place.offset, 1).await;
             let first = read.ok().and_then(|batch| batch.records.into_iter().next());

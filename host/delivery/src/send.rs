@@ -335,7 +335,7 @@ impl Shared {
 
     /// What the sender was told the first time, if this id is in the log.
     async fn first(&self, name: &ClientId, id: MessageId, body: BodyHash) -> Result<Option<SendOutcome>, SendOutcome> {
-        match self.log.lookup(&id).await {
+        match self.log.lookup(&id, false).await {
             Ok(None) => Ok(None),
             Ok(Some(_)) => self.told(name, id, body).await.map(Some),
             Err(error) => Err(unavailable(name, &error.to_string())),

@@ -214,7 +214,7 @@ impl Drop for EmbeddedLog {
 #[async_trait]
 impl Log for EmbeddedLog {
     fn layout(&self) -> Layout {
-        Layout { identity: self.shared.identity(), partitions: self.shared.slots.partitions }
+        Layout { identity: self.shared.identity(), partitions: self.shared.slots.partitions, shared: false }
     }
 
     async fn append(
@@ -271,7 +271,7 @@ impl Log for EmbeddedLog {
         read.unwrap_or_else(|error| Err(unavailable(format!("the read ended early ({error})"))))
     }
 
-    async fn lookup(&self, id: &MessageId) -> Result<Option<Place>, LookupError> {
+    async fn lookup(&self, id: &MessageId, _elsewhere: bool) -> Result<Option<Place>, LookupError> {
         let known = self.shared.known(id).map_err(|reason| LookupError { id: *id, reason })?;
         Ok(known.0.map(|known| known.place))
     }

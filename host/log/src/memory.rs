@@ -86,7 +86,7 @@ impl MemoryLog {
 #[async_trait]
 impl Log for MemoryLog {
     fn layout(&self) -> Layout {
-        Layout { identity: Identity([0; 16]), partitions: self.slots.partitions }
+        Layout { identity: Identity([0; 16]), partitions: self.slots.partitions, shared: false }
     }
 
     async fn append(
@@ -156,7 +156,7 @@ impl Log for MemoryLog {
         Ok(batch)
     }
 
-    async fn lookup(&self, id: &MessageId) -> Result<Option<Place>, LookupError> {
+    async fn lookup(&self, id: &MessageId, _elsewhere: bool) -> Result<Option<Place>, LookupError> {
         Ok(self.state.lock().ids.get(id).copied())
     }
 

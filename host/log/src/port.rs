@@ -16,6 +16,8 @@ pub struct Layout {
     pub identity: Identity,
     /// Partitions of `messages` and of `group_messages`, each.
     pub partitions: u32,
+    /// Other nodes append to it too, and share its partitions with this one; it keeps no `derived` cursor of its own.
+    pub shared: bool,
 }
 
 /// Where a record stands.
@@ -158,17 +160,24 @@ pub trait Log: Send + Sync + 'static {
     /// Gone by retention, or not readable now.
     async fn read(&self, partition: TopicPartition, from: Offset, bytes_max: usize) -> Result<Batch, ReadError>;
 
-    /// Where the record of this id stands, if the log had it within `dedupe.window` (it may be gone by retention since).
+    /// Where the record of this id stands, if the log had it within `dedupe.window` (it may be gone by retention since). `elsewhere`: another
+    /// node may have appended it a moment ago; a log that is shared then makes sure that it has read everything that there is.
     ///
     /// # Errors
     /// If nobody can tell.
-    async fn lookup(&self, id: &MessageId) -> Result<Option<Place>, LookupError>;
+    async fn lookup(&self, id: &MessageId, elsewhere: bool) -> Result<Option<Place>, LookupError>;
 
     /// The offset after the last durable record, now and as it grows.
     fn head(&self, partition: TopicPartition) -> watch::Receiver<Offset>;
 
+    /// Begins to read ahead: the first that will be asked for is `from`. Once per partition; a log that is not shared has no need of it.
+    fn follow(&self, _partition: TopicPartition, _from: Offset) {}
+
     /// The `derived` cursor: the first offset that no worker has finished.
     fn derived(&self, partition: TopicPartition) -> Offset;
+
+    /// Tells a log that keeps no `derived` cursor where it stood.
+    fn recall(&self, _partition: TopicPartition, _derived: Offset) {}
 
     /// Tells the log how far the archive has come: retention never passes it.
     fn archived(&self, partition: TopicPartition, upto: Offset);

@@ -57,7 +57,7 @@ impl LogReader {
     /// Identity and partition count.
     #[must_use]
     pub fn layout(&self) -> Layout {
-        Layout { identity: self.identity, partitions: self.slots.partitions }
+        Layout { identity: self.identity, partitions: self.slots.partitions, shared: false }
     }
 
     /// All records in the order in which they were committed (within a commit by partition), until the end that is there when it is reached.

@@ -4,6 +4,7 @@
 //! [`or_skip`] and [`missing`] for what happens where a server is not installed, then [`Postgres`] and [`Redis`].
 
 mod guard;
+mod kafka;
 mod postgres;
 mod process;
 mod redis;
@@ -12,6 +13,7 @@ mod resp;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use process::missing;
 pub use redis::{Redis, RedisCluster, RedisSentinel};

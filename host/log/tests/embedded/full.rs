@@ -63,7 +63,7 @@ async fn on_a_full_disk_appends_are_refused_whole_and_go_on_when_there_is_room()
 
     // Nothing of it is visible, now or later, and what stands is read.
     assert_eq!(*log.head(P0).borrow(), count as u64);
-    assert_eq!(log.lookup(&id(count)).await.unwrap(), None);
+    assert_eq!(log.lookup(&id(count), false).await.unwrap(), None);
     assert_eq!(all(&*log).await, (0..count).map(text).collect::<Vec<_>>());
     assert_eq!(LogReader::open(dir.path()).unwrap().entries().unwrap().count(), count);
     let known = log.append(P0, Some(id(0)), text(0)).await;
@@ -93,7 +93,7 @@ async fn a_frame_that_found_no_room_closes_the_log_and_is_gone_when_it_opens() {
     let large = vec![7; 9000];
     let error = log.append(P0, Some(id(5)), large.clone().into()).await.unwrap_err();
     assert!(matches!(error, AppendError::Unknown { .. }), "{error}");
-    assert_eq!((*log.head(P0).borrow(), log.lookup(&id(5)).await.unwrap()), (5, None));
+    assert_eq!((*log.head(P0).borrow(), log.lookup(&id(5), false).await.unwrap()), (5, None));
     disk.wholly.store(false, Ordering::SeqCst);
     let error = log.append(P0, Some(id(5)), text(5)).await.unwrap_err();
     assert!(matches!(error, AppendError::Refused { .. }), "{error}");

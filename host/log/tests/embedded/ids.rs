@@ -13,7 +13,7 @@ async fn knows_exactly(log: &EmbeddedLog, kept: usize, case: &str) {
         let again = log.append(P0, Some(id(n)), text(n)).await;
         assert!(matches!(again, Ok(Appended::Existing(place)) if place.offset == n as u64), "{case}, {n}: {again:?}");
     }
-    assert_eq!(log.lookup(&id(kept)).await.unwrap(), None, "{case}");
+    assert_eq!(log.lookup(&id(kept), false).await.unwrap(), None, "{case}");
     let next = log.append(P0, Some(id(kept)), text(kept)).await;
     assert!(matches!(next, Ok(Appended::New(place)) if place.offset == kept as u64), "{case}: {next:?}");
 }
@@ -78,7 +78,7 @@ async fn an_index_that_is_behind_or_ahead_of_the_log_knows_what_the_log_has() {
     drop(log);
     let log = open(&mixed);
     for n in 31..50 {
-        assert_eq!(log.lookup(&id(n)).await.unwrap(), None, "{n}");
+        assert_eq!(log.lookup(&id(n), false).await.unwrap(), None, "{n}");
     }
 }
 
@@ -133,7 +133,7 @@ async fn an_index_with_any_file_spoilt_or_gone_is_made_anew() {
             let case = format!("{} {how}", file.display());
             let log = open(&spoilt);
             // What is found broken only when it is used closes the log; the next start makes it anew.
-            let log = match log.lookup(&id(5)).await {
+            let log = match log.lookup(&id(5), false).await {
                 Ok(_) if log.failed().borrow().is_none() => log,
                 found => {
                     assert!(found.is_err(), "{case}: {found:?}");
@@ -171,7 +171,7 @@ async fn a_byte_that_rots_in_the_index_forgets_no_id() {
         let log = open(&spoilt);
         let mut refused = false;
         for n in 0..3_000 {
-            match log.lookup(&id(n)).await {
+            match log.lookup(&id(n), false).await {
                 Ok(place) => assert_eq!(place.map(|place| place.offset), Some(n as u64), "byte {at}"),
                 Err(_) => refused = true,
             }
@@ -181,9 +181,9 @@ async fn a_byte_that_rots_in_the_index_forgets_no_id() {
         found_in_use += usize::from(refused);
         let log = open(&spoilt);
         for n in (0..3_000).step_by(7) {
-            assert_eq!(log.lookup(&id(n)).await.unwrap().map(|place| place.offset), Some(n as u64), "byte {at}");
+            assert_eq!(log.lookup(&id(n), false).await.unwrap().map(|place| place.offset), Some(n as u64), "byte {at}");
         }
-        assert_eq!(log.lookup(&id(3_000)).await.unwrap(), None, "byte {at}");
+        assert_eq!(log.lookup(&id(3_000), false).await.unwrap(), None, "byte {at}");
     }
     assert!(found_in_use > 5, "only {found_in_use} were found in use: the places prove little");
 }

@@ -89,7 +89,7 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_anew() 
     assert!(matches!(log.append(P0, Some(id(4)), text(4)).await, Err(AppendError::Refused { .. })));
     assert!(log.failed().borrow().is_some());
     assert_eq!(*log.head(P0).borrow(), 3);
-    assert_eq!(log.lookup(&id(3)).await.unwrap(), None);
+    assert_eq!(log.lookup(&id(3), false).await.unwrap(), None);
     drop(log);
     let log = open(dir.path());
     assert_eq!(all(&*log).await[..3], (0..3).map(text).collect::<Vec<_>>());
@@ -124,7 +124,7 @@ async fn an_id_is_forgotten_after_the_window() {
     let log = EmbeddedLog::open(settings, clock.clone()).unwrap();
     fill(&*log, 0..1).await;
     clock.advance(101);
-    assert_eq!(log.lookup(&id(0)).await.unwrap(), None);
+    assert_eq!(log.lookup(&id(0), false).await.unwrap(), None);
     assert!(matches!(log.append(P0, Some(id(0)), text(0)).await, Ok(Appended::New(_))));
 }
 

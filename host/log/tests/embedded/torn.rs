@@ -58,7 +58,7 @@ async fn a_broken_frame_that_is_not_the_last_is_an_error_that_names_the_place() 
 async fn only_the_last_is_gone(dir: &Path, kept: usize, case: &str) {
     let log = open(dir);
     assert_eq!(all(&*log).await, (0..kept).map(text).collect::<Vec<_>>(), "{case}");
-    assert_eq!(log.lookup(&id(kept)).await.unwrap(), None, "{case}");
+    assert_eq!(log.lookup(&id(kept), false).await.unwrap(), None, "{case}");
     let again = log.append(P0, Some(id(kept)), text(kept)).await;
     assert!(matches!(again, Ok(Appended::New(place)) if place.offset == kept as u64), "{case}: {again:?}");
     let before = log.append(P0, Some(id(kept - 1)), text(0)).await;

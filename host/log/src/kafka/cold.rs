@@ -1,0 +1,77 @@
+//! Reading what is no longer in memory, from a broker.
+
+use std::time::Duration;
+
+use heddle_model::{Offset, TopicPartition};
+use parking_lot::Mutex;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::{Offset as At, TopicPartitionList};
+
+use super::config::KafkaConfig;
+use crate::Stored;
+
+/// After the first record, how long it waits for one more.
+const MORE: Duration = Duration::from_millis(20);
+
+/// A consumer that jumps; one reader at a time.
+pub(crate) struct Cold {
+    settings: ClientConfig,
+    reader: Mutex<Option<Reader>>,
+}
+
+struct Reader {
+    consumer: BaseConsumer,
+    /// Where it would go on.
+    at: Option<(TopicPartition, Offset)>,
+}
+
+impl Cold {
+    pub(crate) fn new(config: &KafkaConfig) -> Self {
+        let mut settings = config.reader();
+        // Little is read ahead: the next wish is elsewhere.
+        settings.set("queued.max.messages.kbytes", "2048").set("queued.min.messages", "100");
+        Self { settings, reader: Mutex::new(None) }
+    }
+
+    /// Records from `from`, at least one if it comes in time, whether they stand or not. Blocks.
+    pub(crate) fn read(
+        &self,
+        config: &KafkaConfig,
+        partition: TopicPartition,
+        from: Offset,
+        bytes_max: usize,
+        patience: Duration,
+    ) -> Result<Vec<Stored>, KafkaError> {
+        let mut held = self.reader.lock();
+        let reader = match &mut *held {
+            Some(reader) => reader,
+            empty => empty.insert(Reader { consumer: self.settings.create()?, at: None }),
+        };
+        if reader.at != Some((partition, from)) {
+            let mut list = TopicPartitionList::new();
+            let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+            let from = At::Offset(i64::try_from(from).unwrap_or(i64::MAX));
+            list.add_partition_offset(&config.topic(partition.topic), number, from)?;
+            reader.consumer.assign(&list)?;
+        }
+        reader.at = None;
+        let (mut records, mut bytes, mut wait) = (Vec::new(), 0, patience);
+        while let Some(message) = reader.consumer.poll(wait) {
+            let message = message?;
+            let payload = bytes::Bytes::copy_from_slice(message.payload().unwrap_or_default());
+            bytes += payload.len();
+            let offset = Offset::try_from(message.offset()).unwrap_or(0);
+            let appended_at = message.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
+            records.push(Stored { offset, appended_at, bytes: payload });
+            reader.at = Some((partition, offset + 1));
+            if bytes >= bytes_max {
+                break;
+            }
+            wait = MORE;
+        }
+        Ok(records)
+    }
+}

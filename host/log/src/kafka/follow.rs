@@ -1,0 +1,158 @@
+//! The one reader of a node: follows every partition that somebody asked for, judges what stands, and fills the rings. (DELIVERY 15, 23)
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use heddle_model::{MessageId, Millis, Offset};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
+use rdkafka::{Offset as At, TopicPartitionList};
+
+use super::config::{EARLY_MAX_MS, LATE_MAX_MS};
+use super::produce::AT_HEADER;
+use super::{Shared, topics};
+use crate::Stored;
+
+/// How long it waits for a record before it looks whether it was told something.
+const LOOK: Duration = Duration::from_millis(20);
+/// Records between two looks.
+const LOOK_RECORDS: u32 = 256;
+/// Between two tries of something that failed.
+const RETRY: Duration = Duration::from_millis(250);
+/// The longest that brokers may take to say where a moment lies.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Runs until the log is closed.
+pub(crate) fn run(shared: &Arc<Shared>, consumer: &BaseConsumer) {
+    while !shared.stopped() {
+        shared.wake.store(false, Ordering::Release);
+        let wanted = std::mem::take(&mut *shared.wanted.lock());
+        for (slot, from) in wanted {
+            if let Err(error) = begin(shared, consumer, slot, from) {
+                tracing::warn!(partition = %shared.slots.at(slot), %error, "partition cannot be followed yet");
+                shared.wanted.lock().push((slot, from));
+                std::thread::sleep(RETRY);
+            }
+        }
+        resume(shared, consumer);
+        for _ in 0..LOOK_RECORDS {
+            match consumer.poll(LOOK) {
+                Some(Ok(message)) => meet(shared, consumer, &message),
+                Some(Err(error)) => tracing::debug!(%error, "reading from Kafka"),
+                None => break,
+            }
+            if shared.wake.load(Ordering::Acquire) {
+                break;
+            }
+        }
+    }
+}
+
+/// Begins to follow a partition so far before `from` that every duplicate from there on is known.
+fn begin(shared: &Shared, consumer: &BaseConsumer, slot: usize, from: Offset) -> Result<(), KafkaError> {
+    let partition = shared.slots.at(slot);
+    let (start, head) = topics::bounds(consumer, &shared.config, partition)?;
+    let from = from.max(start);
+    let at = if from < head {
+        let first = shared.cold.read(&shared.config, partition, from, 1, ANSWER)?;
+        first.first().map_or_else(|| shared.clock.now(), |record| record.appended_at)
+    } else {
+        shared.clock.now()
+    };
+    let topic = shared.config.topic(partition.topic);
+    let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+    let mut moment = TopicPartitionList::new();
+    let before = i64::try_from(at.saturating_sub(shared.config.dedupe_ms)).unwrap_or(i64::MAX);
+    moment.add_partition_offset(&topic, number, At::Offset(before))?;
+    let found = consumer.offsets_for_times(moment, ANSWER)?;
+    let low = match found.find_partition(&topic, number).map(|found| found.offset()) {
+        Some(At::Offset(offset)) => Offset::try_from(offset).unwrap_or(0).min(from),
+        // Nothing is so young.
+        _ => from,
+    };
+    shared.rings[slot].lock().begin(start, low, from);
+    shared.reached(slot, low);
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(&topic, number, At::Offset(i64::try_from(low).unwrap_or(i64::MAX)))?;
+    consumer.incremental_assign(&list)
+}
+
+/// Goes on with partitions whose records were read meanwhile.
+fn resume(shared: &Shared, consumer: &BaseConsumer) {
+    let bound = shared.ring_bytes() / 2;
+    let mut paused = shared.paused.lock();
+    let (more, ready): (Vec<usize>, Vec<usize>) =
+        paused.iter().partition(|slot| shared.rings[**slot].lock().ahead_bytes() > bound);
+    if ready.is_empty() {
+        return;
+    }
+    match consumer.resume(&list(shared, &ready)) {
+        Ok(()) => *paused = more.into_iter().collect(),
+        Err(error) => tracing::warn!(%error, "partitions stay paused"),
+    }
+}
+
+fn list(shared: &Shared, slots: &[usize]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for slot in slots {
+        let partition = shared.slots.at(*slot);
+        list.add_partition(
+            &shared.config.topic(partition.topic),
+            i32::try_from(partition.partition).unwrap_or(i32::MAX),
+        );
+    }
+    list
+}
+
+fn meet(shared: &Shared, consumer: &BaseConsumer, message: &BorrowedMessage<'_>) {
+    let Some((slot, record)) = read(shared, message) else { return };
+    let offset = record.offset;
+    let stands = stands(shared, slot, &record, message);
+    if !stands {
+        shared.skipped[slot].lock().insert(offset);
+        metrics::counter!("heddle_log_records_skipped_total").increment(1);
+    }
+    let ahead = {
+        let mut ring = shared.rings[slot].lock();
+        ring.push(offset, stands.then_some(record), shared.ring_bytes());
+        ring.ahead_bytes()
+    };
+    shared.reached(slot, offset + 1);
+    if ahead > shared.ring_bytes() && shared.paused.lock().insert(slot) {
+        // A slow worker holds its partition back, and no other.
+        if let Err(error) = consumer.pause(&list(shared, &[slot])) {
+            tracing::warn!(%error, "partition is not paused");
+        }
+    }
+}
+
+/// The record, and its partition's place.
+pub(crate) fn read(shared: &Shared, message: &BorrowedMessage<'_>) -> Option<(usize, Stored)> {
+    let slot = shared.slot_of(message.topic(), message.partition())?;
+    let offset = Offset::try_from(message.offset()).ok()?;
+    let appended_at = message.timestamp().to_millis().and_then(|at| Millis::try_from(at).ok()).unwrap_or(0);
+    let bytes = bytes::Bytes::copy_from_slice(message.payload().unwrap_or_default());
+    Some((slot, Stored { offset, appended_at, bytes }))
+}
+
+/// Is it the first of its id, and did it land in time?
+fn stands(shared: &Shared, slot: usize, record: &Stored, message: &BorrowedMessage<'_>) -> bool {
+    let handed_in = message.headers().and_then(|headers| {
+        let header = headers.iter().find(|header| header.key == AT_HEADER)?;
+        Some(Millis::from_be_bytes(header.value?.try_into().ok()?))
+    });
+    if handed_in.is_some_and(|at| !in_time(at, record.appended_at)) {
+        return false;
+    }
+    match message.key().and_then(|key| key.try_into().ok()) {
+        Some(id) => shared.ids.meet(slot, record.offset, record.appended_at, MessageId(id)),
+        None => true,
+    }
+}
+
+/// Did the brokers take it near enough to when it was handed in?
+pub(crate) fn in_time(handed_in: Millis, appended_at: Millis) -> bool {
+    appended_at <= handed_in + LATE_MAX_MS && appended_at + EARLY_MAX_MS >= handed_in
+}

@@ -1,0 +1,95 @@
+//! Which partitions this node works on: a consumer group that only shares them out. (DELIVERY 24)
+
+use std::collections::BTreeSet;
+use std::sync::Weak;
+use std::time::Duration;
+
+use heddle_model::{Topic, TopicPartition};
+use parking_lot::Mutex;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientContext, TopicPartitionList};
+use tokio::sync::watch;
+
+use super::Shared;
+use super::config::KafkaConfig;
+
+/// How long it waits for news of the group at a time.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Takes in what the group gives to this node and takes away.
+pub(crate) struct Member {
+    topics: Vec<(String, Topic)>,
+    held: Mutex<BTreeSet<TopicPartition>>,
+    assigned: watch::Sender<Vec<TopicPartition>>,
+}
+
+impl ClientContext for Member {}
+
+impl ConsumerContext for Member {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        // Workers stop before another node may begin.
+        if let Rebalance::Revoke(gone) = rebalance {
+            self.change(|held| held.retain(|partition| !self.named(gone).contains(partition)));
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(come) => {
+                // The readers read; this consumer only holds.
+                if let Err(error) = consumer.pause(come) {
+                    tracing::debug!(%error, "partitions that are held are not paused");
+                }
+                self.change(|held| held.extend(self.named(come)));
+            }
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "the group of workers"),
+        }
+    }
+}
+
+impl Member {
+    fn named(&self, list: &TopicPartitionList) -> BTreeSet<TopicPartition> {
+        let one = |topic: &str, partition: i32| {
+            let (_, topic) = self.topics.iter().find(|(name, _)| name == topic)?;
+            Some(TopicPartition { topic: *topic, partition: u32::try_from(partition).ok()? })
+        };
+        list.elements().iter().filter_map(|element| one(element.topic(), element.partition())).collect()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeSet<TopicPartition>)) {
+        let mut held = self.held.lock();
+        change(&mut held);
+        tracing::info!(partitions = held.len(), "works on partitions");
+        self.assigned.send_replace(held.iter().copied().collect());
+    }
+}
+
+/// A consumer that is in the group.
+pub(crate) fn join(
+    config: &KafkaConfig,
+    assigned: watch::Sender<Vec<TopicPartition>>,
+) -> Result<BaseConsumer<Member>, KafkaError> {
+    let topics: Vec<_> =
+        [Topic::Messages, Topic::GroupMessages].into_iter().map(|topic| (config.topic(topic), topic)).collect();
+    let names: Vec<String> = topics.iter().map(|(name, _)| name.clone()).collect();
+    let member = Member { topics, held: Mutex::default(), assigned };
+    let consumer: BaseConsumer<Member> = config.member().create_with_context(member)?;
+    consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(consumer)
+}
+
+/// Stays in the group until the log is closed.
+pub(crate) fn run(shared: &Weak<Shared>, consumer: &BaseConsumer<Member>) {
+    while shared.upgrade().is_some_and(|shared| !shared.stopped()) {
+        if let Some(Err(error)) = consumer.poll(LOOK) {
+            tracing::debug!(%error, "the group of workers");
+        }
+    }
+    consumer.unsubscribe();
+    // The revocation comes as an event: others may then begin at once.
+    for _ in 0..10 {
+        drop(consumer.poll(LOOK));
+    }
+}

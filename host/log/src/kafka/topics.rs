@@ -1,0 +1,240 @@
+//! The topics of a log: made if they are missing, checked if they are there. (DELIVERY 22)
+
+use std::time::Duration;
+
+use heddle_model::{Offset, Topic, TopicPartition};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::{Offset as At, TopicPartitionList};
+
+use super::config::KafkaConfig;
+use crate::Identity;
+
+/// The longest that a broker may take to answer one question at start.
+const ANSWER: Duration = Duration::from_secs(10);
+/// How often what was just made is asked for, and the pause between.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(250);
+/// The key of the record that says which log this is.
+const IDENTITY_KEY: &[u8] = b"identity";
+
+/// Why a log on Kafka does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaOpenError {
+    /// A setting that librdkafka refuses.
+    #[error("Kafka client refuses its settings: {0}")]
+    Setting(KafkaError),
+    /// Nobody answers.
+    #[error("no broker of {brokers:?} answers: {source}; start one, or correct log.kafka.brokers")]
+    Unreachable {
+        /// As configured.
+        brokers: String,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
+    /// A topic is not as it must be.
+    #[error("Kafka topic {topic} {wrong}; {remedy}")]
+    Topic {
+        /// Which.
+        topic: String,
+        /// What it has.
+        wrong: String,
+        /// What mends it.
+        remedy: String,
+    },
+}
+
+/// Makes what is missing, checks what is there, and reads which log it is.
+pub(crate) async fn prepare(config: &KafkaConfig) -> Result<Identity, KafkaOpenError> {
+    let admin: AdminClient<DefaultClientContext> = config.admin().create().map_err(KafkaOpenError::Setting)?;
+    let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
+    make(config, &admin).await.map_err(unreachable)??;
+    check(config, &admin).await?;
+    let config = config.clone();
+    // librdkafka blocks.
+    let read = tokio::task::spawn_blocking(move || patiently(|| identity(&config))).await;
+    read.unwrap_or(Err(KafkaError::Canceled)).map_err(unreachable)
+}
+
+fn wrong(topic: String, wrong: String, remedy: &str) -> KafkaOpenError {
+    KafkaOpenError::Topic { topic, wrong, remedy: remedy.to_owned() }
+}
+
+async fn make(
+    config: &KafkaConfig,
+    admin: &AdminClient<DefaultClientContext>,
+) -> Result<Result<(), KafkaOpenError>, KafkaError> {
+    let retention = config.retention_ms.to_string();
+    let (min_in_sync, bytes) = (config.min_in_sync.to_string(), (config.record_bytes_max + 4_096).to_string());
+    let names: Vec<(String, Topic)> = Topic::ALL.into_iter().map(|topic| (config.topic(topic), topic)).collect();
+    let topics: Vec<NewTopic<'_>> = names
+        .iter()
+        .map(|(name, topic)| {
+            let control = *topic == Topic::Control;
+            let partitions = if control { 1 } else { config.partitions };
+            let replication = TopicReplication::Fixed(config.replication.try_into().unwrap_or(i32::MAX));
+            NewTopic::new(name, partitions.try_into().unwrap_or(i32::MAX), replication)
+                .set("cleanup.policy", "delete")
+                .set("retention.ms", if control { "-1" } else { &retention })
+                // The brokers' clock decides age, whatever a node's says.
+                .set("message.timestamp.type", "LogAppendTime")
+                .set("min.insync.replicas", &min_in_sync)
+                .set("unclean.leader.election.enable", "false")
+                .set("max.message.bytes", &bytes)
+        })
+        .collect();
+    let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+    for made in admin.create_topics(&topics, &options).await? {
+        match made {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
+                let copies = format!("cannot have {} copies: there are fewer brokers", config.replication);
+                return Ok(Err(wrong(
+                    topic,
+                    copies,
+                    "start more brokers, or set log.kafka.replication and log.kafka.lenient",
+                )));
+            }
+            Err((topic, code)) => {
+                return Ok(Err(wrong(
+                    topic,
+                    format!("cannot be made: {code}"),
+                    "allow this user to make it, or make it by hand",
+                )));
+            }
+        }
+    }
+    Ok(Ok(()))
+}
+
+async fn check(config: &KafkaConfig, admin: &AdminClient<DefaultClientContext>) -> Result<(), KafkaOpenError> {
+    let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
+    for topic in Topic::ALL {
+        let name = config.topic(topic);
+        let wanted = if topic == Topic::Control { 1 } else { config.partitions };
+        let (partitions, copies) = shape(admin, &name, wanted).await.map_err(unreachable)?;
+        if partitions != wanted {
+            return Err(wrong(
+                name,
+                format!("has {partitions} partitions, log.partitions is {wanted}"),
+                "they cannot differ: correct the key",
+            ));
+        }
+        let specifier = [ResourceSpecifier::Topic(&name)];
+        let options = AdminOptions::new().request_timeout(Some(ANSWER));
+        let described = admin.describe_configs(&specifier, &options).await.map_err(unreachable)?;
+        let Some(Ok(described)) = described.into_iter().next() else {
+            return Err(wrong(name, "does not say how it is set up".to_owned(), "allow this user to describe it"));
+        };
+        let value = |key: &str| described.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
+        if value("message.timestamp.type") != "LogAppendTime" {
+            let has = format!("has message.timestamp.type={}", value("message.timestamp.type"));
+            return Err(wrong(name, has, "set it to LogAppendTime: the brokers' clock must decide"));
+        }
+        let in_sync: u32 = value("min.insync.replicas").parse().unwrap_or(1);
+        if !config.lenient && (copies < 3 || in_sync < 2) {
+            let has =
+                format!("has {copies} copies and min.insync.replicas={in_sync}, at least 3 and 2 survive a broker");
+            return Err(wrong(name, has, "raise them, or set log.kafka.lenient = true to lose records with a broker"));
+        }
+    }
+    Ok(())
+}
+
+/// Partitions, and the fewest copies of one. What was just made may take a moment to show.
+async fn shape(
+    admin: &AdminClient<DefaultClientContext>,
+    topic: &str,
+    wanted: u32,
+) -> Result<(u32, usize), KafkaError> {
+    let mut last = Err(KafkaError::Canceled);
+    for _ in 0..TRIES {
+        last = admin.inner().fetch_metadata(Some(topic), ANSWER).map(|metadata| {
+            let found = metadata.topics().first();
+            let partitions = found.map_or(&[][..], |topic| topic.partitions());
+            let led = partitions.iter().filter(|partition| partition.leader() >= 0).count();
+            let copies = partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
+            (u32::try_from(led).unwrap_or(u32::MAX), copies)
+        });
+        if matches!(last, Ok((partitions, _)) if partitions == wanted) {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    last
+}
+
+/// Tries again while topics that were just made find their leaders. Blocks.
+pub(crate) fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    for _ in 1..TRIES {
+        match ask() {
+            Err(error) if error.rdkafka_error_code().is_some_and(passes) => std::thread::sleep(PAUSE),
+            other => return other,
+        }
+    }
+    ask()
+}
+
+fn passes(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(
+        code,
+        Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+    )
+}
+
+/// The first record of `control` says which log this is; whoever comes first writes it.
+fn identity(config: &KafkaConfig) -> Result<Identity, KafkaError> {
+    let control = config.topic(Topic::Control);
+    let consumer: BaseConsumer = config.reader().create()?;
+    if let Some(identity) = first(&consumer, &control)? {
+        return Ok(identity);
+    }
+    let producer: FutureProducer = config.sender().create()?;
+    let mut fresh = [0; 16];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").map_err(|_| KafkaError::Canceled)?, &mut fresh)
+        .map_err(|_| KafkaError::Canceled)?;
+    let record = FutureRecord::to(&control).partition(0).key(IDENTITY_KEY).payload(&fresh[..]);
+    let sent = producer.send_result(record).map_err(|(error, _)| error)?;
+    tokio::runtime::Handle::current().block_on(sent).map_err(|_| KafkaError::Canceled)?.map_err(|(error, _)| error)?;
+    // Another node may have been quicker.
+    first(&consumer, &control)?.ok_or(KafkaError::NoMessageReceived)
+}
+
+fn first(consumer: &BaseConsumer, control: &str) -> Result<Option<Identity>, KafkaError> {
+    let (low, high) = consumer.fetch_watermarks(control, 0, ANSWER)?;
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(control, 0, At::Offset(low))?;
+    consumer.assign(&from)?;
+    let mut found = None;
+    let mut next = low;
+    while next < high && found.is_none() {
+        let message = consumer.poll(ANSWER).ok_or(KafkaError::NoMessageReceived)??;
+        next = message.offset() + 1;
+        if message.key() == Some(IDENTITY_KEY) {
+            found = message.payload().and_then(|bytes| bytes.try_into().ok()).map(Identity);
+        }
+    }
+    consumer.unassign()?;
+    Ok(found)
+}
+
+/// Where each of these partitions begins and ends now.
+pub(crate) fn bounds(
+    consumer: &BaseConsumer,
+    config: &KafkaConfig,
+    partition: TopicPartition,
+) -> Result<(Offset, Offset), KafkaError> {
+    let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+    let (low, high) = consumer.fetch_watermarks(&config.topic(partition.topic), number, ANSWER)?;
+    Ok((low.try_into().unwrap_or(0), high.try_into().unwrap_or(0)))
+}

@@ -1,0 +1,91 @@
+//! Brokers that die and stand still.
+
+use std::time::Duration;
+
+use heddle_log::{AppendError, Appended, Derived, KafkaLog, KafkaOpenError, Log};
+use heddle_model::SystemClock;
+use heddle_test_servers::{Kafka, or_skip};
+
+use crate::fixture::{config, follow, log};
+use crate::{P0, all, append, id, text};
+
+/// The longest that a log may take to work again after its broker does.
+const RECOVER: Duration = Duration::from_secs(30);
+
+/// Appends until it works; each failure must say that the outcome is unknown.
+async fn append_again(log: &KafkaLog, n: u8) -> Appended {
+    let again = async {
+        loop {
+            match log.append(P0, Some(id(n)), text(n.into())).await {
+                Ok(appended) => return appended,
+                Err(AppendError::Unknown { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(RECOVER, again).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_dies_makes_outcomes_unknown_within_the_deadline_and_nothing_is_doubled() {
+    let Some(mut broker) = or_skip(Kafka::start()) else { return };
+    let config = config(&broker, 1);
+    let log = follow(log(&config).await);
+    append(&log, Some(id(0)), 0).await;
+    assert_eq!(all(&log).await.len(), 1);
+    broker.kill();
+    let clock = SystemClock::new();
+    let before = heddle_model::Clock::now(&clock);
+    let failed = log.append(P0, Some(id(1)), text(1)).await;
+    assert!(matches!(failed, Err(AppendError::Unknown { .. })), "{failed:?}");
+    // Bounded by its own deadline, whatever the machine does beside.
+    let took = heddle_model::Clock::now(&clock) - before;
+    assert!(took >= config.append_ms / 2 && took < 10 * config.append_ms, "{took} ms");
+    // What is in memory is read as before.
+    assert_eq!(all(&log).await.len(), 1);
+    tokio::task::block_in_place(|| broker.restart());
+    append_again(&log, 1).await;
+    append_again(&log, 2).await;
+    let seen: Vec<_> = all(&log).await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(seen, ["record 0", "record 1", "record 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stands_still_is_waited_for_by_a_worker_and_nothing_is_left_out() {
+    let Some(broker) = or_skip(Kafka::start()) else { return };
+    let log = follow(log(&config(&broker, 1)).await);
+    append(&log, Some(id(0)), 0).await;
+    broker.freeze();
+    let records = (1..50).map(|n| (P0, text(n))).collect();
+    let deriving = {
+        let log = std::sync::Arc::clone(&log);
+        tokio::spawn(async move { log.derive(Derived { source: P0, upto: 1, records }).await })
+    };
+    // Long after the deadline of a sender.
+    assert!(matches!(log.append(P0, Some(id(1)), text(99)).await, Err(AppendError::Unknown { .. })));
+    assert!(!deriving.is_finished());
+    broker.thaw();
+    let derived = tokio::time::timeout(RECOVER, deriving).await.unwrap().unwrap().unwrap();
+    assert_eq!(derived.len(), 49);
+    assert_eq!(log.derived(P0), 1);
+    let seen: Vec<_> = all(&log).await.into_iter().map(|(_, text)| text).filter(|text| text != "record 99").collect();
+    assert_eq!(seen, (0..50).map(|n| format!("record {n}")).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_cannot_be_used_says_what_mends_it() {
+    let Some(broker) = or_skip(Kafka::shared()) else { return };
+    let config = config(broker, 2);
+    log(&config).await;
+    let open = |config| KafkaLog::open(config, std::sync::Arc::new(SystemClock::new()));
+    let strict = open(heddle_log::KafkaConfig { lenient: false, ..config.clone() }).await.unwrap_err();
+    assert!(matches!(strict, KafkaOpenError::Topic { .. }), "{strict}");
+    assert!(strict.to_string().contains("1 copies and min.insync.replicas=1"), "{strict}");
+    let more = open(heddle_log::KafkaConfig { partitions: 3, ..config.clone() }).await.unwrap_err();
+    assert!(more.to_string().contains("has 2 partitions, log.partitions is 3"), "{more}");
+    let copies = open(heddle_log::KafkaConfig { prefix: "three".into(), replication: 3, ..config.clone() }).await;
+    assert!(copies.unwrap_err().to_string().contains("cannot have 3 copies"));
+    let nobody = heddle_log::KafkaConfig { brokers: "127.0.0.1:1".into(), ..config };
+    let nobody = open(nobody).await.unwrap_err();
+    assert!(nobody.to_string().contains("no broker of \"127.0.0.1:1\" answers"), "{nobody}");
+}
