@@ -36,16 +36,17 @@ struct Round {
 
 /// Archives all partitions of this node until told to stop.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    let all: Vec<TopicPartition> = shared.numbering.partitioning.all().collect();
-    let mut readers: HashMap<TopicPartition, Reader> = all
-        .iter()
-        .map(|p| {
-            let part = shared.partition(*p);
-            (*p, Reader { judge: part.judge.clone(), next: *part.archived.borrow() })
-        })
-        .collect();
+    let mut readers: HashMap<TopicPartition, Reader> = HashMap::new();
     let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
     loop {
+        // Who takes a partition over begins where the one before ended; who loses one reads it no more.
+        readers.retain(|partition, _| *shared.partition(*partition).owned.borrow());
+        for partition in shared.owned() {
+            readers.entry(partition).or_insert_with(|| {
+                let (next, judge) = shared.partition(partition).base.lock().clone();
+                Reader { judge, next }
+            });
+        }
         let round = read(&shared, &readers).await;
         let busy = round.records >= shared.config.archive_batch_records;
         metrics::gauge!("heddle_archive_lag_records").set(shared.archive_lag() as f64);
@@ -76,6 +77,7 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Rou
         let (mut next, mut judge) = (reader.next, reader.judge.clone());
         match shared.log.read(*partition, next, shared.config.read_bytes).await {
             Ok(batch) => {
+                let batch_next = batch.next;
                 for stored in batch.records.into_iter().filter(|stored| stored.offset < worked) {
                     let position = shared.numbering.position(stored.offset);
                     let row = Row { shared, partition: *partition, position, at: stored.appended_at };
@@ -90,6 +92,8 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Rou
                     next = stored.offset + 1;
                     round.records += 1;
                 }
+                // Over what does not stand.
+                next = next.max(batch_next.min(worked));
             }
             Err(ReadError::Gone { start, .. }) => {
                 tracing::error!(%partition, from = next, start, "records are gone before they were archived");
@@ -142,13 +146,7 @@ async fn write(shared: &Shared, round: Round, readers: &mut HashMap<TopicPartiti
         wait = (wait * 2).min(RETRY_MAX);
     }
     for (partition, next, judge) in round.reached {
-        let upto = shared.numbering.upto(next);
-        let part = shared.partition(partition);
-        shared.log.archived(partition, next);
-        part.tail.archived(upto);
-        shared.groups.archived(partition, upto);
-        part.void.lock().retain(|position| *position > upto);
-        part.archived.send_replace(next);
+        shared.archived_upto(partition, next, judge.clone());
         readers.insert(partition, Reader { judge, next });
     }
     true

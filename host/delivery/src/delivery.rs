@@ -27,7 +27,7 @@ use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, worker};
+use crate::{NodeMessage, archiver, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -78,8 +78,10 @@ pub(crate) struct Partition {
     pub(crate) worked: watch::Sender<Offset>,
     /// Everything below is in the archive.
     pub(crate) archived: watch::Sender<Offset>,
-    /// Where the archive's judge stood at its cursor.
-    pub(crate) judge: Judge,
+    /// Where the archive's judge stood at a cursor that was stored, which is the other half.
+    pub(crate) base: Mutex<(Offset, Judge)>,
+    /// This node works on it: derives and archives. Of a log of its own it does so always.
+    pub(crate) owned: watch::Sender<bool>,
     /// Group messages above the archive that do not stand, and why.
     pub(crate) void: Mutex<std::collections::BTreeSet<Position>>,
 }
@@ -101,6 +103,8 @@ pub(crate) struct Shared {
     pub(crate) presence: Presence,
     pub(crate) receipts: Receipts,
     pub(crate) in_flight: InFlight,
+    /// This node follows a log that others append to as well.
+    pub(crate) follows: bool,
     /// What neither log nor archive has.
     pub(crate) holes: RwLock<Vec<Hole>>,
     partitions: HashMap<TopicPartition, Partition>,
@@ -116,6 +120,29 @@ impl Shared {
     /// For a partition that the layout does not have: positions and homes are made from the same layout.
     pub(crate) fn partition(&self, partition: TopicPartition) -> &Partition {
         self.partitions.get(&partition).expect("every partition of the layout is there")
+    }
+
+    /// As [`partition`](Self::partition), of one that a row names.
+    pub(crate) fn find(&self, partition: TopicPartition) -> Option<&Partition> {
+        self.partitions.get(&partition)
+    }
+
+    /// The archive has everything below `next`, and its judge stands there.
+    pub(crate) fn archived_upto(&self, partition: TopicPartition, next: Offset, judge: Judge) {
+        let upto = self.numbering.upto(next);
+        let part = self.partition(partition);
+        {
+            let mut base = part.base.lock();
+            if next <= base.0 {
+                return;
+            }
+            *base = (next, judge);
+        }
+        self.log.archived(partition, next);
+        part.tail.archived(upto);
+        self.groups.archived(partition, upto);
+        part.void.lock().retain(|position| *position > upto);
+        part.archived.send_if_modified(|archived| std::mem::replace(archived, next.max(*archived)) < next);
     }
 
     /// The position of the newest durable record of a partition.
@@ -182,6 +209,7 @@ impl Delivery {
             numbering,
             hub,
             presence,
+            follows: layout.shared,
             holes,
             partitions,
             stop: CancellationToken::new(),
@@ -192,6 +220,11 @@ impl Delivery {
             shared.tasks.spawn(worker::run(Arc::clone(&shared), partition));
         }
         shared.tasks.spawn(archiver::run(Arc::clone(&shared)));
+        if layout.shared {
+            shared.tasks.spawn(share::own(Arc::clone(&shared)));
+            shared.tasks.spawn(share::follow_archive(Arc::clone(&shared)));
+            shared.tasks.spawn(share::keep_derived(Arc::clone(&shared)));
+        }
         shared.tasks.spawn(listen_for_losses(Arc::clone(&shared)));
         for task in Receipts::tasks(&shared) {
             shared.tasks.spawn(task);
@@ -218,7 +251,7 @@ impl Delivery {
     /// the next start goes on from the cursors.
     pub async fn stop(&self, patience: Duration) {
         let settle = async {
-            for partition in self.shared.numbering.partitioning.all() {
+            for partition in self.shared.owned() {
                 let head = *self.shared.log.head(partition).borrow();
                 self.archived(partition, head).await;
             }
@@ -277,7 +310,12 @@ impl Shared {
     /// Records that are durable and not archived yet: how far the archive is behind.
     pub(crate) fn archive_lag(&self) -> u64 {
         let behind = |p| self.log.head(p).borrow().saturating_sub(*self.partition(p).archived.borrow());
-        self.numbering.partitioning.all().map(behind).sum()
+        self.owned().map(behind).sum()
+    }
+
+    /// The partitions that this node works on.
+    pub(crate) fn owned(&self) -> impl Iterator<Item = TopicPartition> + '_ {
+        self.numbering.partitioning.all().filter(|partition| *self.partition(*partition).owned.borrow())
     }
 
     /// The first record of a message.
@@ -381,6 +419,7 @@ async fn partitions(
         let judge = judge.map_err(|source| DeliveryError::Cursor { partition, source })?;
         let archived = cursor.and_then(|cursor| numbering.next(cursor.upto)).unwrap_or(0);
         ports.log.archived(partition, archived);
+        ports.log.follow(partition, archived);
         let tail = Tail::new(numbering.upto(archived), config.tail_events_max, users_max);
         partitions.insert(
             partition,
@@ -388,7 +427,8 @@ async fn partitions(
                 tail,
                 worked: watch::Sender::new(archived),
                 archived: watch::Sender::new(archived),
-                judge,
+                base: Mutex::new((archived, judge)),
+                owned: watch::Sender::new(!ports.log.layout().shared),
                 void: Mutex::default(),
             },
         );

@@ -108,6 +108,11 @@ pub(crate) async fn message(
     Ok((maker.made, true))
 }
 
+/// Whether a group message stands, for who only follows its partition.
+pub(crate) async fn stands(shared: &Shared, message: &Message, group: &GroupId) -> Result<bool, StoreError> {
+    Ok(shared.groups.view(group).await?.is_some_and(|view| may_speak(&view, message)))
+}
+
 /// Is the sender a member, or was it sent there by a policy that may send for everybody?
 pub(crate) fn may_speak(view: &GroupView, message: &Message) -> bool {
     view.is_member(&message.sender) || message.outsider && !view.members.is_empty()

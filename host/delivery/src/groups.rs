@@ -168,6 +168,15 @@ impl Groups {
         Ok(after.map(|after| (before, after)))
     }
 
+    /// The worker begins at `at`, perhaps again: what it had beyond that is forgotten, and read once more. (DELIVERY 17)
+    pub(crate) fn begin(&self, partition: TopicPartition, at: Position) {
+        if let Some(part) = self.partitions.get(&partition) {
+            let mut cache = part.cache.lock();
+            let archived = cache.archived;
+            *cache = Cache { at, archived, ..Cache::default() };
+        }
+    }
+
     /// The worker has read up to here.
     pub(crate) fn reached(&self, partition: TopicPartition, at: Position) {
         if let Some(part) = self.partitions.get(&partition) {

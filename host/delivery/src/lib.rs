@@ -20,6 +20,7 @@ mod people;
 mod receipts;
 mod send;
 mod session;
+mod share;
 mod stream;
 mod tail;
 mod wire;

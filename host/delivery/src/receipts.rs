@@ -397,7 +397,12 @@ impl Delivery {
         };
         let (from, group) = (from.clone(), group);
         self.shared
-            .tell(&users, |to| crate::NodeMessage::Typing { from: from.clone(), group: group.clone(), started, to })
+            .tell(&users, false, |to| crate::NodeMessage::Typing {
+                from: from.clone(),
+                group: group.clone(),
+                started,
+                to,
+            })
             .await;
         Ok(())
     }

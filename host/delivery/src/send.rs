@@ -253,7 +253,7 @@ impl Shared {
     /// The record to append, or what to tell the sender at once.
     async fn decide(&self, send: &Submission, id: MessageId) -> Result<(Record, Arc<Message>), SendOutcome> {
         let body = BodyHash::of(send.text.as_deref(), send.data.as_deref());
-        if let Some(first) = self.first(&send.client_id, id, body).await? {
+        if let Some(first) = self.first(send, id, body).await? {
             return Err(first);
         }
         let now = self.clock.now();
@@ -333,11 +333,24 @@ impl Shared {
         Ok((Record::Direct(Arc::clone(&message)), message))
     }
 
-    /// What the sender was told the first time, if this id is in the log.
-    async fn first(&self, name: &ClientId, id: MessageId, body: BodyHash) -> Result<Option<SendOutcome>, SendOutcome> {
-        match self.log.lookup(&id, false).await {
-            Ok(None) => Ok(None),
-            Ok(Some(_)) => self.told(name, id, body).await.map(Some),
+    /// What the sender was told the first time, if this id is in the log. Where several nodes append, what is sent again may have been taken by
+    /// another, long enough ago that only the archive knows. (DELIVERY 23)
+    async fn first(
+        &self,
+        send: &Submission,
+        id: MessageId,
+        body: BodyHash,
+    ) -> Result<Option<SendOutcome>, SendOutcome> {
+        let name = &send.client_id;
+        let elsewhere = self.follows && send.resend;
+        let known = match self.log.lookup(&id, elsewhere).await {
+            Ok(None) if elsewhere => self.store.archive.message(&id).await.map(|row| row.is_some()),
+            Ok(place) => Ok(place.is_some()),
+            Err(error) => return Err(unavailable(name, &error.to_string())),
+        };
+        match known {
+            Ok(false) => Ok(None),
+            Ok(true) => self.told(name, id, body).await.map(Some),
             Err(error) => Err(unavailable(name, &error.to_string())),
         }
     }

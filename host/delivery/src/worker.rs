@@ -8,6 +8,7 @@ use heddle_log::{AppendError, Derived, Stored};
 use heddle_model::{ConnectionId, NodeId, Offset, Plan, Position, Record, RecordError, TopicPartition, UserId};
 use heddle_registry::Route;
 use heddle_store::{ArchiveBatch, DeadLetter};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::delivery::Shared;
@@ -28,6 +29,8 @@ enum Stop {
     Told,
     /// Start again from the cursor.
     Again(String),
+    /// The partition is no longer, or now, this node's to work on.
+    Turned,
     /// A newer build wrote this: never skip it.
     Newer(String),
 }
@@ -37,6 +40,8 @@ type Deriving = JoinHandle<Result<Vec<Offset>, AppendError>>;
 struct Worker {
     shared: Arc<Shared>,
     partition: TopicPartition,
+    /// It derives; else it only follows.
+    owns: bool,
     judge: Judge,
     next: Offset,
     /// The cursor that the log has.
@@ -50,6 +55,7 @@ pub(crate) async fn run(shared: Arc<Shared>, partition: TopicPartition) {
     loop {
         match Worker::start(&shared, partition).work().await {
             Stop::Told => return,
+            Stop::Turned => {}
             Stop::Again(reason) => {
                 tracing::warn!(%partition, reason, "worker starts again from its cursor");
                 tokio::select! {
@@ -70,23 +76,19 @@ impl Worker {
     /// From the smaller of both cursors: what is derived already is read again and judged, what is archived already is only derived.
     fn start(shared: &Arc<Shared>, partition: TopicPartition) -> Self {
         let part = shared.partition(partition);
-        let derived = shared.log.derived(partition);
-        let next = derived.min(*part.archived.borrow());
-        shared.groups.reached(partition, shared.numbering.upto(next));
-        Self {
-            shared: Arc::clone(shared),
-            partition,
-            judge: part.judge.clone(),
-            next,
-            derived,
-            made: Made::new(),
-            deriving: None,
-        }
+        let owns = *part.owned.borrow();
+        let (archived, judge) = part.base.lock().clone();
+        // What others derive is no matter of ours.
+        let derived = if owns { shared.log.derived(partition) } else { Offset::MAX };
+        let next = derived.min(archived);
+        shared.groups.begin(partition, shared.numbering.upto(next));
+        Self { shared: Arc::clone(shared), partition, owns, judge, next, derived, made: Made::new(), deriving: None }
     }
 
     async fn work(mut self) -> Stop {
         let mut head = self.shared.log.head(self.partition);
         let stop = self.shared.stop.clone();
+        let mut owned = self.shared.partition(self.partition).owned.subscribe();
         let mut cursor = tokio::time::interval(CURSOR_INTERVAL);
         cursor.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -97,6 +99,7 @@ impl Worker {
             let more = room && *head.borrow_and_update() > self.next;
             tokio::select! {
                 biased;
+                () = turned(&mut owned, self.owns) => return Stop::Turned,
                 () = stop.cancelled() => {
                     if self.deriving.is_none() && self.next > self.derived {
                         self.derive();
@@ -156,12 +159,18 @@ impl Worker {
                 Err(error) => self.bury(position, &stored, &error.to_string()).await,
             }
             self.next = stored.offset + 1;
-            let part = self.shared.partition(self.partition);
-            part.tail.reached(position);
-            part.worked.send_if_modified(|worked| std::mem::replace(worked, self.next.max(*worked)) < self.next);
+            self.shared.partition(self.partition).tail.reached(position);
+            self.worked();
         }
+        // Beyond the last there may be some that do not stand.
         self.next = self.next.max(next);
+        self.worked();
         Ok(())
+    }
+
+    fn worked(&self) {
+        let worked = &self.shared.partition(self.partition).worked;
+        worked.send_if_modified(|worked| std::mem::replace(worked, self.next.max(*worked)) < self.next);
     }
 
     async fn record(&mut self, position: Position, offset: Offset, record: Record, bytes: usize) -> Result<(), Stop> {
@@ -174,7 +183,7 @@ impl Worker {
             self.made.extend(made);
         }
         if let Some(event) = Event::new(position, record, bytes) {
-            push(&self.shared, self.partition, Arc::new(event), fresh).await;
+            push(&self.shared, self.partition, Arc::new(event), fresh || self.shared.follows).await;
         }
         Ok(())
     }
@@ -186,11 +195,20 @@ impl Worker {
             let made = match record {
                 Record::Direct(message) => {
                     let own = message.discarded || record.audience().first() != Some(&&message.sender);
-                    Ok(if own { expand::own_copy(shared, partition, position, message) } else { Made::new() })
+                    Ok(if own && self.owns {
+                        expand::own_copy(shared, partition, position, message)
+                    } else {
+                        Made::new()
+                    })
                 }
                 Record::Group(message) => match expand::group_of(message) {
                     Some(group) => {
-                        expand::message(shared, partition, position, message, group).await.map(|(made, stands)| {
+                        let made = if self.owns {
+                            expand::message(shared, partition, position, message, group).await
+                        } else {
+                            expand::stands(shared, message, group).await.map(|stands| (Made::new(), stands))
+                        };
+                        made.map(|(made, stands)| {
                             if !stands {
                                 shared.partition(partition).void.lock().insert(position);
                             }
@@ -200,7 +218,7 @@ impl Worker {
                     None => Ok(Made::new()),
                 },
                 Record::GroupChange(change) => shared.groups.apply(partition, position, change).await.map(|applied| {
-                    applied.map_or_else(Made::new, |(before, after)| {
+                    applied.filter(|_| self.owns).map_or_else(Made::new, |(before, after)| {
                         expand::change(shared, partition, position, change, before.as_deref(), &after)
                     })
                 }),
@@ -233,7 +251,13 @@ impl Worker {
         let Some(view) = self.shared.groups.peek(group).filter(|view| expand::may_speak(view, message)) else { return };
         let users: Vec<UserId> =
             view.members.keys().filter(|user| **user != message.sender && message.may_reach(user)).cloned().collect();
-        self.shared.tell(&users, |to| NodeMessage::GroupNotice { group: group.clone(), head: position, to }).await;
+        self.shared
+            .tell(&users, self.shared.follows, |to| NodeMessage::GroupNotice {
+                group: group.clone(),
+                head: position,
+                to,
+            })
+            .await;
     }
 
     async fn bury(&self, position: Position, stored: &Stored, error: &str) {
@@ -252,6 +276,11 @@ impl Worker {
             tracing::warn!(%error, "dead letter not kept; the archiver meets it again");
         }
     }
+}
+
+/// Waits until the partition changes hands.
+async fn turned(owned: &mut watch::Receiver<bool>, owns: bool) {
+    drop(owned.wait_for(|owned| *owned != owns).await);
 }
 
 /// The end of the derive under way; waits for ever if there is none.
@@ -278,7 +307,7 @@ async fn push(shared: &Shared, partition: TopicPartition, event: Arc<Event>, liv
     }
     let (users, afters): (Vec<UserId>, Vec<Position>) = readers.into_iter().unzip();
     let mut nodes: HashMap<NodeId, Vec<(ConnectionId, Position)>> = HashMap::new();
-    for (routes, after) in shared.routes(&users).await.into_iter().zip(afters) {
+    for (routes, after) in shared.routes_for(&users, shared.follows).await.into_iter().zip(afters) {
         for route in routes {
             nodes.entry(route.node).or_default().push((route.connection, after));
         }
@@ -306,10 +335,15 @@ impl Shared {
         }
     }
 
-    /// Sends a hint to every connection of these users. Lossy.
-    pub(crate) async fn tell(&self, users: &[UserId], message: impl Fn(Vec<ConnectionId>) -> NodeMessage) {
+    /// As [`routes`](Self::routes); `here`: of this node only, for every other node sees the same record itself.
+    async fn routes_for(&self, users: &[UserId], here: bool) -> Vec<Vec<Route>> {
+        if here { users.iter().map(|user| self.registry.here(user)).collect() } else { self.routes(users).await }
+    }
+
+    /// Sends a hint to every connection of these users, or to those of this node. Lossy.
+    pub(crate) async fn tell(&self, users: &[UserId], here: bool, message: impl Fn(Vec<ConnectionId>) -> NodeMessage) {
         let mut nodes: HashMap<NodeId, Vec<ConnectionId>> = HashMap::new();
-        for route in self.routes(users).await.into_iter().flatten() {
+        for route in self.routes_for(users, here).await.into_iter().flatten() {
             nodes.entry(route.node).or_default().push(route.connection);
         }
         for (node, to) in nodes {

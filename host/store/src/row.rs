@@ -1,6 +1,6 @@
 //! Rows of more than one column, as every database gives them.
 
-use heddle_model::{Digest, MessageId};
+use heddle_model::{Digest, MessageId, Position, TopicPartition};
 
 use crate::cell::{fixed, partition, position, uint};
 use crate::fault::Fault;
@@ -35,4 +35,9 @@ pub(crate) fn record((code, at, appended_at, id, bytes): RecordColumns) -> Resul
 /// A row whose record is missing is an error, never a silent hole.
 pub(crate) fn present(bytes: Option<Vec<u8>>, at: i64) -> Result<Vec<u8>, Fault> {
     bytes.ok_or_else(|| Fault::broken("records", format!("the record at {at} is missing")))
+}
+
+/// Partition and cursor.
+pub(crate) fn derived_row((code, upto): (i64, i64)) -> Result<(TopicPartition, Position), Fault> {
+    Ok((partition("derived_cursors", code)?, position("derived_cursors", upto)?))
 }

@@ -69,7 +69,8 @@ impl Kafka {
              log.dirs={dir}/data\nauto.create.topics.enable=false\n\
              offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
-             group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\n"
+             group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\n\
+             broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=200\n"
         );
         std::fs::write(self.directory.join("server.properties"), properties)
     }

@@ -52,6 +52,17 @@ choice! {
 }
 
 choice! {
+    /// Where the log is.
+    LogBackend {
+        /// Files in the data directory of this node alone.
+        Embedded = "embedded",
+        /// Brokers, and any number of nodes.
+        Kafka = "kafka",
+    }
+    form "\"embedded\" or \"kafka\""
+}
+
+choice! {
     /// Where the archive is.
     StoreBackend {
         /// A file in the data directory.
@@ -65,6 +76,8 @@ choice! {
 sections! {
     /// This process.
     node: Node {
+        /// Works on partitions of a shared log: derives and archives. Off: only a gateway.
+        works: bool = true;
         /// What this node is called among the others; each has a name of its own.
         id: String = "node-1";
         /// Where everything durable lives: the log, the archive, the cache of native code. One process at a time.
@@ -158,6 +171,8 @@ sections! {
     }
     /// The log: the truth of the platform.
     log: LogSection {
+        /// "embedded": files in `node.data_dir`, for one node. "kafka": the topics of section `kafka`, for any number of nodes. The other keys here are of the embedded log.
+        backend: LogBackend = "embedded";
         /// Partitions of `messages` and of `group_messages`, each. Fixed when the log is made.
         partitions: u64 = 16 [1, 1_024];
         /// What is older is removed, once it is archived and derived.
@@ -182,6 +197,31 @@ sections! {
         cache_bytes_max: Size = "32 MiB" ["1 MiB", "4 GiB"];
         /// Block cache of the index of message ids.
         ids_cache_bytes: Size = "16 MiB" ["1 MiB", "4 GiB"];
+    }
+    /// A log on Kafka or Redpanda.
+    kafka: KafkaSection {
+        /// Some brokers, with commas: "kafka-1:9092,kafka-2:9092".
+        brokers: String = "";
+        /// Topics are called PREFIX.messages, PREFIX.group_messages and PREFIX.control, the consumer group PREFIX.workers.
+        prefix: String = "heddle";
+        /// Partitions of PREFIX.messages and of PREFIX.group_messages, each. Fixed when the topics are made.
+        partitions: u64 = 100 [1, 1_024];
+        /// Copies of each partition, when the topics are made.
+        replication: u64 = 3 [1, 32];
+        /// Copies that must have a record before it counts, when the topics are made.
+        min_in_sync: u64 = 2 [1, 32];
+        /// Takes topics with fewer than 3 copies or fewer than 2 in sync: they lose records with a broker.
+        lenient: bool = false;
+        /// What is older is removed, when the topics are made.
+        retention: Span = "7 d" ["1 min", "3650 d"];
+        /// Of two records of one message so near each other the second does not count. What is sent again later is found by the archive.
+        dedupe_window: Span = "10 min" ["1 s", "1 d"];
+        /// A send that the brokers do not acknowledge in this time is answered with "unavailable".
+        append_deadline: Span = "5 s" ["100 ms", "25 s"];
+        /// A node that the others have not heard of for this long loses its partitions.
+        session_timeout: Span = "10 s" ["1 s", "5 min"];
+        /// The newest records, kept in memory.
+        cache_bytes_max: Size = "256 MiB" ["1 MiB", "64 GiB"];
     }
     /// The archive, users, groups, contacts and the catalog.
     store: StoreSection {

@@ -13,7 +13,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, RedisKind, RegistryBackend, StoreBackend, UnknownUsers};
+pub use keys::{
+    Auth, Config, Gateway, KEYS, LogBackend, LogFormat, RedisKind, RegistryBackend, StoreBackend, UnknownUsers,
+};
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
 pub use table::Key;
@@ -114,6 +116,19 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     } else if !store.url.is_empty() {
         let wrong = "is set, and store.backend is \"sqlite\"".to_owned();
         say("store.url", wrong, "remove it, or set store.backend to \"postgres\"");
+    }
+    let kafka = &config.kafka;
+    if config.log.backend == LogBackend::Kafka && kafka.brokers.is_empty() {
+        say("kafka.brokers", "is empty, and log.backend is \"kafka\"".to_owned(), "write \"HOST:9092\"");
+    }
+    if config.log.backend == LogBackend::Embedded && !kafka.brokers.is_empty() {
+        let remedy = "write log.backend = \"kafka\", or leave out kafka.brokers";
+        say("kafka.brokers", "is set, and log.backend is \"embedded\"".to_owned(), remedy);
+    }
+    let of_topics = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if kafka.prefix.is_empty() || !kafka.prefix.bytes().all(of_topics) {
+        let wrong = format!("{:?} has other characters than letters, digits, hyphens and underscores", kafka.prefix);
+        say("kafka.prefix", wrong, "write \"heddle\"");
     }
     if config.groups.chunk_members > config.groups.members_max {
         let wrong =

@@ -1,18 +1,17 @@
 //! A server: build its parts from the floor up, bind, serve, drain. The one place that names concrete backends.
 
 mod engine;
+mod log;
 mod nodes;
 pub mod settings;
 mod store;
 mod telemetry;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_delivery::{Delivery, Ports};
 use heddle_gateway::{Drained, Gateway, GatewayDeps};
-use heddle_log::{EmbeddedLog, Log};
 use heddle_model::{Clock, Hook, SystemClock, UserId};
 use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::Registry;
@@ -24,6 +23,7 @@ use crate::failure::Failure;
 use crate::reload::Reloader;
 
 use engine::{PluginLogs, WasmLoader};
+use log::OpenLog;
 use store::OpenStore;
 pub use telemetry::install as install_telemetry;
 
@@ -37,7 +37,7 @@ pub struct Server {
     gateway: Gateway,
     delivery: Delivery,
     policies: Policies,
-    log: Arc<EmbeddedLog>,
+    log: OpenLog,
     store: OpenStore,
     registry: Arc<dyn Registry>,
     upkeep: tokio::task::JoinHandle<()>,
@@ -70,7 +70,7 @@ impl Server {
         let policy_config = settings::policies(config, &builtins)?;
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
 
-        let log = open_log(config, &clock).await?;
+        let log = OpenLog::open(config, &clock).await?;
         let store = OpenStore::open(config, &clock).await?;
         let ports = store.ports();
         let plugin_logs = PluginLogs::new(config);
@@ -80,7 +80,7 @@ impl Server {
 
         let nodes = nodes::Nodes::build(config, &node, &clock)?;
         let ports = Ports {
-            log: Arc::clone(&log) as Arc<dyn Log>,
+            log: log.port(),
             store: ports,
             registry: Arc::clone(&nodes.registry),
             bus: nodes.bus,
@@ -155,7 +155,7 @@ impl Server {
         self.delivery.stop(SETTLE).await;
         self.gateway.stop();
         self.upkeep.abort();
-        let log = Arc::clone(&self.log);
+        let log = self.log.clone();
         // It joins a thread.
         let closed = tokio::task::spawn_blocking(move || log.close()).await;
         if let Err(error) = closed {
@@ -170,47 +170,6 @@ impl Server {
 fn builtins() -> Vec<(Hook, &'static [u8])> {
     let named = heddle_builtin::plugins();
     named.into_iter().filter_map(|(name, plugin)| Some((Hook::named(name)?, plugin.bytes))).collect()
-}
-
-/// Opening reads the disk, recovery perhaps a lot of it.
-async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<EmbeddedLog>, Failure> {
-    make_data_dir(&config.node.data_dir)?;
-    let (settings, clock) = (settings::log(config), Arc::clone(clock));
-    tokio::task::spawn_blocking(move || EmbeddedLog::open(settings, clock))
-        .await
-        .map_err(|error| Failure::new(format!("opening the log failed: {error}")))?
-        .map_err(|error| log_closed(config, &error))
-}
-
-/// What the log says, and the command that mends it where one does.
-fn log_closed(config: &Config, error: &heddle_log::OpenError) -> Failure {
-    let dir = config.node.data_dir.display();
-    let mend = match error {
-        heddle_log::OpenError::InUse { pid, .. } => {
-            format!("\n  stop it:            kill {pid}\n  another directory:  heddle dev --data {dir}-2")
-        }
-        heddle_log::OpenError::Full { .. } => {
-            format!(
-                "\n  see what is full:   df -h {dir}\n  another directory:  heddle dev --data /a/larger/disk/heddle-data"
-            )
-        }
-        heddle_log::OpenError::ReadOnly { .. } => {
-            format!("\n  make it yours:      sudo chown -R $(id -u) {dir}")
-        }
-        _ => String::new(),
-    };
-    Failure::new(format!("{error}{mend}"))
-}
-
-fn make_data_dir(dir: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| {
-        Failure::new(format!(
-            "data directory {} cannot be made: {error}; choose another with --data DIR (dev) or node.data_dir (serve)",
-            dir.display()
-        ))
-    })
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Failure {

@@ -2,7 +2,7 @@
 
 use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
-use heddle_log::LogConfig;
+use heddle_log::{KafkaConfig, LogConfig};
 use heddle_model::{Hook, NodeId};
 use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
@@ -11,7 +11,7 @@ use heddle_registry::{RedisConfig, RedisMode};
 use heddle_store::{PostgresConfig, StoreConfig};
 use heddle_wasm::Limits;
 
-use crate::config::{Config, Problem, Problems, RedisKind, RegistryBackend, UnknownUsers};
+use crate::config::{Config, LogBackend, Problem, Problems, RedisKind, RegistryBackend, UnknownUsers};
 use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
 use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
@@ -71,6 +71,25 @@ pub fn log(config: &Config) -> LogConfig {
     }
 }
 
+/// For the log on brokers.
+pub fn kafka(config: &Config) -> KafkaConfig {
+    let section = &config.kafka;
+    KafkaConfig {
+        prefix: section.prefix.clone(),
+        partitions: small(section.partitions),
+        replication: small(section.replication),
+        min_in_sync: small(section.min_in_sync),
+        lenient: section.lenient,
+        retention_ms: section.retention.millis(),
+        dedupe_ms: section.dedupe_window.millis(),
+        append_ms: section.append_deadline.millis(),
+        session_ms: section.session_timeout.millis(),
+        cache_bytes: section.cache_bytes_max.bytes(),
+        works: config.node.works,
+        ..KafkaConfig::new(&section.brokers, &config.node.id)
+    }
+}
+
 /// For the store in a file.
 pub fn sqlite(config: &Config) -> StoreConfig {
     StoreConfig {
@@ -87,8 +106,8 @@ pub fn postgres(config: &Config) -> PostgresConfig {
         connections_max: small(section.connections_max),
         deadline: section.deadline.0,
         range_positions: section.range_positions,
-        // The log is in this node's data directory.
-        alone: true,
+        // A log in this node's data directory is nobody else's.
+        alone: config.log.backend == LogBackend::Embedded,
         ..PostgresConfig::at(section.url.clone())
     }
 }
@@ -167,7 +186,11 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
         rest_timeout_ms: section.rest_timeout.millis(),
         frames_per_second_max: small(section.frames_per_second_max),
         frames_burst_max: small(section.frames_per_second_max * 2),
-        appending_max: count(section.sends_in_flight_max),
+        // Brokers may lose one of two that are under way: only one at a time keeps a connection's order. (DELIVERY 22)
+        appending_max: match config.log.backend {
+            LogBackend::Embedded => count(section.sends_in_flight_max),
+            LogBackend::Kafka => 1,
+        },
         unsettled_max: count(section.unsettled_max),
         typing_max: count(section.typing_max),
         typing_ms: section.typing_timeout.millis(),

@@ -5,12 +5,13 @@ use std::time::Duration;
 use heddle_model::{Offset, TopicPartition};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::config::KafkaConfig;
+use super::context::{Consumer, Quiet};
 use crate::Stored;
 
 /// After the first record, how long it waits for one more.
@@ -23,7 +24,7 @@ pub(crate) struct Cold {
 }
 
 struct Reader {
-    consumer: BaseConsumer,
+    consumer: Consumer,
     /// Where it would go on.
     at: Option<(TopicPartition, Offset)>,
 }
@@ -48,7 +49,7 @@ impl Cold {
         let mut held = self.reader.lock();
         let reader = match &mut *held {
             Some(reader) => reader,
-            empty => empty.insert(Reader { consumer: self.settings.create()?, at: None }),
+            empty => empty.insert(Reader { consumer: self.settings.create_with_context(Quiet)?, at: None }),
         };
         if reader.at != Some((partition, from)) {
             let mut list = TopicPartitionList::new();

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use heddle_model::{MessageId, Millis, Offset};
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::config::{EARLY_MAX_MS, LATE_MAX_MS};
+use super::context::{Consumer, answered};
 use super::produce::AT_HEADER;
 use super::{Shared, topics};
 use crate::Stored;
@@ -25,7 +26,7 @@ const RETRY: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Runs until the log is closed.
-pub(crate) fn run(shared: &Arc<Shared>, consumer: &BaseConsumer) {
+pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
     while !shared.stopped() {
         shared.wake.store(false, Ordering::Release);
         let wanted = std::mem::take(&mut *shared.wanted.lock());
@@ -39,7 +40,10 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &BaseConsumer) {
         resume(shared, consumer);
         for _ in 0..LOOK_RECORDS {
             match consumer.poll(LOOK) {
-                Some(Ok(message)) => meet(shared, consumer, &message),
+                Some(Ok(message)) => {
+                    answered();
+                    meet(shared, consumer, &message);
+                }
                 Some(Err(error)) => tracing::debug!(%error, "reading from Kafka"),
                 None => break,
             }
@@ -51,7 +55,7 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &BaseConsumer) {
 }
 
 /// Begins to follow a partition so far before `from` that every duplicate from there on is known.
-fn begin(shared: &Shared, consumer: &BaseConsumer, slot: usize, from: Offset) -> Result<(), KafkaError> {
+fn begin(shared: &Shared, consumer: &Consumer, slot: usize, from: Offset) -> Result<(), KafkaError> {
     let partition = shared.slots.at(slot);
     let (start, head) = topics::bounds(consumer, &shared.config, partition)?;
     let from = from.max(start);
@@ -80,7 +84,7 @@ fn begin(shared: &Shared, consumer: &BaseConsumer, slot: usize, from: Offset) ->
 }
 
 /// Goes on with partitions whose records were read meanwhile.
-fn resume(shared: &Shared, consumer: &BaseConsumer) {
+fn resume(shared: &Shared, consumer: &Consumer) {
     let bound = shared.ring_bytes() / 2;
     let mut paused = shared.paused.lock();
     let (more, ready): (Vec<usize>, Vec<usize>) =
@@ -106,7 +110,7 @@ fn list(shared: &Shared, slots: &[usize]) -> TopicPartitionList {
     list
 }
 
-fn meet(shared: &Shared, consumer: &BaseConsumer, message: &BorrowedMessage<'_>) {
+fn meet(shared: &Shared, consumer: &Consumer, message: &BorrowedMessage<'_>) {
     let Some((slot, record)) = read(shared, message) else { return };
     let offset = record.offset;
     let stands = stands(shared, slot, &record, message);

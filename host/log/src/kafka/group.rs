@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use heddle_model::{Topic, TopicPartition};
 use parking_lot::Mutex;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientContext, TopicPartitionList};
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::config::KafkaConfig;
+use super::context::Quiet;
 
 /// How long it waits for news of the group at a time.
 const LOOK: Duration = Duration::from_millis(100);
@@ -24,7 +26,15 @@ pub(crate) struct Member {
     assigned: watch::Sender<Vec<TopicPartition>>,
 }
 
-impl ClientContext for Member {}
+impl ClientContext for Member {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+}
 
 impl ConsumerContext for Member {
     fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {

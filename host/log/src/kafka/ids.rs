@@ -1,5 +1,6 @@
 //! Which message ids a node has met lately, in all partitions: what makes a record a duplicate, for every reader alike. (DELIVERY 23)
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 
 use heddle_model::{MessageId, Millis, Offset};
@@ -56,10 +57,13 @@ impl Ids {
             return known.offset == offset;
         }
         let known = Known { slot, offset, at };
-        if inner.first.contains_key(&id) {
-            inner.more.insert((id, slot), known);
-        } else {
-            inner.first.insert(id, known);
+        match inner.first.entry(id) {
+            Entry::Vacant(place) => {
+                place.insert(known);
+            }
+            Entry::Occupied(_) => {
+                inner.more.insert((id, slot), known);
+            }
         }
         true
     }

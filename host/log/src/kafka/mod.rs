@@ -7,6 +7,7 @@
 
 mod cold;
 mod config;
+mod context;
 mod follow;
 mod group;
 mod ids;
@@ -24,7 +25,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use heddle_model::{Clock, MessageId, Offset, Topic, TopicPartition};
 use parking_lot::Mutex;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::watch;
@@ -35,6 +36,7 @@ pub use topics::KafkaOpenError;
 use crate::slots::Slots;
 use crate::{AppendError, Appended, Batch, Derived, Identity, Layout, Log, LookupError, Place, ReadError};
 use cold::Cold;
+use context::{Consumer, Quiet};
 use ids::Ids;
 use produce::{Producer, Sent, Target};
 use ring::{Ring, Took};
@@ -60,7 +62,7 @@ pub struct KafkaLog {
     _assigning: Option<watch::Sender<Vec<TopicPartition>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Asks brokers where partitions end.
-    asker: Arc<BaseConsumer>,
+    asker: Arc<Consumer>,
 }
 
 /// What the log and its threads share.
@@ -126,7 +128,7 @@ impl KafkaLog {
 
     fn start(config: KafkaConfig, clock: Arc<dyn Clock>, identity: Identity) -> Result<Arc<Self>, KafkaOpenError> {
         let slots = Slots { partitions: config.partitions };
-        let asker: BaseConsumer = config.reader().create().map_err(KafkaOpenError::Setting)?;
+        let asker: Consumer = config.reader().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
         let shared = Arc::new(Shared {
             names: Topic::ALL.into_iter().map(|topic| (config.topic(topic), topic)).collect(),
             rings: (0..slots.count()).map(|_| Mutex::default()).collect(),
@@ -152,7 +154,7 @@ impl KafkaLog {
         }
         let producer = |settings| Producer::new(settings).map(Arc::new).map_err(KafkaOpenError::Setting);
         let (sender, deriver) = (producer(config.sender())?, producer(config.deriver())?);
-        let reader: BaseConsumer = config.reader().create().map_err(KafkaOpenError::Setting)?;
+        let reader: Consumer = config.reader().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
         let (assigning, assigned) = watch::channel(Vec::new());
         let mut threads = Vec::new();
         let mut idle = None;
@@ -251,7 +253,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Option<std::thread:
 }
 
 /// Where all partitions end. One question to each broker. Blocks.
-fn ask_heads(shared: &Shared, asker: &BaseConsumer) -> Result<Vec<(usize, Offset)>, KafkaError> {
+fn ask_heads(shared: &Shared, asker: &Consumer) -> Result<Vec<(usize, Offset)>, KafkaError> {
     let mut ends = TopicPartitionList::new();
     for slot in 0..shared.slots.count() {
         let partition = shared.slots.at(slot);

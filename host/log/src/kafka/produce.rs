@@ -13,6 +13,8 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 
+use super::context::{Quiet, answered};
+
 /// The header with the moment at which a sender's record was handed in, big-endian milliseconds.
 pub(crate) const AT_HEADER: &str = "at";
 
@@ -26,7 +28,7 @@ pub(crate) struct Target<'a> {
 /// A producer, the present one.
 pub(crate) struct Producer {
     settings: ClientConfig,
-    current: ArcSwap<FutureProducer>,
+    current: ArcSwap<FutureProducer<Quiet>>,
 }
 
 /// What became of a record that was handed in.
@@ -44,7 +46,7 @@ pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 
 impl Producer {
     pub(crate) fn new(settings: ClientConfig) -> Result<Self, KafkaError> {
-        let current = ArcSwap::from_pointee(settings.create()?);
+        let current = ArcSwap::from_pointee(settings.create_with_context(Quiet)?);
         Ok(Self { settings, current })
     }
 
@@ -88,12 +90,12 @@ impl Producer {
     }
 
     /// After a fatal error nothing is sent by it any more; its numbers begin anew with another one.
-    fn renew_if_dead(&self, producer: &Arc<FutureProducer>) {
+    fn renew_if_dead(&self, producer: &Arc<FutureProducer<Quiet>>) {
         let Some((code, reason)) = producer.client().fatal_error() else { return };
         if !Arc::ptr_eq(&self.current.load(), producer) {
             return;
         }
-        match self.settings.create() {
+        match self.settings.create_with_context(Quiet) {
             Ok(fresh) => {
                 let before = self.current.compare_and_swap(producer, Arc::new(fresh));
                 if Arc::ptr_eq(&before, producer) {
@@ -124,6 +126,7 @@ fn said(error: &KafkaError) -> String {
 fn outcome(result: OwnedDeliveryResult) -> Sent {
     match result {
         Ok(delivery) => {
+            answered();
             let at = delivery.timestamp.to_millis().and_then(|at| u64::try_from(at).ok()).unwrap_or(0);
             match Offset::try_from(delivery.offset) {
                 Ok(offset) => Sent::Stored(offset, at),

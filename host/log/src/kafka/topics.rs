@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use heddle_model::{Offset, Topic, TopicPartition};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::config::KafkaConfig;
+use super::context::{Consumer, Quiet};
 use crate::Identity;
 
 /// The longest that a broker may take to answer one question at start.
@@ -29,7 +29,7 @@ pub enum KafkaOpenError {
     #[error("Kafka client refuses its settings: {0}")]
     Setting(KafkaError),
     /// Nobody answers.
-    #[error("no broker of {brokers:?} answers: {source}; start one, or correct log.kafka.brokers")]
+    #[error("no broker of {brokers:?} answers: {source}; start one, or correct kafka.brokers")]
     Unreachable {
         /// As configured.
         brokers: String,
@@ -50,7 +50,7 @@ pub enum KafkaOpenError {
 
 /// Makes what is missing, checks what is there, and reads which log it is.
 pub(crate) async fn prepare(config: &KafkaConfig) -> Result<Identity, KafkaOpenError> {
-    let admin: AdminClient<DefaultClientContext> = config.admin().create().map_err(KafkaOpenError::Setting)?;
+    let admin: AdminClient<Quiet> = config.admin().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
     make(config, &admin).await.map_err(unreachable)??;
     check(config, &admin).await?;
@@ -64,10 +64,7 @@ fn wrong(topic: String, wrong: String, remedy: &str) -> KafkaOpenError {
     KafkaOpenError::Topic { topic, wrong, remedy: remedy.to_owned() }
 }
 
-async fn make(
-    config: &KafkaConfig,
-    admin: &AdminClient<DefaultClientContext>,
-) -> Result<Result<(), KafkaOpenError>, KafkaError> {
+async fn make(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<Result<(), KafkaOpenError>, KafkaError> {
     let retention = config.retention_ms.to_string();
     let (min_in_sync, bytes) = (config.min_in_sync.to_string(), (config.record_bytes_max + 4_096).to_string());
     let names: Vec<(String, Topic)> = Topic::ALL.into_iter().map(|topic| (config.topic(topic), topic)).collect();
@@ -93,11 +90,7 @@ async fn make(
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((topic, RDKafkaErrorCode::InvalidReplicationFactor)) => {
                 let copies = format!("cannot have {} copies: there are fewer brokers", config.replication);
-                return Ok(Err(wrong(
-                    topic,
-                    copies,
-                    "start more brokers, or set log.kafka.replication and log.kafka.lenient",
-                )));
+                return Ok(Err(wrong(topic, copies, "start more brokers, or set kafka.replication and kafka.lenient")));
             }
             Err((topic, code)) => {
                 return Ok(Err(wrong(
@@ -111,7 +104,7 @@ async fn make(
     Ok(Ok(()))
 }
 
-async fn check(config: &KafkaConfig, admin: &AdminClient<DefaultClientContext>) -> Result<(), KafkaOpenError> {
+async fn check(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<(), KafkaOpenError> {
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
     for topic in Topic::ALL {
         let name = config.topic(topic);
@@ -120,7 +113,7 @@ async fn check(config: &KafkaConfig, admin: &AdminClient<DefaultClientContext>) 
         if partitions != wanted {
             return Err(wrong(
                 name,
-                format!("has {partitions} partitions, log.partitions is {wanted}"),
+                format!("has {partitions} partitions, kafka.partitions is {wanted}"),
                 "they cannot differ: correct the key",
             ));
         }
@@ -139,18 +132,14 @@ async fn check(config: &KafkaConfig, admin: &AdminClient<DefaultClientContext>) 
         if !config.lenient && (copies < 3 || in_sync < 2) {
             let has =
                 format!("has {copies} copies and min.insync.replicas={in_sync}, at least 3 and 2 survive a broker");
-            return Err(wrong(name, has, "raise them, or set log.kafka.lenient = true to lose records with a broker"));
+            return Err(wrong(name, has, "raise them, or set kafka.lenient = true to lose records with a broker"));
         }
     }
     Ok(())
 }
 
 /// Partitions, and the fewest copies of one. What was just made may take a moment to show.
-async fn shape(
-    admin: &AdminClient<DefaultClientContext>,
-    topic: &str,
-    wanted: u32,
-) -> Result<(u32, usize), KafkaError> {
+async fn shape(admin: &AdminClient<Quiet>, topic: &str, wanted: u32) -> Result<(u32, usize), KafkaError> {
     let mut last = Err(KafkaError::Canceled);
     for _ in 0..TRIES {
         last = admin.inner().fetch_metadata(Some(topic), ANSWER).map(|metadata| {
@@ -195,11 +184,11 @@ fn passes(code: RDKafkaErrorCode) -> bool {
 /// The first record of `control` says which log this is; whoever comes first writes it.
 fn identity(config: &KafkaConfig) -> Result<Identity, KafkaError> {
     let control = config.topic(Topic::Control);
-    let consumer: BaseConsumer = config.reader().create()?;
+    let consumer: Consumer = config.reader().create_with_context(Quiet)?;
     if let Some(identity) = first(&consumer, &control)? {
         return Ok(identity);
     }
-    let producer: FutureProducer = config.sender().create()?;
+    let producer: FutureProducer<Quiet> = config.sender().create_with_context(Quiet)?;
     let mut fresh = [0; 16];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").map_err(|_| KafkaError::Canceled)?, &mut fresh)
         .map_err(|_| KafkaError::Canceled)?;
@@ -210,7 +199,7 @@ fn identity(config: &KafkaConfig) -> Result<Identity, KafkaError> {
     first(&consumer, &control)?.ok_or(KafkaError::NoMessageReceived)
 }
 
-fn first(consumer: &BaseConsumer, control: &str) -> Result<Option<Identity>, KafkaError> {
+fn first(consumer: &Consumer, control: &str) -> Result<Option<Identity>, KafkaError> {
     let (low, high) = consumer.fetch_watermarks(control, 0, ANSWER)?;
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(control, 0, At::Offset(low))?;
@@ -230,7 +219,7 @@ fn first(consumer: &BaseConsumer, control: &str) -> Result<Option<Identity>, Kaf
 
 /// Where each of these partitions begins and ends now.
 pub(crate) fn bounds(
-    consumer: &BaseConsumer,
+    consumer: &Consumer,
     config: &KafkaConfig,
     partition: TopicPartition,
 ) -> Result<(Offset, Offset), KafkaError> {

@@ -82,7 +82,7 @@ async fn a_log_that_cannot_be_used_says_what_mends_it() {
     assert!(matches!(strict, KafkaOpenError::Topic { .. }), "{strict}");
     assert!(strict.to_string().contains("1 copies and min.insync.replicas=1"), "{strict}");
     let more = open(heddle_log::KafkaConfig { partitions: 3, ..config.clone() }).await.unwrap_err();
-    assert!(more.to_string().contains("has 2 partitions, log.partitions is 3"), "{more}");
+    assert!(more.to_string().contains("has 2 partitions, kafka.partitions is 3"), "{more}");
     let copies = open(heddle_log::KafkaConfig { prefix: "three".into(), replication: 3, ..config.clone() }).await;
     assert!(copies.unwrap_err().to_string().contains("cannot have 3 copies"));
     let nobody = heddle_log::KafkaConfig { brokers: "127.0.0.1:1".into(), ..config };

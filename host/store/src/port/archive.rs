@@ -124,6 +124,19 @@ pub trait Archive: Send + Sync + 'static {
     /// # Errors
     /// The store does not answer, or holds a broken row.
     async fn cursors(&self) -> Result<Vec<Cursor>, StoreError>;
+
+    /// Keeps `derived` cursors, for a log that keeps none: below each everything was worked on. A cursor only grows.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn keep_derived(&self, cursors: &[(TopicPartition, Position)]) -> Result<(), StoreError>;
+
+    /// The `derived` cursors that were kept.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn derived(&self) -> Result<Vec<(TopicPartition, Position)>, StoreError>;
+
     /// At most `limit` events of the user above `after`, whose home partition is `home`; rows and cursor of one snapshot. Positions of older epochs are included.
     ///
     /// # Errors

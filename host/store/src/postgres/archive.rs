@@ -1,5 +1,6 @@
 //! Writing a batch of the archiver: one statement a table.
 
+use heddle_model::{Position, TopicPartition};
 use sqlx::postgres::PgConnection;
 
 use super::columns::Prepared;
@@ -191,6 +192,23 @@ async fn write_dead(connection: &mut PgConnection, batch: &Prepared) -> Result<(
         .execute(&mut *connection)
         .await?;
     }
+    Ok(())
+}
+
+pub(super) async fn keep_derived(
+    connection: &mut PgConnection,
+    cursors: &[(TopicPartition, Position)],
+) -> Result<(), Fault> {
+    let partitions: Vec<i64> = cursors.iter().map(|(partition, _)| partition_code(*partition)).collect();
+    let places = cursors.iter().map(|(_, upto)| place("derived_cursors", *upto)).collect::<Result<Vec<_>, _>>()?;
+    sqlx::query(
+        "INSERT INTO derived_cursors AS c (partition, upto) SELECT * FROM unnest($1::bigint[], $2::bigint[])
+         ON CONFLICT (partition) DO UPDATE SET upto = excluded.upto WHERE excluded.upto > c.upto",
+    )
+    .bind(partitions)
+    .bind(places)
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use super::fault::{of, without_range};
 use super::{conversations, history};
 use crate::cell::{partition, partition_code, place, position, uint};
 use crate::fault::{Fault, unavailable};
-use crate::row::{RecordColumns, present, record};
+use crate::row::{RecordColumns, derived_row, present, record};
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
     StoreError, StreamPage, StreamRowRead,
@@ -58,6 +58,28 @@ impl Archive for PostgresStore {
                     })
                 });
                 rows.collect()
+            })
+        });
+        read.await
+    }
+
+    async fn keep_derived(&self, cursors: &[(TopicPartition, Position)]) -> Result<(), StoreError> {
+        let cursors = cursors.to_vec();
+        let write = self.connections.write("keep derived", move |connection| {
+            let cursors = cursors.clone();
+            Box::pin(async move { archive::keep_derived(connection, &cursors).await })
+        });
+        write.await
+    }
+
+    async fn derived(&self) -> Result<Vec<(TopicPartition, Position)>, StoreError> {
+        let read = self.connections.read("derived", |connection| {
+            Box::pin(async move {
+                let rows: Vec<(i64, i64)> =
+                    sqlx::query_as("SELECT partition, upto FROM derived_cursors ORDER BY partition")
+                        .fetch_all(connection)
+                        .await?;
+                rows.into_iter().map(derived_row).collect()
             })
         });
         read.await

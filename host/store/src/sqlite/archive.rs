@@ -1,6 +1,6 @@
 //! Writing a batch of the archiver: one statement a table, whatever the number of rows.
 
-use heddle_model::{Conversation, ReceiptStatus, UserId};
+use heddle_model::{Conversation, Position, ReceiptStatus, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
 use super::members;
@@ -264,6 +264,23 @@ async fn write_dead(connection: &mut SqliteConnection, dead: &[DeadLetter]) -> R
         .bind(&letter.error)
         .bind(time(letter.at))
         .bind(&*letter.bytes)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn keep_derived(
+    connection: &mut SqliteConnection,
+    cursors: &[(TopicPartition, Position)],
+) -> Result<(), Fault> {
+    for (partition, upto) in cursors {
+        sqlx::query(
+            "INSERT INTO derived_cursors (partition, upto) VALUES (?1, ?2)
+             ON CONFLICT (partition) DO UPDATE SET upto = excluded.upto WHERE excluded.upto > upto",
+        )
+        .bind(partition_code(*partition))
+        .bind(place("derived_cursors", *upto)?)
         .execute(&mut *connection)
         .await?;
     }

@@ -11,7 +11,7 @@ use super::work::Work;
 use super::{conversations, history};
 use crate::cell::{partition, partition_code, place, position, uint};
 use crate::fault::Fault;
-use crate::row::{RecordColumns, present, record};
+use crate::row::{RecordColumns, derived_row, present, record};
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
     StoreError, StreamPage, StreamRowRead,
@@ -41,6 +41,23 @@ impl Archive for SqliteStore {
                     })
                 });
                 rows.collect()
+            })
+        });
+        read.await
+    }
+
+    async fn keep_derived(&self, cursors: &[(TopicPartition, Position)]) -> Result<(), StoreError> {
+        self.writer.write(Work::KeepDerived(cursors.to_vec())).await.map(drop)
+    }
+
+    async fn derived(&self) -> Result<Vec<(TopicPartition, Position)>, StoreError> {
+        let read = self.reader.read("derived", |connection| {
+            Box::pin(async move {
+                let rows: Vec<(i64, i64)> =
+                    sqlx::query_as("SELECT partition, upto FROM derived_cursors ORDER BY partition")
+                        .fetch_all(connection)
+                        .await?;
+                rows.into_iter().map(derived_row).collect()
             })
         });
         read.await

@@ -11,6 +11,7 @@ use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole};
 #[derive(Debug)]
 pub(super) enum Work {
     Archive(archive::Prepared),
+    KeepDerived(Vec<(TopicPartition, Position)>),
     SaveDevices { rows: Vec<(UserId, DeviceRow)>, per_user_max: u32 },
     ResetDevice { user: UserId, row: DeviceRow, per_user_max: u32 },
     SaveRead { user: UserId, conversation: Conversation, order: Position },
@@ -37,6 +38,7 @@ impl Work {
     pub(super) fn operation(&self) -> &'static str {
         match self {
             Self::Archive(_) => "archive",
+            Self::KeepDerived(_) => "keep derived",
             Self::SaveDevices { .. } => "save devices",
             Self::ResetDevice { .. } => "reset device",
             Self::SaveRead { .. } => "save read",
@@ -55,6 +57,7 @@ impl Work {
     pub(super) async fn run(&self, connection: &mut SqliteConnection) -> Result<Outcome, Fault> {
         match self {
             Self::Archive(prepared) => archive::write(connection, prepared).await?,
+            Self::KeepDerived(cursors) => archive::keep_derived(connection, cursors).await?,
             Self::SaveDevices { rows, per_user_max } => devices::save(connection, rows, *per_user_max).await?,
             Self::ResetDevice { user, row, per_user_max } => {
                 devices::reset(connection, user, row, *per_user_max).await?;

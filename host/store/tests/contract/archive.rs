@@ -1,9 +1,22 @@
 //! Streams, records, cursors, receipts.
 
-use heddle_model::{ReceiptStatus, UserId};
+use heddle_model::{Position, ReceiptStatus, UserId};
 use heddle_store::{ArchiveBatch, DeadLetter, ReceiptRow, Store, StoreError, StreamRow};
 
 use crate::fixture::*;
+
+pub(crate) async fn a_derived_cursor_is_kept_and_only_grows(store: &Store) {
+    assert_eq!(store.archive.derived().await.unwrap(), []);
+    let (alice, bob) = (home("alice"), home("bob"));
+    store.archive.keep_derived(&[]).await.unwrap();
+    store.archive.keep_derived(&[(alice, Position::new(0, 7)), (bob, Position::new(1, 2))]).await.unwrap();
+    store.archive.keep_derived(&[(alice, Position::new(0, 6)), (bob, Position::new(1, 3))]).await.unwrap();
+    let mut wanted = [(alice, Position::new(0, 7)), (bob, Position::new(1, 3))];
+    wanted.sort();
+    let mut kept = store.archive.derived().await.unwrap();
+    kept.sort();
+    assert_eq!(kept, wanted);
+}
 
 pub(crate) async fn a_stream_reads_back_in_order_with_its_cursor(store: &Store) {
     let mut batch = ArchiveBatch { cursors: vec![cursor(home("bob"), 30)], ..ArchiveBatch::default() };

@@ -63,6 +63,7 @@ macro_rules! checks {
                 a_stream_is_paged_by_position_and_limit,
                 a_record_is_found_by_place_and_its_message_by_id,
                 cursors_only_grow,
+                a_derived_cursor_is_kept_and_only_grows,
                 receipts_only_grow_and_read_raises_delivered,
                 a_batch_that_cannot_be_written_leaves_nothing,
                 records_that_were_given_up_are_kept,

@@ -1,0 +1,100 @@
+//! The log that the configuration names.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use heddle_log::{EmbeddedLog, KafkaLog, KafkaOpenError, Log, OpenError};
+use heddle_model::Clock;
+use tokio::sync::watch;
+
+use super::settings;
+use crate::config::{Config, LogBackend};
+use crate::failure::Failure;
+
+/// An open log, whichever it is.
+#[derive(Clone)]
+pub(super) enum OpenLog {
+    Embedded(Arc<EmbeddedLog>),
+    Kafka { log: Arc<KafkaLog>, failed: watch::Sender<Option<String>> },
+}
+
+impl OpenLog {
+    /// Opens it. Reading the disk, recovery perhaps a lot of it, or asking the brokers takes its time.
+    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
+        // The native code of components lies there too.
+        make_data_dir(&config.node.data_dir)?;
+        let clock = Arc::clone(clock);
+        match config.log.backend {
+            LogBackend::Embedded => {
+                let settings = settings::log(config);
+                tokio::task::spawn_blocking(move || EmbeddedLog::open(settings, clock))
+                    .await
+                    .map_err(|error| Failure::new(format!("opening the log failed: {error}")))?
+                    .map(Self::Embedded)
+                    .map_err(|error| closed(config, &error))
+            }
+            LogBackend::Kafka => {
+                let opened = KafkaLog::open(settings::kafka(config), clock).await;
+                let log = opened.map_err(|error| match error {
+                    KafkaOpenError::Topic { .. } => Failure::usage(error.to_string()),
+                    _ => Failure::new(error.to_string()),
+                })?;
+                Ok(Self::Kafka { log, failed: watch::Sender::new(None) })
+            }
+        }
+    }
+
+    pub(super) fn port(&self) -> Arc<dyn Log> {
+        match self {
+            Self::Embedded(log) => Arc::clone(log) as Arc<dyn Log>,
+            Self::Kafka { log, .. } => Arc::clone(log) as Arc<dyn Log>,
+        }
+    }
+
+    /// Says why, once the log has failed for good. Brokers never do: they are waited for.
+    pub(super) fn failed(&self) -> watch::Receiver<Option<String>> {
+        match self {
+            Self::Embedded(log) => log.failed(),
+            Self::Kafka { failed, .. } => failed.subscribe(),
+        }
+    }
+
+    /// Blocks for a few commits, or until the brokers have what is under way.
+    pub(super) fn close(&self) {
+        match self {
+            Self::Embedded(log) => log.close(),
+            Self::Kafka { log, .. } => log.close(),
+        }
+    }
+}
+
+/// What the log says, and the command that mends it where one does.
+fn closed(config: &Config, error: &OpenError) -> Failure {
+    let dir = config.node.data_dir.display();
+    let mend = match error {
+        OpenError::InUse { pid, .. } => {
+            format!("\n  stop it:            kill {pid}\n  another directory:  heddle dev --data {dir}-2")
+        }
+        OpenError::Full { .. } => {
+            format!(
+                "\n  see what is full:   df -h {dir}\n  another directory:  heddle dev --data /a/larger/disk/heddle-data"
+            )
+        }
+        OpenError::ReadOnly { .. } => {
+            format!("\n  make it yours:      sudo chown -R $(id -u) {dir}")
+        }
+        _ => String::new(),
+    };
+    Failure::new(format!("{error}{mend}"))
+}
+
+fn make_data_dir(dir: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| {
+        Failure::new(format!(
+            "data directory {} cannot be made: {error}; choose another with --data DIR (dev) or node.data_dir (serve)",
+            dir.display()
+        ))
+    })
+}

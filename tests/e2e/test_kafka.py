@@ -1,0 +1,206 @@
+"""The log on a real Kafka: one node, then several, and brokers that are away."""
+
+import asyncio
+import contextlib
+import os
+
+import pytest
+
+from harness.device import Device
+from harness.kafka import Kafka
+from harness.kafka import Missing as NoKafka
+from harness.postgres import Missing as NoPostgres
+from harness.postgres import Postgres
+from harness.waiting import until
+
+AWAY_S = float(os.environ.get("HEDDLE_E2E_KAFKA_AWAY_S", "10"))
+
+
+def _server(make, missing, request):
+    try:
+        server = make()
+    except missing as why:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(why))
+        pytest.skip(str(why))
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n  {make.__name__} {server.version()}")
+    return server
+
+
+@pytest.fixture(scope="module")
+def kafka(request):
+    """One broker for this file; without Kafka its tests are skipped, under CI=true they fail."""
+    broker = _server(Kafka, NoKafka, request)
+    yield broker
+    broker.end()
+
+
+@pytest.fixture(scope="module")
+def postgres(request):
+    """One database server for this file."""
+    server = _server(Postgres, NoPostgres, request)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def node(kafka, start):
+    """Makes nodes with an SQLite file of their own: for tests of one node."""
+
+    def make(**options):
+        config = {"log": {"backend": "kafka"}, "kafka": kafka.config(), **options.pop("config", {})}
+        return start(config=config, **options)
+
+    return make
+
+
+@pytest.fixture
+def nodes(kafka, postgres, start):
+    """Makes nodes of one cluster: the same topics, the same database."""
+
+    def make(count, **more):
+        common = {
+            "log": {"backend": "kafka"},
+            "kafka": kafka.config(),
+            "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s"},
+        }
+        return [start(config={**common, "node": {"id": f"n{number}"}, **more}) for number in range(1, count + 1)]
+
+    return make
+
+
+def caught_up(*servers):
+    """Nothing that a node works on is missing in the archive."""
+    for server in servers:
+        until(lambda server=server: server.metrics().get("heddle_archive_lag_records") == 0, "the archive has caught up", 60)
+
+
+async def test_people_talk_over_kafka_and_everything_is_there_after_a_kill(node, name):
+    server = node()
+    alice, bob, carol = name("alice"), name("bob"), name("carol")
+    async with Device(server, alice) as a, Device(server, bob, auto_ack=True) as b:
+        for number in range(20):
+            await a.say(bob, f"m{number}")
+        await b.until(lambda: len(b.messages) == 20, "twenty messages")
+        assert [m["text"] for m in b.messages] == [f"m{number}" for number in range(20)]
+        group = server.rest(alice).group("the three", [bob, carol])
+        await b.say(group=group, text="to all")
+        await a.next("new_message", text="to all")
+        await a.next("receipt", status="delivered", order=b.messages[19]["order"])
+    server.restart(hard=True)
+    async with Device(server, carol) as c, Device(server, alice) as a:
+        await c.next("caught_up")
+        assert c.texts() == ["to all"] and "gap" not in c.hello
+        await a.say(carol, "after the kill")
+        await c.next("new_message", text="after the kill")
+    caught_up(server)
+    history = server.rest(alice).history(f"user:{bob}", limit=100)["messages"]
+    assert [m["text"] for m in history] == [f"m{number}" for number in range(20)]
+
+
+async def test_a_retry_after_a_kill_is_the_first_send(node, name):
+    server = node()
+    bob = name("bob")
+    async with Device(server, name("alice")) as a:
+        first = await a.say(bob, "once", client_id="c1")
+    server.restart(hard=True)
+    async with Device(server, a.user) as again, Device(server, bob) as b:
+        second = await again.say(bob, "once", client_id="c1", resend=True)
+        assert {n: second[n] for n in ("message_id", "order", "sent_at")} == {n: first[n] for n in ("message_id", "order", "sent_at")}
+        refused = await again.refused("conflict", bob, "another", client_id="c1", resend=True)
+        assert refused["retryable"] is False
+        await again.say(bob, "the end")
+        await b.next("new_message", text="the end")
+        assert b.texts() == ["once", "the end"]
+
+
+async def test_a_broker_that_is_away_makes_sends_wait_and_nothing_is_lost(node, name):
+    broker = Kafka()
+    try:
+        server = node(config={"kafka": broker.config()})
+        alice, bob = name("alice"), name("bob")
+        async with Device(server, alice) as a, Device(server, bob, auto_ack=True) as b:
+            await a.say(bob, "before")
+            await b.next("new_message", text="before")
+            broker.kill()
+            refused = await a.refused("unavailable", bob, "while away", client_id="w1")
+            assert refused["retryable"] is True
+            # What comes later waits for it, or it would overtake.
+            await a.refused("unavailable", bob, "too early", client_id="w2")
+            await asyncio.sleep(AWAY_S)
+            broker.start()
+            accepted = None
+            for _ in range(30):
+                answer = await a.outcome(await a.post(bob, "while away", client_id="w1", resend=True))
+                if answer["type"] == "accepted":
+                    accepted = answer
+                    break
+                assert answer["code"] == "unavailable", answer
+                await asyncio.sleep(0.2)
+            assert accepted, "it is never accepted"
+            await a.say(bob, "too early", client_id="w2")
+            await b.next("new_message", text="too early")
+            assert b.texts() == ["before", "while away", "too early"]
+    finally:
+        broker.end()
+
+
+async def test_two_nodes_are_one_platform(nodes, name):
+    one, two = nodes(2)
+    alice, bob, carol = name("alice"), name("bob"), name("carol")
+    async with Device(one, alice, auto_ack=True) as a, Device(two, bob, auto_ack=True) as b:
+        for number in range(30):
+            await a.say(bob, f"a{number}")
+            await b.say(alice, f"b{number}")
+        await a.until(lambda: len([m for m in a.messages if m["from"] == bob]) == 30, "all of bob's")
+        await b.until(lambda: len([m for m in b.messages if m["from"] == alice]) == 30, "all of alice's")
+        assert [m["text"] for m in b.messages if m["from"] == alice] == [f"a{number}" for number in range(30)]
+        await a.next("receipt", status="delivered", order=[m for m in b.messages if m["from"] == alice][-1]["order"])
+        group = one.rest(alice).group("both", [bob, carol])
+        await a.say(group=group, text="from one")
+        await b.next("new_message", text="from one")
+        await b.say(group=group, text="from two")
+        await a.next("new_message", text="from two")
+        assert [m["text"] for m in a.messages if m.get("group")] == [m["text"] for m in b.messages if m.get("group")]
+    caught_up(one, two)
+    for server in (one, two):
+        async with Device(server, carol, f"tablet-{server.config['node']['id']}") as c:
+            await c.next("caught_up")
+            assert c.texts()[-2:] == ["from one", "from two"]
+    assert [m["text"] for m in two.rest(alice).history(f"user:{bob}", limit=100)["messages"]] == [
+        m["text"] for m in one.rest(alice).history(f"user:{bob}", limit=100)["messages"]
+    ]
+
+
+async def test_a_node_that_is_killed_leaves_its_partitions_to_the_other(nodes, name):
+    one, two = nodes(2)
+    alice, bob = name("alice"), name("bob")
+    async with Device(two, alice, auto_ack=True) as a, Device(two, bob, auto_ack=True) as b:
+        group = two.rest(alice).group("g", [bob])
+        for number in range(10):
+            await a.say(bob, f"m{number}")
+            await a.say(group=group, text=f"g{number}")
+        one.kill()
+        for number in range(10, 20):
+            await a.say(bob, f"m{number}")
+            await a.say(group=group, text=f"g{number}")
+        # Group messages are expanded by whoever works on their partition: at last by the one that is left.
+        await b.until(lambda: len(b.messages) == 40, "everything, once", 60)
+        assert [m["text"] for m in b.messages if m.get("group")] == [f"g{number}" for number in range(20)]
+        assert [m["text"] for m in b.messages if not m.get("group")] == [f"m{number}" for number in range(20)]
+    until(lambda: two.metrics().get("heddle_partitions_owned") == 12, "the other has all partitions", 60)
+    caught_up(two)
+
+
+async def test_the_same_send_at_two_nodes_is_one_message(nodes, name):
+    one, two = nodes(2)
+    alice, bob = name("alice"), name("bob")
+    async with Device(one, alice) as a, Device(two, alice, "other") as other, Device(two, bob) as b:
+        for number in range(20):
+            with contextlib.suppress(AssertionError):
+                await asyncio.gather(a.say(bob, f"m{number}", client_id=f"c{number}"),
+                                     other.say(bob, f"m{number}", client_id=f"c{number}"))
+        await a.say(bob, "the end")
+        await b.next("new_message", text="the end")
+        assert b.texts() == [*(f"m{number}" for number in range(20)), "the end"]
