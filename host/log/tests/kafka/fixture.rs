@@ -9,7 +9,7 @@ use heddle_model::{Partitioning, SystemClock};
 use heddle_test_servers::Kafka;
 
 /// For topics that nobody has, with one copy of each.
-pub fn config(broker: &Kafka, partitions: u32) -> KafkaConfig {
+pub(crate) fn config(broker: &Kafka, partitions: u32) -> KafkaConfig {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let prefix = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     KafkaConfig {
@@ -25,17 +25,17 @@ pub fn config(broker: &Kafka, partitions: u32) -> KafkaConfig {
 }
 
 /// The log of a configuration; the same again is another node of it.
-pub async fn log(config: &KafkaConfig) -> Arc<KafkaLog> {
+pub(crate) async fn log(config: &KafkaConfig) -> Arc<KafkaLog> {
     KafkaLog::open(config.clone(), Arc::new(SystemClock::new())).await.unwrap()
 }
 
 /// A new log.
-pub async fn open(broker: &Kafka, partitions: u32) -> Arc<KafkaLog> {
+pub(crate) async fn open(broker: &Kafka, partitions: u32) -> Arc<KafkaLog> {
     log(&config(broker, partitions)).await
 }
 
 /// Follows all partitions from their beginning.
-pub fn follow(log: Arc<KafkaLog>) -> Arc<KafkaLog> {
+pub(crate) fn follow(log: Arc<KafkaLog>) -> Arc<KafkaLog> {
     for partition in (Partitioning { count: log.layout().partitions }).all() {
         log.follow(partition, 0);
     }
