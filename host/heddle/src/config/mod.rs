@@ -14,6 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use keys::{Auth, Config, Gateway, KEYS, LogFormat, RedisKind, RegistryBackend, StoreBackend, UnknownUsers};
+pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
 pub use table::Key;
