@@ -283,7 +283,8 @@ impl Draft {
         let read = read_hundredths(share.trim().trim_end_matches('%'));
         let Some(share) = self.within(origin, read, (1, 10_000), true) else { return };
         if name.is_empty() || self.regions.iter().any(|(known, _)| known == name) {
-            return self.problems.push(format!("{origin}: each region has a name of its own, {name:?} is none"));
+            let wrong = if name.is_empty() { "the region has no name" } else { "the region is there twice" };
+            return self.problems.push(format!("{origin}: {wrong}"));
         }
         self.regions.push((name.to_owned(), share));
     }
@@ -319,7 +320,9 @@ impl Draft {
             }
         }
         let sum: u64 = self.regions.iter().map(|(_, share)| share).sum();
-        if !self.regions.is_empty() && sum != 10_000 {
+        // A region that was refused is missing in the sum for a reason that was told.
+        let told = self.problems.iter().any(|problem| problem.contains("region"));
+        if !self.regions.is_empty() && sum != 10_000 && !told {
             let each: Vec<String> =
                 self.regions.iter().map(|(name, share)| format!("{name} {} %", hundredths((*share).into()))).collect();
             let sum = hundredths(sum.into());
