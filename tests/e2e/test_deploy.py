@@ -1,5 +1,6 @@
 """Everything in deploy/: each file by its own tool or schema, and each variable in it by the binary."""
 
+import fnmatch
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from harness.deployed import (
 )
 from harness.device import Device
 from harness.server import ROOT, binary, heddle
+from harness.waiting import until
 
 # Keys that deployments set and this binary does not know yet. Empty it when it does: a name that is known makes a test fail.
 COMING = ["HEDDLE_LOG__BACKEND", "HEDDLE_LOG__KAFKA__BROKERS", "HEDDLE_NODE__ROLES"]
@@ -65,7 +67,8 @@ def test_a_variable_that_is_no_key_would_be_found():
 def test_the_compose_file_is_one_by_the_specification():
     lint = tool("dclint", "dclint (npm)")
     schema = json.loads((pathlib.Path(lint).resolve().parents[1] / "schemas" / "compose.schema.json").read_text())
-    validator = jsonschema.validators.validator_for(schema)(schema)
+    assert "draft-07" in schema["$schema"]
+    validator = jsonschema.Draft7Validator(schema)
     wrong = [f"{'.'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(compose())]
     assert not wrong, "\n".join(wrong)
     broken = compose()
@@ -202,7 +205,7 @@ def test_every_alert_is_explained_in_the_guide_and_no_other_is():
     explained = re.findall(r"^\| `(Heddle\w+)` \|", guide, re.M)
     assert len(alerts) > 10 and sorted(alerts) == sorted(explained)
     for rule in (rule for group in yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())["groups"] for rule in group["rules"]):
-        assert f"GUIDE.md, {rule['alert']}." in rule["annotations"]["description"] or rule["alert"] == "HeddleSendSlow", rule["alert"]
+        assert f"GUIDE.md, {rule['alert']}." in rule["annotations"]["description"], rule["alert"]
 
 
 def test_the_guide_names_keys_and_files_that_there_are():
@@ -210,6 +213,7 @@ def test_the_guide_names_keys_and_files_that_there_are():
     keys = set(re.findall(r"^# .*Variable: HEDDLE_(\w+)__(\w+)\.$", heddle("config", "show", "--defaults").stdout, re.M))
     known = {f"{section}.{key}".lower() for section, key in keys}
     named = set(re.findall(r"`((?:node|gateway|auth|users|groups|log|store|delivery|registry|presence|policies|admin|telemetry)\.[a-z_.]+)`", guide))
+    named.discard("store.sqlite")
     coming = {name.removeprefix("HEDDLE_").replace("__", ".").lower() for name in COMING}
     assert len(named) > 5 and not named - known - coming, named - known
     for link in re.findall(r"\]\(([^)#:]+)\)", guide):
@@ -224,7 +228,7 @@ def test_the_image_is_small_and_runs_as_nobody_in_particular():
     last = instructions[stages[1]:]
     assert ("STOPSIGNAL", "SIGTERM") in last and [rest for name, rest in last if name == "USER"] == ["10001:10001"]
     assert not [rest for name, rest in last if name == "RUN" and "apt-get" in rest]
-    assert "wasm32-wasip2" in dict(instructions[:stages[1]])["RUN"] or any("wasm32-wasip2" in rest for _, rest in instructions[:stages[1]])
+    assert any("rustup target add wasm32-wasip2" in rest for _, rest in instructions[:stages[1]])
     pods = of_kind(rendered(), "StatefulSet")["spec"]["template"]["spec"]["securityContext"]
     assert pods["runAsUser"] == 10001 and pods["runAsNonRoot"] is True
 
@@ -234,7 +238,7 @@ def test_what_the_image_is_built_from_holds_every_crate(tmp_path):
     ignored = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     for path in run("git", "-C", ROOT, "ls-files").splitlines():
         source, target = ROOT / path, tmp_path / "src" / path
-        kept_away = any(pathlib.PurePosixPath(path).full_match(line) if hasattr(pathlib.PurePosixPath, "full_match") else path == line or path.startswith(f"{line}/") for line in ignored)
+        kept_away = any(fnmatch.fnmatch(path, line) or fnmatch.fnmatch(path, f"{line}/*") for line in ignored)
         if source.is_file() and not kept_away:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
@@ -291,8 +295,6 @@ async def test_a_backup_is_restored_as_the_guide_says_and_nobody_goes_on_above_a
 
     shutil.copytree(tmp_path / "backup", server.data, symlinks=True)
     server.start()
-    from harness.waiting import until
-
     until(lambda: server.metrics().get("heddle_archive_lag_records") == 0, "everything is archived")
     assert server.stop() == 0
     shutil.rmtree(server.data / "log")
