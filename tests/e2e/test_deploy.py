@@ -6,7 +6,9 @@ import os
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
+import urllib.request
 
 import jsonschema
 import pytest
@@ -86,24 +88,29 @@ def test_every_file_that_the_compose_file_mounts_is_there_but_the_balancers_that
     assert len(mounted) > 4 and set(missing) <= {"./haproxy.cfg"}, missing
 
 
-def test_a_node_is_given_longer_than_its_drain_everywhere():
-    def seconds(text):
-        number, unit = re.fullmatch(r"(\d+) ?(s|min)", text).groups()
-        return int(number) * {"s": 1, "min": 60}[unit]
+def _seconds(text):
+    number, unit = re.fullmatch(r"(\d+) ?(s|min)", text).groups()
+    return int(number) * {"s": 1, "min": 60}[unit]
 
+
+def test_a_node_is_given_longer_than_its_drain():
     shown = heddle("config", "show", "--defaults").stdout
-    default = seconds(re.search(r'^drain_deadline = "(.+)"$', shown, re.M)[1])
-    for name, service in compose()["services"].items():
-        if name.startswith("node-"):
-            assert seconds(service["stop_grace_period"]) >= default + 10, name
+    default = _seconds(re.search(r'^drain_deadline = "(.+)"$', shown, re.M)[1])
+    nodes = [service for name, service in compose()["services"].items() if name.startswith("node-")]
+    assert all(_seconds(node["stop_grace_period"]) >= default + 10 for node in nodes)
     unit = (DEPLOY / "heddle.service").read_text()
     assert int(re.search(r"^TimeoutStopSec=(\d+)$", unit, re.M)[1]) >= default + 10
-    for shape in SHAPES:
-        things = rendered(*shape)
-        pod = of_kind(things, "StatefulSet")["spec"]["template"]["spec"]
-        before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
-        deadline = seconds(of_kind(things, "ConfigMap")["data"]["HEDDLE_GATEWAY__DRAIN_DEADLINE"])
-        assert pod["terminationGracePeriodSeconds"] >= before + deadline + 10, shape
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, ("--set", "drain.deadline=300")], ids=["one node", "cluster", "a long drain"])
+def test_a_pod_is_given_longer_than_its_drain_and_runs_as_the_images_user(shape):
+    things = rendered(*shape)
+    pod = of_kind(things, "StatefulSet")["spec"]["template"]["spec"]
+    before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    deadline = _seconds(of_kind(things, "ConfigMap")["data"]["HEDDLE_GATEWAY__DRAIN_DEADLINE"])
+    assert pod["terminationGracePeriodSeconds"] >= before + deadline + 10
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert [rest for name, rest in image() if name == "USER"] == ["{runAsUser}:{runAsGroup}".format(**pod["securityContext"])]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=["one node", "cluster"])
@@ -170,6 +177,71 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(tmp_path):
     run(promtool, "check", "rules", path)
 
 
+def test_prometheus_reads_a_running_server_and_can_evaluate_every_rule(server, tmp_path):
+    prometheus = tool("prometheus", "prometheus (Debian)")
+    shutil.copy(DEPLOY / "prometheus" / "alerts.yml", tmp_path)
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    (scraped,) = config["scrape_configs"]
+    scraped["static_configs"] = [{"targets": [server.admin]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(config))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [prometheus, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address={address}"]
+    with open(tmp_path / "said.txt", "w") as said:
+        child = subprocess.Popen(words, stdout=said, stderr=said)
+    try:
+        def ask(path):
+            try:
+                with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=5) as answer:
+                    return json.load(answer)["data"]
+            except OSError:
+                return None
+
+        def evaluated():
+            groups = (ask("rules") or {}).get("groups", [])
+            rules = [rule for group in groups for rule in group["rules"]]
+            return rules and all(rule["health"] != "unknown" for rule in rules) and rules
+
+        until(lambda: any(target["health"] == "up" for target in (ask("targets") or {}).get("activeTargets", [])), "the server is scraped", 60)
+        until(evaluated, "the rules are evaluated", 60)
+        assert not [rule["name"] for rule in evaluated() if rule["health"] != "ok"]
+        firing = [alert["labels"]["alertname"] for alert in ask("alerts")["alerts"]]
+        assert "HeddleNodeDown" not in firing, "it is up"
+    finally:
+        child.kill()
+        child.wait(timeout=30)
+
+
+def test_the_dashboard_is_whole_and_asks_the_source_that_is_set_up():
+    board = json.loads((DEPLOY / "grafana" / "heddle.json").read_text())
+    panels = board["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken = set()
+    for panel in panels:
+        at = panel["gridPos"]
+        cells = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
+        assert at["x"] + at["w"] <= 24 and not cells & taken, f"{panel['title']} lies on another"
+        taken |= cells
+        assert panel["type"] == "row" or (panel["description"] and panel["targets"])
+    (source,) = yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    asked = {target["datasource"]["uid"] for panel in panels for target in panel.get("targets", [])}
+    assert asked == {source["uid"]}
+    (board_folder,) = [
+        provider["options"]["path"]
+        for provider in yaml.safe_load((DEPLOY / "grafana" / "provisioning" / "dashboards" / "heddle.yaml").read_text())["providers"]
+    ]
+    assert any(f"{board_folder}/heddle.json" in volume for volume in compose()["services"]["grafana"]["volumes"])
+    assert source["url"] == "http://prometheus:9090" and "prometheus" in compose()["services"]
+
+
+def test_prometheus_scrapes_the_nodes_of_the_compose_file_where_operators_are_served():
+    (job,) = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    nodes = {name: service for name, service in compose()["services"].items() if name.startswith("node-")}
+    ports = {node["environment"]["HEDDLE_ADMIN__LISTEN"].split(":")[1] for node in nodes.values()}
+    assert sorted(job["static_configs"][0]["targets"]) == sorted(f"{name}:{port}" for name in nodes for port in ports)
+
+
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are():
     kinds = metrics_in_the_source()
     endings = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
@@ -229,8 +301,6 @@ def test_the_image_is_small_and_runs_as_nobody_in_particular():
     assert ("STOPSIGNAL", "SIGTERM") in last and [rest for name, rest in last if name == "USER"] == ["10001:10001"]
     assert not [rest for name, rest in last if name == "RUN" and "apt-get" in rest]
     assert any("rustup target add wasm32-wasip2" in rest for _, rest in instructions[:stages[1]])
-    pods = of_kind(rendered(), "StatefulSet")["spec"]["template"]["spec"]["securityContext"]
-    assert pods["runAsUser"] == 10001 and pods["runAsNonRoot"] is True
 
 
 def test_what_the_image_is_built_from_holds_every_crate(tmp_path):
