@@ -206,11 +206,6 @@ fn spared(target: &Target, count: u128, lost: u128) -> (String, u128) {
     }
 }
 
-/// Something with a spare, as it stands in a product.
-fn bracketed(target: &Target, numbers: String) -> String {
-    if target.spare() == Spare::None { numbers } else { format!("({numbers})") }
-}
-
 fn partitions(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) {
     let needed = sheet.put(
         "partitions by messages",
@@ -325,15 +320,13 @@ fn archive(sheet: &mut Sheet, target: &Target, f: &Figures) -> u128 {
         format!("{} / ({} × {full} %)", b(stored), b(disk)),
         (stored * 100).div_ceil(disk * full),
     );
-    let (numbers, shards) = spared(target, by_rows.max(by_storage), target.largest());
-    let how = format!("max({}, {})", n(by_rows), n(by_storage));
     let each = f.archive_servers.get();
     sheet.put(
         "Postgres servers (an estimate)",
         Unit::Count,
-        "the greater of both, with the spare, × servers of a shard",
-        format!("{} × {each}", bracketed(target, numbers.replacen('#', &how, 1))),
-        shards * each,
+        "the greater of both × servers of a shard, whose standbys are its spare",
+        format!("max({}, {}) × {each}", n(by_rows), n(by_storage)),
+        by_rows.max(by_storage) * each,
     )
 }
 
@@ -356,14 +349,12 @@ fn redis(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) -> u128 {
         format!("({} × {calls} + {} / {every}) / ({} × {busy} %)", n(peak), n(connections), n(answers)),
         ((peak * calls + connections.div_ceil(every)) * 100).div_ceil(answers * busy),
     );
-    let (numbers, shards) = spared(target, by_memory.max(by_calls), target.largest());
-    let how = format!("max({}, {})", n(by_memory), n(by_calls));
     let each = f.redis_servers.get();
     sheet.put(
         "Redis servers (an estimate)",
         Unit::Count,
-        "the greater of both, with the spare, × servers of a shard",
-        format!("{} × {each}", bracketed(target, numbers.replacen('#', &how, 1))),
-        shards * each,
+        "the greater of both × servers of a shard, whose replicas are its spare",
+        format!("max({}, {}) × {each}", n(by_memory), n(by_calls)),
+        by_memory.max(by_calls) * each,
     )
 }

@@ -14,7 +14,7 @@ use crate::config::meant;
 pub enum Spare {
     /// Nothing.
     None,
-    /// One server more than is needed, in each region and of each kind.
+    /// One server more than is needed in each region, and one broker.
     Server,
     /// Any one region may be lost, and the others carry what it did.
     Region,

@@ -124,6 +124,14 @@ fn a_spare_server_stands_in_each_region() {
 }
 
 #[test]
+fn standbys_are_the_spare_of_archive_and_registry() {
+    for name in ["Postgres servers (an estimate)", "Redis servers (an estimate)"] {
+        let of = |spare: &str| results(&json(&["--like", "original", "--spare", spare]), "ours", name);
+        assert_eq!(of("none"), of("region"), "{name}");
+    }
+}
+
+#[test]
 fn any_region_may_be_lost_where_that_was_asked_for() {
     let args = ["--spare", "region", "--region", "us=50", "--region", "eu=30", "--region", "asia=20"];
     // Without us the others have half of all to take over: 6 and 4 become 12 and 8. Without eu, us has 10 / 70 %.
