@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Checks what the Makefile needs, installs what is missing, and says so.
 #   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, the wasm32-wasip2 target
-#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server, PostgreSQL, Kafka
+#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server, PostgreSQL, Kafka, and
+#                            what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go to build it)
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -11,6 +12,7 @@ target="${CARGO_TARGET_DIR:-$cache/target}"
 rust_min=1.95
 disk_needed_mib=6000
 test_disk_needed_mib=5000
+helm_version=v3.19.0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$1"; shift; printf '  %s\n' "$@" >&2; exit 69; }
@@ -91,6 +93,8 @@ test_needs() {
   # The tests start servers of their own, on free ports of loopback; those of the packages are not used.
   command -v redis-server >/dev/null || debian redis-server
   command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
+  # For promtool. The server that its package brings is not used either.
+  command -v promtool >/dev/null || (debian prometheus) || say "without promtool the tests of the alerts are skipped"
   say "Python packages of the tests go into $cache/venv"
   [ -x "$cache/venv/bin/python" ] || python3 -m venv "$cache/venv"
   "$cache/venv/bin/python" -m pip install --quiet --requirement tests/e2e/requirements.txt \
@@ -109,15 +113,34 @@ kafka_needs() {
 }
 
 node_needs() {
-  [ -d tests/e2e/node/node_modules/ws ] && return
-  say "Node's ws goes into tests/e2e/node/node_modules"
+  [ -d tests/e2e/node/node_modules/ws ] && [ -d tests/e2e/node/node_modules/dclint ] && return
+  say "Node's ws, and dclint, go into tests/e2e/node/node_modules"
   npm ci --prefix tests/e2e/node --no-audit --no-fund --silent \
-    || fail "npm cannot install ws. Run, then try again:" "npm ci --prefix tests/e2e/node"
+    || fail "npm cannot install ws and dclint. Run, then try again:" "npm ci --prefix tests/e2e/node"
+}
+
+# The chart's own tool. Without it its tests are skipped, and counted.
+helm_needs() {
+  if command -v helm >/dev/null || [ -x "$cache/bin/helm" ]; then return; fi
+  local again="GOBIN=$cache/bin go install helm.sh/helm/v3/cmd/helm@$helm_version"
+  if ! command -v go >/dev/null; then
+    say "there is no Helm, and no Go to build it: the tests of the chart are skipped. With Go 1.24 or newer: $again"
+    return
+  fi
+  say "building Helm $helm_version into $cache/bin, some minutes once"
+  GOBIN="$cache/bin" GOFLAGS=-trimpath go install "helm.sh/helm/v3/cmd/helm@$helm_version" >"$cache/helm.log" 2>&1 \
+    || say "that failed ($cache/helm.log says why): the tests of the chart are skipped. To try again: $again"
 }
 
 mkdir -p "$cache" "$target" 2>/dev/null || fail "cannot make $target. Choose another place:" "make run CARGO_TARGET_DIR=DIR"
 case "${1:-}" in
   build) disk; build_needs ;;
-  test) room_for_tests; once test tests/e2e/requirements.txt test_needs; once kafka tests/servers/kafka/pom.xml kafka_needs; node_needs ;;
+  test)
+    room_for_tests
+    once test tests/e2e/requirements.txt test_needs
+    once kafka tests/servers/kafka/pom.xml kafka_needs
+    node_needs
+    helm_needs
+    ;;
   *) fail "say what for:" "deploy/setup.sh build" "deploy/setup.sh test" ;;
 esac

@@ -42,6 +42,8 @@ pub enum Command {
     /// Build plugins, and change which decide, while the server runs
     #[command(subcommand)]
     Plugin(crate::plugin::PluginCommand),
+    /// Reckon servers, partitions, brokers, storage and cost of a target, with the formulas
+    Capacity(Box<crate::capacity::CapacityArgs>),
     /// Print the version
     Version,
     /// Native code for a component: what a server starts to compile one, never a person

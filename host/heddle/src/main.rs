@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a binary has no outside: `pub` says what a module offers to the others")]
 
 mod admin;
+mod capacity;
 mod chat;
 mod cli;
 mod compile;
@@ -69,6 +70,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
             runtime.shutdown_background();
             said.map(|text| (!text.is_empty()).then_some(text))
         }
+        Command::Capacity(args) => capacity::command(&args).map(Some),
         Command::Version => Ok(Some(format!("heddle {}", env!("CARGO_PKG_VERSION")))),
         Command::CompileComponent(_) => Ok(None),
     }

@@ -76,8 +76,8 @@ choice! {
 sections! {
     /// This process.
     node: Node {
-        /// Works on partitions of a shared log: derives and archives. Off: only a gateway.
-        works: bool = true;
+        /// "gateway": clients connect here. "worker": derives and archives its share of the partitions of a log on Kafka.
+        roles: Vec<String> = ["gateway", "worker"];
         /// What this node is called among the others; each has a name of its own.
         id: String = "node-1";
         /// Where everything durable lives: the log, the archive, the cache of native code. One process at a time.

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub use keys::{
     Auth, Config, Gateway, KEYS, LogBackend, LogFormat, RedisKind, RegistryBackend, StoreBackend, UnknownUsers,
 };
+pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
 pub use table::Key;
@@ -116,6 +117,18 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     } else if !store.url.is_empty() {
         let wrong = "is set, and store.backend is \"sqlite\"".to_owned();
         say("store.url", wrong, "remove it, or set store.backend to \"postgres\"");
+    }
+    let roles = &config.node.roles;
+    for unknown in roles.iter().filter(|role| !["gateway", "worker"].contains(&role.as_str())) {
+        say("node.roles", format!("has {unknown:?}"), "write \"gateway\", \"worker\" or both");
+    }
+    if !roles.iter().any(|role| role == "gateway") {
+        let remedy = "add it, and leave the node out of the load balancer";
+        say("node.roles", "has no \"gateway\", without which a node cannot be yet".to_owned(), remedy);
+    }
+    if config.log.backend == LogBackend::Embedded && !roles.iter().any(|role| role == "worker") {
+        let remedy = "add \"worker\": nobody else works on an embedded log";
+        say("node.roles", "has no \"worker\", and log.backend is \"embedded\"".to_owned(), remedy);
     }
     let kafka = &config.kafka;
     if config.log.backend == LogBackend::Kafka && kafka.brokers.is_empty() {

@@ -85,7 +85,7 @@ pub fn kafka(config: &Config) -> KafkaConfig {
         append_ms: section.append_deadline.millis(),
         session_ms: section.session_timeout.millis(),
         cache_bytes: section.cache_bytes_max.bytes(),
-        works: config.node.works,
+        works: config.node.roles.iter().any(|role| role == "worker"),
         ..KafkaConfig::new(&section.brokers, &config.node.id)
     }
 }
