@@ -41,6 +41,7 @@ impl Gateway {
         let auth = Auth::new(config.auth.clone(), Arc::clone(&deps.clock))?;
         let (clients, client_address) = listen("gateway.listen", config.listen).await?;
         let (operators, admin_address) = listen("admin.listen", config.admin_listen).await?;
+        config.warnings(deps.clock.now()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let core = Arc::new(Core::new(config, deps, auth));
         let stop_admin = CancellationToken::new();
         let (clients, operators) = (Some(clients), Some(operators));

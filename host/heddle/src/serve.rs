@@ -251,7 +251,8 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
 fn reloaded_text(reloaded: &Reloaded) -> String {
     let lines = |what: &str, keys: &[String]| keys.iter().map(|key| format!("\n  {what}: {key}")).collect::<String>();
     let (applied, waiting) = (lines("took effect", &reloaded.applied), lines("needs a restart", &reloaded.waiting));
-    format!("the configuration was read again, key files too{applied}{waiting}")
+    let warnings = lines("warning", &reloaded.warnings);
+    format!("the configuration was read again, key files too{applied}{waiting}{warnings}")
 }
 
 /// On stderr: stdout is for what programs read.
