@@ -68,8 +68,12 @@ class HAProxy:
             [binary(), "-db", "-f", str(self.file)], stdin=subprocess.DEVNULL, stdout=self.said, stderr=self.said,
             start_new_session=True, preexec_fn=_dies_with_the_tests,
         )
-        until(self.socket.exists, "haproxy listens")
+        until(self._listens, "haproxy listens")
         return self
+
+    def _listens(self):
+        assert self.child.poll() is None, (self.dir / "said.txt").read_text()
+        return self.socket.exists()
 
     def __exit__(self, *_):
         if self.child and self.child.poll() is None:
