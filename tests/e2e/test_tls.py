@@ -188,3 +188,61 @@ def test_tls_is_neither_begun_nor_ended_by_a_reload(start, name, authority):
     with handshake(secure, authority.trust()) as tls:
         assert subject(tls) == "early"
     Rest(secure.client).get("/v1/conversations").problem(400, "invalid")
+
+
+async def test_commands_of_this_machine_find_a_server_with_tls_by_its_data_directory(start, name, authority):
+    certificate, key = authority.issue("here")
+    both = named(certificate, key)
+    server = start(config={"gateway": both, "admin": both})
+    alice, bob = name("alice"), name("bob")
+    for turn in range(2):
+        script = json.dumps({"type": "chat_message", "client_id": f"m{turn}", "to": bob, "text": "hi"}) + "\nwait accepted\n"
+        said = heddle("chat", "--user", alice, "--token", server.token(alice), "--data", server.data, "--script", "-",
+                      stdin=script)
+        assert said.returncode == 0, said
+        accepted = next(json.loads(line) for line in said.stdout.splitlines() if '"accepted"' in line)
+        told = heddle("explain", accepted["message_id"], "--data", server.data)
+        assert told.returncode == 0 and alice in told.stdout, told
+        # The second time with a certificate that was not there at the start.
+        other, other_key = authority.issue("here too")
+        other.replace(certificate)
+        other_key.replace(key)
+        told = heddle("config", "reload", "--data", server.data)
+        assert told.returncode == 0 and "admin.tls_certificate: another certificate" in told.stdout, told
+    Rest(server.admin, tls=authority.trust()).get("/readyz").ok()
+    Rest(server.admin).get("/readyz").problem(400, "invalid")
+
+
+def test_commands_take_urls_and_an_authority_and_refuse_who_cannot_prove_it(start, name, authority, tmp_path):
+    both = named(*authority.issue("there"))
+    server = start(config={"gateway": both, "admin": both})
+    elsewhere = Authority(tmp_path / "another")
+    alice = name("alice")
+
+    def chat(*words):
+        return heddle("chat", "--user", alice, "--token", server.token(alice), "--data", tmp_path, "--script", "-", *words,
+                      stdin="wait hello_ok\n")
+
+    def plugins(*words):
+        return heddle("plugin", "list", "--token", server.config["admin"]["token"], *words)
+
+    said = chat("--server", f"wss://{server.client}", "--ca", authority.ca)
+    assert said.returncode == 0 and "hello_ok" in said.stdout, said
+    listed = plugins("--admin", f"https://{server.admin}", "--ca", authority.ca)
+    assert listed.returncode == 0 and "token-bucket" in listed.stdout, listed
+    for said in [
+        chat("--server", f"wss://{server.client}", "--ca", elsewhere.ca),
+        plugins("--admin", f"https://{server.admin}", "--ca", elsewhere.ca),
+        chat("--server", f"wss://{server.client}"),
+    ]:
+        assert said.returncode != 0 and "is not trusted" in said.stderr and "--ca FILE" in said.stderr, said
+    for said in [chat("--server", f"ws://{server.client}"), plugins("--admin", server.admin)]:
+        assert said.returncode != 0 and "this port speaks TLS" in said.stderr, said
+    plain = start()
+    for said in [
+        chat("--server", f"wss://{plain.client}", "--ca", authority.ca),
+        plugins("--admin", f"https://{plain.admin}", "--ca", authority.ca),
+    ]:
+        assert said.returncode != 0 and "does not speak TLS" in said.stderr, said
+    missing = plugins("--admin", f"https://{server.admin}", "--ca", tmp_path / "no.pem")
+    assert missing.returncode == 64 and "no.pem" in missing.stderr and "cannot be read" in missing.stderr, missing

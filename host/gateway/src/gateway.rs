@@ -60,6 +60,13 @@ impl Gateway {
         self.admin_address
     }
 
+    /// What the listeners serve with, by their section of the configuration: the server's own certificate, in DER.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let config = self.core.config();
+        config.certificates().into_iter().map(|(section, it)| (section, it.leaf().to_vec())).collect()
+    }
+
     /// Starts both accept loops and returns. A second call does nothing.
     ///
     /// # Panics

@@ -225,7 +225,8 @@ fn allowed_origin(core: &Core, headers: &HeaderMap) -> Option<HeaderValue> {
     let text = origin.to_str().ok()?;
     // The page /try of `heddle dev` stands on the admin listener, whose port is known only once it is bound.
     let local = || {
-        core.config().dev.is_some() && ["http://127.0.0.1:", "http://localhost:"].iter().any(|it| text.starts_with(it))
+        let pages = ["http://127.0.0.1:", "http://localhost:", "https://127.0.0.1:", "https://localhost:"];
+        core.config().dev.is_some() && pages.iter().any(|it| text.starts_with(it))
     };
     (core.config().allowed_origins.iter().any(|allowed| allowed == text) || local()).then(|| origin.clone())
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::config::{Config, KEYS, Key, Sources, check_serve};
 use crate::failure::Failure;
+use crate::ready::RunFile;
 use crate::server::{Terms, settings};
 use crate::token::DEVELOPMENT_SECRET;
 
@@ -46,6 +47,12 @@ impl Reloader {
         }
         let next = next(&in_force, found, &fixed);
         let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
+        let data = &next.node.data_dir;
+        // Before they serve: a command that comes in between believes them already.
+        if let (Ok(mut run_file), true) = (RunFile::read(data), !config.certificates().is_empty()) {
+            run_file.serving(config.certificates().iter().map(|(_, certificate)| certificate.leaf()));
+            run_file.write(data)?;
+        }
         *in_force = next;
         Ok((config, Reloaded { applied, waiting, warnings: Vec::new() }))
     }
