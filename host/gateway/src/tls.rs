@@ -151,16 +151,18 @@ impl Certificate {
     /// A warning, if it ends within 14 days or has ended.
     #[must_use]
     pub fn ends_soon(&self, now: Millis) -> Option<String> {
-        let path = &self.path;
-        let left_ms = self.until.saturating_sub(now);
-        match left_ms {
-            0 => Some(format!("{path:?} has expired, and clients refuse it: renew it, then `heddle config reload`")),
-            ..=EXPIRES_SOON_MS => {
-                let days = left_ms / 86_400_000;
-                Some(format!("{path:?} expires in {days} days: renew it, then `heddle config reload`"))
-            }
-            _ => None,
+        ending(self.until.saturating_sub(now)).map(|how| format!("{:?} {how}", self.path))
+    }
+}
+
+fn ending(left_ms: u64) -> Option<String> {
+    match left_ms {
+        0 => Some("has expired, and clients refuse it: renew it, then `heddle config reload`".to_owned()),
+        1..=EXPIRES_SOON_MS => {
+            let days = left_ms / 86_400_000;
+            Some(format!("expires in {days} days: renew it, then `heddle config reload`"))
         }
+        _ => None,
     }
 }
 
@@ -262,5 +264,19 @@ async fn refuse_plain(mut tcp: TcpStream) {
         if read > PLAIN_BYTES_MAX {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_worth_a_word_two_weeks_before_its_end_and_after_it() {
+        let day_ms = 86_400_000;
+        assert_eq!(ending(14 * day_ms + 1), None);
+        assert!(ending(14 * day_ms).unwrap().starts_with("expires in 14 days"));
+        assert!(ending(1).unwrap().starts_with("expires in 0 days"));
+        assert!(ending(0).unwrap().starts_with("has expired"));
     }
 }
