@@ -15,11 +15,10 @@ from websockets.exceptions import InvalidStatus
 REFUSED = 'heddle_gateway_proxy_headers_refused_total{reason="%s"}'
 
 
-def behind(start, *, trusted=("127.0.0.1",), **gateway):
+def behind(start, *, trusted=("127.0.0.1",), policies=None, **gateway):
     """A server that trusts the balancer at 127.0.0.1."""
-    return start(config={"gateway": {
-        "trusted_proxies": list(trusted), "proxy_protocol": "trusted", "loopback_exempt": False, **gateway,
-    }})
+    keys = {"trusted_proxies": list(trusted), "proxy_protocol": "trusted", "loopback_exempt": False, **gateway}
+    return start(config={"gateway": keys, "policies": policies or {}})
 
 
 def ended(raw):
@@ -172,6 +171,21 @@ async def test_clients_chat_through_haproxy_and_limits_see_their_own_addresses(s
                     await again.connect()
                     await again.leave()
         assert server.metrics_sum("proxy_headers_refused") == 0
+
+
+async def test_a_policy_that_limits_an_address_sees_the_clients_behind_haproxy(start, name):
+    one_message = {"ip_factor": 2, "commands": {"chat-message": {"burst": 1, "per_second": 0.001}}}
+    server = behind(start, policies={"config": {"token-bucket": one_message}})
+    with balanced(server) as balancer:
+        def device(who, local):
+            return Device(server, name(who), local=local, address=balancer.address)
+
+        async with device("alice", "127.0.0.2") as a, device("bob", "127.0.0.2") as b, device("carol", "127.0.0.2") as c:
+            await a.say(b.user, "one of two from this address")
+            await b.say(a.user, "two of two")
+            await c.refused("rate_limited", a.user, "one too many")
+            async with device("dave", "127.0.0.3") as d:
+                await d.say(a.user, "from elsewhere")
 
 
 async def test_a_node_that_drains_is_taken_out_by_the_check_while_its_clients_are_still_there(start, name):

@@ -236,6 +236,7 @@ def test_commands_take_urls_and_an_authority_and_refuse_who_cannot_prove_it(star
         chat("--server", f"wss://{server.client}"),
     ]:
         assert said.returncode != 0 and "is not trusted" in said.stderr and "--ca FILE" in said.stderr, said
+        assert "heddle dev" not in said.stderr, said
     for said in [chat("--server", f"ws://{server.client}"), plugins("--admin", server.admin)]:
         assert said.returncode != 0 and "this port speaks TLS" in said.stderr, said
     plain = start()

@@ -116,7 +116,7 @@ impl Address {
     /// Connects, and shakes hands if there is TLS. The caller sets the deadline.
     ///
     /// # Errors
-    /// The network's, or a certificate that is not believed.
+    /// The network's; with [`io::ErrorKind::InvalidData`] somebody is there, but speaks no TLS or is not believed.
     pub async fn connect(&self) -> io::Result<Wire> {
         let tcp = TcpStream::connect(&self.authority).await?;
         tcp.set_nodelay(true)?;
@@ -138,7 +138,7 @@ fn explained(error: io::Error) -> io::Error {
         Some(Error::InvalidMessage(_)) => "it does not speak TLS: use ws:// or http://".to_owned(),
         _ => return error,
     };
-    io::Error::other(what)
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 fn system() -> Result<RootCertStore, TrustError> {

@@ -64,3 +64,13 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_tls_pays_nothing_for_it() {
+        assert_eq!(size_of::<Stream>(), size_of::<TcpStream>());
+    }
+}

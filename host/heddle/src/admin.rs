@@ -137,7 +137,10 @@ impl AdminClient {
                 "no server answers at {address} ({error}): start one with `heddle dev`, or name it with --admin"
             ))
         };
-        let stream = address.connect().await.map_err(|error| unreachable(&error))?;
+        let stream = address.connect().await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => Failure::usage(format!("cannot ask {address}: {error}")),
+            _ => unreachable(&error),
+        })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
         let driver = tokio::spawn(connection);

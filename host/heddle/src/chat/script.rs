@@ -250,7 +250,7 @@ impl<W: Write + Send> Run<'_, W> {
 
 fn refused(error: &ClientError) -> Failure {
     match error {
-        ClientError::Connect { .. } => {
+        ClientError::Connect { source, .. } if source.kind() != std::io::ErrorKind::InvalidData => {
             Failure::missing(format!("{error}: start a server with `heddle dev`, or name one with --server"))
         }
         ClientError::Refused { status: 401, .. } => {
