@@ -1,5 +1,6 @@
 """TLS for clients and operators: real handshakes with the real binary, certificates of an authority that the test makes."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -11,7 +12,7 @@ from harness.authority import Authority, subject
 from harness.device import Device
 from harness.rest import Rest
 from harness.server import heddle
-from harness.waiting import until
+from harness.waiting import until, until_async
 from websockets.exceptions import InvalidMessage, InvalidStatus
 
 
@@ -79,19 +80,49 @@ async def test_a_client_that_trusts_nobody_here_does_not_connect(start, authorit
     until(lambda: server.metrics_sum('tls_handshakes_total{outcome="failed"}') >= 1, "it was counted")
 
 
-async def test_a_handshake_that_does_not_end_is_closed_and_holds_nobody_up_for_longer(start, authority):
-    limits = {"handshake_deadline": "1500 ms", "tls_handshakes_max": 1}
-    server = start(config={"gateway": named(*authority.issue("chat"), **limits)})
-    # The beginning of a record, and no more: this handshake has the only turn.
+async def test_a_handshake_that_does_not_end_is_closed_at_its_deadline(start, authority):
+    server = start(config={"gateway": named(*authority.issue("chat"), handshake_deadline="500 ms")})
     with (
         socket.create_connection(server.client.split(":"), timeout=15) as slow,
         socket.create_connection(server.client.split(":"), timeout=15) as silent,
     ):
+        # The beginning of a record, and no more.
         slow.sendall(b"\x16\x03\x01")
         assert ended(slow) and ended(silent)
+    until(lambda: server.metrics_sum('tls_handshakes_total{outcome="late"}') == 2, "both were counted")
     with handshake(server, authority.trust()) as tls:
         assert subject(tls) == "chat"
-    assert server.metrics_sum('tls_handshakes_total{outcome="late"}') == 2
+
+
+async def test_only_so_many_handshakes_are_under_way_and_the_others_wait_for_their_turn(start, name, authority):
+    limits = {"handshake_deadline": "1 min", "tls_handshakes_max": 1}
+    server = start(config={"gateway": named(*authority.issue("chat"), **limits)})
+
+    def later_sockets_are_served():
+        for _ in range(20):
+            server.rest(name("alice")).get("/v1/conversations").problem(400, "invalid")
+
+    with socket.create_connection(server.client.split(":"), timeout=15) as slow:
+        slow.sendall(b"\x16\x03\x01")
+        later_sockets_are_served()
+        good = asyncio.create_task(asyncio.to_thread(handshake, server, authority.trust()))
+        await until_async(lambda: server.metrics()["heddle_gateway_sockets"] == 2, "it was accepted")
+        await asyncio.to_thread(later_sockets_are_served)
+        assert not good.done()
+    with await good as tls:
+        assert subject(tls) == "chat"
+
+
+def test_who_comes_back_resumes(start, authority):
+    server = start(config={"gateway": named(*authority.issue("chat"))})
+    trust = authority.trust(ssl.TLSVersion.TLSv1_2)
+    with handshake(server, trust) as first:
+        assert not first.session_reused
+        kept = first.session
+    host, port = server.client.split(":")
+    tcp = socket.create_connection((host, int(port)), timeout=15)
+    with trust.wrap_socket(tcp, server_hostname=host, session=kept) as second:
+        assert second.session_reused
 
 
 @pytest.mark.parametrize("how", ["command", "signal"])

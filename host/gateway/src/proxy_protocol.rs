@@ -84,6 +84,8 @@ fn parsed(bytes: &[u8]) -> Result<Option<(Option<IpAddr>, usize)>, NoHeader> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// A header of version 2: its command, its family and protocol, what follows.
@@ -140,5 +142,18 @@ mod tests {
         check(&second(0x21, 0x12, &IPV4), Err(NoHeader::Broken));
         check(&second(0x31, 0x11, &IPV4), Err(NoHeader::Broken));
         check(&[b'P'; 200], Err(NoHeader::Broken));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_the_parser_or_are_longer_than_they_are(
+            beginning in prop::sample::select(vec![&b""[..], b"PROXY ", b"PROXY TCP4 1.2.3.4 ", b"\r\n\r\n\0\r\nQUIT\n", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0"]),
+            rest in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let bytes = [beginning, &rest].concat();
+            if let Ok(Some((_, length))) = parsed(&bytes) {
+                prop_assert!(length <= bytes.len());
+            }
+        }
     }
 }
