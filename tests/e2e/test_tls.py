@@ -119,6 +119,8 @@ def test_who_comes_back_resumes(start, authority):
     with handshake(server, trust) as first:
         assert not first.session_reused
         kept = first.session
+        # The client keeps it, not the server: after a drain all of them come back.
+        assert kept.has_ticket
     host, port = server.client.split(":")
     tcp = socket.create_connection((host, int(port)), timeout=15)
     with trust.wrap_socket(tcp, server_hostname=host, session=kept) as second:
