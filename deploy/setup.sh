@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks what the Makefile needs, installs what is missing, and says so.
 #   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, the wasm32-wasip2 target
-#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, redis-server, PostgreSQL, Kafka, and
-#                            what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go to build it)
+#   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, openssl, redis-server, HAProxy,
+#                            PostgreSQL, Kafka, and what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go)
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -92,6 +92,9 @@ test_needs() {
   command -v strace >/dev/null || debian strace
   # The tests start servers of their own, on free ports of loopback; those of the packages are not used.
   command -v redis-server >/dev/null || debian redis-server
+  # HAProxy's path is that of an administrator.
+  command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || debian haproxy
+  command -v openssl >/dev/null || debian openssl
   command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
   # For promtool. The server that its package brings is not used either.
   command -v promtool >/dev/null || (debian prometheus) || say "without promtool the tests of the alerts are skipped"

@@ -9,6 +9,7 @@ use heddle_protocol::{ClientFrame, CloseCode, HelloOk, ServerFrame};
 use tokio::sync::mpsc;
 
 use crate::ClientError;
+use crate::address::Address;
 use crate::outbox::{Draft, Unsettled, WAITING_MAX};
 use crate::session::Session;
 
@@ -22,8 +23,8 @@ pub struct Client;
 /// Where to connect, as whom, and from which position.
 #[derive(Clone)]
 pub struct ClientConfig {
-    /// `HOST:PORT`.
-    pub address: String,
+    /// Where.
+    pub address: Address,
     /// Gives a token that is good now; asked before each connection.
     pub token: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// This device's name, the same for ever.
@@ -50,7 +51,7 @@ impl fmt::Debug for ClientConfig {
 impl ClientConfig {
     /// With one token for good.
     #[must_use]
-    pub fn new(address: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
+    pub fn new(address: impl Into<Address>, token: impl Into<String>, device: impl Into<String>) -> Self {
         let token = token.into();
         let token = Arc::new(move || Some(token.clone()));
         Self { address: address.into(), token, device: device.into(), resume: None, retry_ms_max: RETRY_MS_MAX }

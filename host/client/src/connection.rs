@@ -5,7 +5,6 @@ use std::time::Duration;
 use futures_util::{SinkExt as _, StreamExt as _};
 use heddle_protocol::limits::FRAME_BYTES_MAX;
 use heddle_protocol::{CloseCode, Problem, SUBPROTOCOL, WS_PATH};
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
@@ -13,6 +12,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, http};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
 use crate::ClientError;
+use crate::address::{Address, Wire};
 
 /// Seconds that the network and the upgrade may take together.
 const CONNECT_SECONDS_MAX: u64 = 10;
@@ -22,7 +22,7 @@ const CONNECT_SECONDS_MAX: u64 = 10;
 #[derive(Debug)]
 pub struct RawConnection {
     address: String,
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Wire>,
 }
 
 /// What a [`RawConnection`] received.
@@ -68,18 +68,18 @@ impl std::fmt::Display for Closed {
 }
 
 impl RawConnection {
-    /// Connects to `HOST:PORT`; the token, if there is one, goes into the `Authorization` header.
+    /// Connects; the token, if there is one, goes into the `Authorization` header.
     ///
     /// # Errors
     /// Network, or an HTTP answer that is no upgrade.
-    pub async fn open(address: &str, token: Option<&str>) -> Result<Self, ClientError> {
+    pub async fn open(address: &Address, token: Option<&str>) -> Result<Self, ClientError> {
         let limit = Duration::from_secs(CONNECT_SECONDS_MAX);
-        tokio::time::timeout(limit, Self::connect(address, token))
-            .await
-            .unwrap_or_else(|_| Err(ClientError::Timeout { address: address.to_owned(), seconds: CONNECT_SECONDS_MAX }))
+        let late = |_| Err(ClientError::Timeout { address: address.to_string(), seconds: CONNECT_SECONDS_MAX });
+        tokio::time::timeout(limit, Self::connect(address, token)).await.unwrap_or_else(late)
     }
 
-    async fn connect(address: &str, token: Option<&str>) -> Result<Self, ClientError> {
+    async fn connect(server: &Address, token: Option<&str>) -> Result<Self, ClientError> {
+        let address = server.authority();
         let failed = |source| ClientError::Connect { address: address.to_owned(), source };
         let broken = |source| ClientError::Socket { address: address.to_owned(), source: Box::new(source) };
         let mut request = format!("ws://{address}{WS_PATH}").into_client_request().map_err(broken)?;
@@ -89,8 +89,7 @@ impl RawConnection {
             let bearer = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ClientError::Token)?;
             headers.insert(http::header::AUTHORIZATION, bearer);
         }
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        let stream = server.connect().await.map_err(failed)?;
         let config = WebSocketConfig::default()
             .read_buffer_size(4 * 1024)
             .write_buffer_size(0)

@@ -7,6 +7,7 @@
 //! Read [`Client`] and [`Event`] first. [`RawConnection`] is the same wire without any of the rules; [`bot`] is the
 //! partner that `heddle dev` offers a lone newcomer.
 
+mod address;
 mod backoff;
 pub mod bot;
 mod client;
@@ -14,6 +15,7 @@ mod connection;
 mod outbox;
 mod session;
 
+pub use address::{Address, Io, Trust, TrustError, Wire};
 pub use backoff::Backoff;
 pub use client::{Client, ClientConfig, ClientHandle, Event, Stopped};
 pub use connection::{Closed, RawConnection, Received};

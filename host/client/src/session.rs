@@ -153,7 +153,7 @@ impl Session {
         connection.send(ClientFrame::Hello(hello).to_text()).await.map_err(End::Failed)?;
         let seconds = HELLO_SECONDS_MAX;
         let answer = timeout(Duration::from_secs(seconds), hello_ok(&mut connection));
-        let late = |_| End::Failed(ClientError::Timeout { address: self.config.address.clone(), seconds });
+        let late = |_| End::Failed(ClientError::Timeout { address: self.config.address.to_string(), seconds });
         let hello = answer.await.map_err(late)?.map_err(End::Closed)?;
         self.move_to(hello.offset);
         let heartbeat = Duration::from_millis(hello.heartbeat_ms.clamp(1_000, 600_000));

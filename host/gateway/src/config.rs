@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use heddle_delivery::Delivery;
-use heddle_model::{Clock, NodeId};
+use heddle_model::{Clock, Millis, NodeId};
 use heddle_policy::Policies;
 
 use crate::auth::AuthConfig;
 use crate::proxy::Network;
+use crate::tls::Certificate;
 
 /// Everything that an operator may set. Times in milliseconds.
 #[derive(Debug, Clone)]
@@ -17,10 +18,18 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// Where operators connect (`admin.listen`); port 0 takes a free one.
     pub admin_listen: SocketAddr,
+    /// What clients get TLS with; without it they get none.
+    pub tls: Option<Certificate>,
+    /// What operators get TLS with.
+    pub admin_tls: Option<Certificate>,
+    /// TLS handshakes under way at once on each listener; others wait for their turn.
+    pub handshakes_max: usize,
     /// Who is who.
     pub auth: AuthConfig,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
+    /// Those proxies begin each connection of a client with a PROXY header.
+    pub proxy_protocol: bool,
     /// Origins of pages that may call REST.
     pub allowed_origins: Vec<String>,
     /// Sockets open at once, before and after their upgrade; beyond it the accept loop waits.
@@ -83,8 +92,12 @@ impl GatewayConfig {
         Self {
             listen,
             admin_listen,
+            tls: None,
+            admin_tls: None,
+            handshakes_max: 1_024,
             auth,
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             allowed_origins: Vec::new(),
             sockets_max: 19_000,
             sockets_per_ip_max: 64,
@@ -108,6 +121,22 @@ impl GatewayConfig {
             dev: None,
         }
     }
+
+    /// The certificates in use, by the section of the configuration that names them.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(&'static str, &Certificate)> {
+        let both = [("gateway", &self.tls), ("admin", &self.admin_tls)];
+        both.into_iter().filter_map(|(section, tls)| Some((section, tls.as_ref()?))).collect()
+    }
+
+    /// What will not go well for long.
+    #[must_use]
+    pub fn warnings(&self, now: Millis) -> Vec<String> {
+        let ends = |(section, certificate): (&str, &Certificate)| {
+            Some(format!("{section}.tls_certificate: {}", certificate.ends_soon(now)?))
+        };
+        self.certificates().into_iter().filter_map(ends).collect()
+    }
 }
 
 /// Text for `/metrics`, in Prometheus' format.
@@ -124,6 +153,8 @@ pub struct Reloaded {
     pub applied: Vec<String>,
     /// Needs a restart.
     pub waiting: Vec<String>,
+    /// Serves, and will not for long.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the configuration again: the gateway's, and what else differs. The error is for the operator.

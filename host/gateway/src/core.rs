@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use heddle_delivery::Submission;
-use heddle_model::{ClientId, ConnectionId, Conversation, Decision, GroupId, IdError, UserId};
+use heddle_model::{ClientId, ConnectionId, Conversation, Decision, GroupId, IdError, Millis, UserId};
 use heddle_policy::{Command, Generation, RateAsk, Refusal};
 use heddle_protocol::{ChatMessage, RejectCode, Rejected, Target};
 use tokio::sync::Semaphore;
@@ -18,6 +18,7 @@ use crate::auth::Auth;
 use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::figures::Figures;
 use crate::limits::Counts;
+use crate::tls::Certificate;
 
 /// Connections per millisecond of a life that leave its numbers below those of the next.
 const CONNECTIONS_BITS: u32 = 20;
@@ -84,8 +85,11 @@ impl Core {
     /// # Errors
     /// In words for the operator; nothing has changed.
     pub(crate) fn reload(&self) -> Result<Reloaded, String> {
-        let (config, reloaded) = (self.deps.reload)()?;
+        let (config, mut reloaded) = (self.deps.reload)()?;
         let auth = Auth::new(config.auth.clone(), Arc::clone(&self.deps.clock)).map_err(|error| error.to_string())?;
+        reloaded.applied.extend(other_certificates(&self.config(), &config, self.deps.clock.now()));
+        reloaded.warnings.extend(config.warnings(self.deps.clock.now()));
+        reloaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.auth.store(Arc::new(auth));
         self.config.store(Arc::new(config));
         tracing::info!(applied = ?reloaded.applied, waiting = ?reloaded.waiting, "the configuration was read again");
@@ -152,6 +156,19 @@ impl Core {
             decisions,
         })
     }
+}
+
+/// Files of the same name with another content.
+fn other_certificates(old: &GatewayConfig, new: &GatewayConfig, now: Millis) -> Vec<String> {
+    let old = old.certificates();
+    let changed = |(section, certificate): &(&str, &Certificate)| {
+        old.iter().any(|(before, other)| before == section && other.leaf() != certificate.leaf())
+    };
+    let told = |(section, certificate): (&str, &Certificate)| {
+        let days = certificate.until().saturating_sub(now) / 86_400_000;
+        format!("{section}.tls_certificate: another certificate, good for {days} days")
+    };
+    new.certificates().into_iter().filter(changed).map(told).collect()
 }
 
 /// A policy's refusal of a send.

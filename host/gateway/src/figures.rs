@@ -47,4 +47,22 @@ impl Figures {
     pub(crate) fn auth_failed(&self, reason: &'static str) {
         counter!("heddle_gateway_auth_failures_total", "reason" => reason).increment(1);
     }
+
+    /// A TLS handshake came to its end.
+    #[allow(clippy::unused_self, reason = "all counting goes through the handle")]
+    pub(crate) fn handshake(&self, outcome: &'static str) {
+        counter!("heddle_gateway_tls_handshakes_total", "outcome" => outcome).increment(1);
+    }
+
+    /// A trusted proxy's connection was closed for want of its PROXY header.
+    #[allow(clippy::unused_self, reason = "all counting goes through the handle")]
+    pub(crate) fn no_proxy_header(&self, reason: &'static str) {
+        counter!("heddle_gateway_proxy_headers_refused_total", "reason" => reason).increment(1);
+    }
+
+    /// What is left of a listener's certificate; below zero when it has expired.
+    #[allow(clippy::unused_self, reason = "all counting goes through the handle")]
+    pub(crate) fn certificate(&self, listener: &'static str, left_s: f64) {
+        gauge!("heddle_gateway_certificate_expires_seconds", "listener" => listener).set(left_s);
+    }
 }

@@ -41,6 +41,7 @@ impl Gateway {
         let auth = Auth::new(config.auth.clone(), Arc::clone(&deps.clock))?;
         let (clients, client_address) = listen("gateway.listen", config.listen).await?;
         let (operators, admin_address) = listen("admin.listen", config.admin_listen).await?;
+        config.warnings(deps.clock.now()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let core = Arc::new(Core::new(config, deps, auth));
         let stop_admin = CancellationToken::new();
         let (clients, operators) = (Some(clients), Some(operators));
@@ -57,6 +58,13 @@ impl Gateway {
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// What the listeners serve with, by their section of the configuration: the server's own certificate, in DER.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let config = self.core.config();
+        config.certificates().into_iter().map(|(section, it)| (section, it.leaf().to_vec())).collect()
     }
 
     /// Starts both accept loops and returns. A second call does nothing.

@@ -18,8 +18,11 @@ mod gateway;
 mod limits;
 mod listener;
 mod proxy;
+mod proxy_protocol;
 mod rest;
 mod role;
+mod stream;
+mod tls;
 mod upgrade;
 
 pub use auth::{AuthConfig, AuthKey, mint};
@@ -28,3 +31,4 @@ pub use error::GatewayError;
 pub use gateway::{Drained, Gateway};
 pub use proxy::Network;
 pub use role::Role;
+pub use tls::{Certificate, CertificateError};

@@ -12,7 +12,6 @@ use hyper::header::{self, HeaderValue};
 use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -24,9 +23,10 @@ use crate::core::Core;
 use crate::limits::{AddressSlot, Per};
 use crate::listener::exempt;
 use crate::rest::problem;
+use crate::stream::Stream;
 
 /// A WebSocket, framed.
-pub(crate) type Socket = WebSocketStream<TcpStream>;
+pub(crate) type Socket = WebSocketStream<Stream>;
 
 /// A socket that was let through the door, before its `hello`.
 pub(crate) struct Visitor {
@@ -137,7 +137,7 @@ fn handshake_key(request: &Request<Incoming>) -> Result<HeaderValue, &'static st
 
 async fn framed(upgraded: Upgraded) -> Option<Socket> {
     // The socket itself, not the box that it travelled in: one indirection and some bytes less per connection.
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)

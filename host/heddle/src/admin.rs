@@ -1,9 +1,9 @@
 //! Talking to a running server's admin listener: found by its data directory, or by address.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use heddle_client::Address;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::named::Named;
 use crate::ready::RunFile;
 
 /// A longer answer is not one.
@@ -24,9 +25,12 @@ pub struct AdminArgs {
     /// The data directory of the server
     #[arg(long, value_name = "DIR", default_value = "./heddle-data", conflicts_with = "admin")]
     pub data: PathBuf,
-    /// The server's admin address
-    #[arg(long, value_name = "ADDR")]
-    pub admin: Option<SocketAddr>,
+    /// The server's admin address; https://HOST:PORT for one with TLS
+    #[arg(long, value_name = "ADDR", value_parser = Named::parse)]
+    pub admin: Option<Named>,
+    /// Trust the authorities in this PEM file instead of those of this machine
+    #[arg(long, value_name = "FILE", requires = "admin")]
+    pub ca: Option<PathBuf>,
     /// An admin token; without it, with --admin, the one of `heddle dev`
     #[arg(long, env = "HEDDLE_ADMIN__TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -35,7 +39,7 @@ pub struct AdminArgs {
 /// An admin listener, and the right to ask it.
 #[derive(Debug, Clone)]
 pub struct AdminClient {
-    address: SocketAddr,
+    address: Address,
     token: String,
     deadline: Duration,
 }
@@ -56,11 +60,14 @@ impl AdminArgs {
     /// If none runs on that directory.
     pub fn client(&self, deadline: Duration) -> Result<AdminClient, Failure> {
         let token = self.token.clone();
-        let (address, token) = match self.admin {
-            Some(admin) => (admin, token.unwrap_or_else(|| crate::token::DEVELOPMENT_ADMIN_TOKEN.to_owned())),
+        let (address, token) = match &self.admin {
+            Some(admin) => (
+                admin.address(self.ca.as_deref())?,
+                token.unwrap_or_else(|| crate::token::DEVELOPMENT_ADMIN_TOKEN.to_owned()),
+            ),
             None => {
                 let found = RunFile::read(&self.data)?;
-                (found.admin, token.unwrap_or(found.admin_token))
+                (found.admin_address()?, token.unwrap_or(found.admin_token))
             }
         };
         Ok(AdminClient { address, token, deadline })
@@ -69,8 +76,8 @@ impl AdminArgs {
 
 impl AdminClient {
     /// Where it is, for messages.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Address {
+        &self.address
     }
 
     /// One request; JSON comes back.
@@ -78,7 +85,7 @@ impl AdminClient {
     /// # Errors
     /// If nobody answers in time, or the token is refused.
     pub async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<Result<Value, Refusal>, Failure> {
-        let (address, seconds) = (self.address, self.deadline.as_secs());
+        let (address, seconds) = (&self.address, self.deadline.as_secs());
         let answered = tokio::time::timeout(self.deadline, self.exchange(method, path, body)).await;
         let (status, answer) =
             answered.map_err(|_| Failure::new(format!("{address} did not answer within {seconds} s")))??;
@@ -100,7 +107,7 @@ impl AdminClient {
     /// # Errors
     /// If nobody answers in time, or the server refuses.
     pub async fn fetch(&self, path: &str) -> Result<Bytes, Failure> {
-        let (address, seconds) = (self.address, self.deadline.as_secs());
+        let (address, seconds) = (&self.address, self.deadline.as_secs());
         let fetched =
             tokio::time::timeout(self.deadline, self.raw(Method::GET, path, Bytes::new(), FILE_BYTES_MAX)).await;
         let (status, body) =
@@ -124,13 +131,16 @@ impl AdminClient {
         body: Bytes,
         bytes_max: usize,
     ) -> Result<(StatusCode, Bytes), Failure> {
-        let address = self.address;
+        let address = &self.address;
         let unreachable = |error: &dyn std::fmt::Display| {
             Failure::missing(format!(
                 "no server answers at {address} ({error}): start one with `heddle dev`, or name it with --admin"
             ))
         };
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| unreachable(&error))?;
+        let stream = address.connect().await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::InvalidData => Failure::usage(format!("cannot ask {address}: {error}")),
+            _ => unreachable(&error),
+        })?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(&error))?;
         let driver = tokio::spawn(connection);

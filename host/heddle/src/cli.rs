@@ -198,6 +198,7 @@ pub enum ConfigCommand {
     /// Let a running server read its configuration again: limits and keys take effect, the rest is said to need a restart
     #[command(after_help = "Examples:
   heddle config reload --data /var/lib/heddle
+  heddle config reload --admin https://10.0.0.5:7601 --ca my-authority.pem --token \"$TOKEN\"
   kill -HUP $(pidof heddle)                      the same; the answer is in the server's log
 
 Everything wrong is told at once, and then nothing changes. Sockets that are open keep what was decided at their door.")]

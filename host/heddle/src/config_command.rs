@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use heddle_model::{Clock as _, SystemClock};
 use hyper::Method;
 use hyper::body::Bytes;
 use serde_json::Value;
@@ -34,8 +35,12 @@ pub async fn command(command: &ConfigCommand) -> Result<String, Failure> {
         }
         ConfigCommand::Check { file } => {
             let sources = Sources { file: Some(file.clone()), variables: Sources::environment(), ..Sources::default() };
-            crate::config::check_serve(&sources.load()?, crate::token::DEVELOPMENT_SECRET)?;
-            Ok(format!("{} is right", file.display()))
+            let config = sources.load()?;
+            crate::config::check_serve(&config, crate::token::DEVELOPMENT_SECRET)?;
+            let now = SystemClock::new().now();
+            let warnings = crate::server::settings::gateway(&config, "", false)?.warnings(now);
+            let warnings = warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect::<String>();
+            Ok(format!("{} is right{warnings}", file.display()))
         }
     }
 }
@@ -45,6 +50,8 @@ fn people(answer: &Value) -> String {
         let keys = keys.as_array().into_iter().flatten().filter_map(Value::as_str);
         keys.map(|key| format!("{what} {key}\n")).collect::<String>()
     };
-    let text = lines("took effect:    ", &answer["applied"]) + &lines("needs a restart:", &answer["waiting"]);
+    let text = lines("took effect:    ", &answer["applied"])
+        + &lines("needs a restart:", &answer["waiting"])
+        + &lines("warning:        ", &answer["warnings"]);
     if text.is_empty() { "no key differs; key files were read again".to_owned() } else { text }
 }

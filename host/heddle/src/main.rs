@@ -15,6 +15,7 @@ mod config_command;
 mod explain;
 mod failure;
 mod log_cat;
+mod named;
 mod plugin;
 mod ready;
 mod reload;

@@ -6,10 +6,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use data_encoding::BASE64;
+use heddle_client::{Address, Trust};
 use heddle_policy::PolicyInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::named::Named;
 
 /// Everything that is worth saying.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Ready {
     pub data: PathBuf,
     /// Somebody answers as bob.
     pub bot: bool,
+    /// Clients are served with TLS, and so are operators.
+    pub tls: (bool, bool),
 }
 
 impl Ready {
@@ -62,6 +67,8 @@ impl Ready {
     pub fn screen(&self, program: &str) -> String {
         let Self { client, admin, generation, .. } = self;
         let data = self.data.display();
+        let scheme = |tls| if tls { "https" } else { "http" };
+        let (for_clients, for_you) = (scheme(self.tls.0), scheme(self.tls.1));
         // The other commands look into ./heddle-data by themselves.
         let in_data = if self.data == Path::new("./heddle-data") { String::new() } else { format!(" --data {data}") };
         let mut lines = vec![
@@ -88,9 +95,9 @@ impl Ready {
         lines.push("# In another terminal:".to_owned());
         let partner = if self.bot { "   # bob answers" } else { "" };
         lines.push(format!("{program} chat --user alice{in_data}{partner}"));
-        lines.push(format!("xdg-open http://{admin}/try   # two panes and the raw frames"));
+        lines.push(format!("xdg-open {for_you}://{admin}/try   # two panes and the raw frames"));
         lines.push(format!(
-            "curl -H \"Authorization: Bearer $({program} token --user alice)\" http://{client}/v1/conversations"
+            "curl -H \"Authorization: Bearer $({program} token --user alice)\" {for_clients}://{client}/v1/conversations"
         ));
         lines.push(format!("{program} log cat --topic messages{in_data}"));
         lines.push("# Ctrl-C drains and stops; nothing that was accepted is lost.".to_owned());
@@ -109,7 +116,20 @@ pub struct RunFile {
     pub admin_token: String,
     /// The process.
     pub pid: u32,
+    /// Clients are served with TLS.
+    #[serde(default)]
+    pub client_tls: bool,
+    /// Operators are served with TLS.
+    #[serde(default)]
+    pub admin_tls: bool,
+    /// The certificates that it serves, in DER and base64: commands on this machine believe these, for whatever name they are. After a
+    /// reload the older ones stay.
+    #[serde(default)]
+    pub certificates: Vec<String>,
 }
+
+/// Certificates that are kept in `run.json`: those of some reloads.
+const CERTIFICATES_MAX: usize = 8;
 
 impl RunFile {
     fn path(data: &Path) -> PathBuf {
@@ -132,6 +152,46 @@ impl RunFile {
         };
         write()
             .map_err(|error| Failure::new(format!("cannot write {path:?}: {error}; make room or mend its permissions")))
+    }
+
+    /// Where clients connect, for this machine's own commands.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn client_address(&self) -> Result<Address, Failure> {
+        self.address(self.client, self.client_tls)
+    }
+
+    /// Where operators connect, for this machine's own commands.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn admin_address(&self) -> Result<Address, Failure> {
+        self.address(self.admin, self.admin_tls)
+    }
+
+    /// Where clients connect, as a person would name it.
+    pub fn named_client(&self) -> Named {
+        Named { authority: self.client.to_string(), tls: self.client_tls }
+    }
+
+    fn address(&self, at: SocketAddr, tls: bool) -> Result<Address, Failure> {
+        if !tls {
+            return Ok(Address::from(at.to_string()));
+        }
+        let known = self.certificates.iter().filter_map(|text| BASE64.decode(text.as_bytes()).ok()).collect();
+        Address::tls(at.to_string(), &Trust::Certificates(known)).map_err(|error| Failure::new(error.to_string()))
+    }
+
+    /// With certificates that serve from now on.
+    pub fn serving<'a>(&mut self, leaves: impl Iterator<Item = &'a [u8]>) {
+        for text in leaves.map(|leaf| BASE64.encode(leaf)) {
+            if !self.certificates.contains(&text) {
+                self.certificates.push(text);
+            }
+        }
+        let over = self.certificates.len().saturating_sub(CERTIFICATES_MAX);
+        self.certificates.drain(..over);
     }
 
     /// Takes it away at the end.

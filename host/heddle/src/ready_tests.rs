@@ -28,6 +28,7 @@ fn ready(policies: usize) -> Ready {
         took: Duration::from_millis(412),
         data: "./heddle-data".into(),
         bot: true,
+        tls: (false, false),
     }
 }
 
@@ -69,7 +70,17 @@ fn a_run_file_is_read_back_and_only_its_user_may_read_it() {
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(RunFile::read(dir.path()).unwrap_err().code, crate::failure::MISSING);
     let ready = ready(4);
-    let file = RunFile { client: ready.client, admin: ready.admin, admin_token: "secret".into(), pid: 7 };
+    let mut file = RunFile {
+        client: ready.client,
+        admin: ready.admin,
+        admin_token: "secret".into(),
+        pid: 7,
+        client_tls: true,
+        admin_tls: false,
+        certificates: vec![],
+    };
+    file.serving([b"one".as_slice(), b"two", b"one"].into_iter());
+    assert_eq!(file.certificates.len(), 2);
     file.write(dir.path()).unwrap();
     file.write(dir.path()).unwrap();
     assert_eq!(RunFile::read(dir.path()).unwrap().admin_token, "secret");

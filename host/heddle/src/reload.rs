@@ -1,10 +1,13 @@
 //! The configuration, read again while the server runs: what can take effect does, for the rest it is said that a restart is needed.
 
+use std::path::Path;
+
 use heddle_gateway::{GatewayConfig, Reloaded};
 use parking_lot::Mutex;
 
 use crate::config::{Config, KEYS, Key, Sources, check_serve};
 use crate::failure::Failure;
+use crate::ready::RunFile;
 use crate::server::{Terms, settings};
 use crate::token::DEVELOPMENT_SECRET;
 
@@ -32,33 +35,67 @@ impl Reloader {
             check_serve(&found, DEVELOPMENT_SECRET)?;
         }
         let mut in_force = self.in_force.lock();
+        let fixed = fixed(&in_force, &found);
         let (mut applied, mut waiting) = (Vec::new(), Vec::new());
         for ((key, old), new) in KEYS.iter().zip(in_force.shown()).zip(found.shown()) {
             if old == new {
                 continue;
             }
             let change = if key.secret { key.path.to_owned() } else { format!("{}: {old} -> {new}", key.path) };
-            if live(key) { applied.push(change) } else { waiting.push(change) }
+            let live = live(key) && !fixed.contains(&key.path);
+            if live { applied.push(change) } else { waiting.push(change) }
         }
-        let next = Config { gateway: found.gateway, auth: found.auth, ..in_force.clone() };
-        let gateway = crate::config::Gateway {
-            listen: in_force.gateway.listen,
-            sockets_max: in_force.gateway.sockets_max,
-            ..next.gateway.clone()
-        };
-        let first_frame_connections_max = in_force.auth.first_frame_connections_max;
-        let auth = crate::config::Auth { first_frame_connections_max, ..next.auth.clone() };
-        let next = Config { gateway, auth, ..next };
+        let next = next(&in_force, found, &fixed);
         let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
+        let data = &next.node.data_dir;
+        // Before they serve: a command that comes in between believes them already.
+        if let (Ok(mut run_file), true) = (RunFile::read(data), !config.certificates().is_empty()) {
+            run_file.serving(config.certificates().iter().map(|(_, certificate)| certificate.leaf()));
+            run_file.write(data)?;
+        }
         *in_force = next;
-        Ok((config, Reloaded { applied, waiting }))
+        Ok((config, Reloaded { applied, waiting, warnings: Vec::new() }))
     }
+}
+
+/// What of `found` may be in force beside what cannot change.
+fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
+    let Config { mut gateway, mut auth, admin, .. } = found;
+    gateway.listen = in_force.gateway.listen;
+    gateway.sockets_max = in_force.gateway.sockets_max;
+    gateway.tls_handshakes_max = in_force.gateway.tls_handshakes_max;
+    auth.first_frame_connections_max = in_force.auth.first_frame_connections_max;
+    let mut next = Config { gateway, auth, ..in_force.clone() };
+    if fixed.contains(&"gateway.tls_certificate") {
+        next.gateway.tls_certificate.clone_from(&in_force.gateway.tls_certificate);
+        next.gateway.tls_key.clone_from(&in_force.gateway.tls_key);
+    }
+    if !fixed.contains(&"admin.tls_certificate") {
+        next.admin.tls_certificate = admin.tls_certificate;
+        next.admin.tls_key = admin.tls_key;
+    }
+    next
+}
+
+/// Whether a listener speaks TLS is decided when it is bound; which certificate it has is not.
+fn fixed(in_force: &Config, found: &Config) -> Vec<&'static str> {
+    let turned = |old: &Path, new: &Path| old.as_os_str().is_empty() != new.as_os_str().is_empty();
+    let mut fixed = Vec::new();
+    if turned(&in_force.gateway.tls_certificate, &found.gateway.tls_certificate) {
+        fixed.extend(["gateway.tls_certificate", "gateway.tls_key"]);
+    }
+    if turned(&in_force.admin.tls_certificate, &found.admin.tls_certificate) {
+        fixed.extend(["admin.tls_certificate", "admin.tls_key"]);
+    }
+    fixed
 }
 
 /// Does it take effect while the server runs?
 fn live(key: &Key) -> bool {
-    let bound_at_start = ["gateway.listen", "gateway.sockets_max", "auth.first_frame_connections_max"];
-    matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path)
+    let bound_at_start =
+        ["gateway.listen", "gateway.sockets_max", "gateway.tls_handshakes_max", "auth.first_frame_connections_max"];
+    let of_admin = ["admin.tls_certificate", "admin.tls_key"];
+    (matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path)) || of_admin.contains(&key.path)
 }
 
 #[cfg(test)]

@@ -140,13 +140,13 @@ fn run(wish: Wish) -> Result<(), Failure> {
             server.introduce(&DEVELOPMENT_USERS).await?;
         }
         server.serve();
-        let ready = announce(&wish, &server, clock.monotonic())?;
+        let (ready, run_file) = announce(&wish, &server, clock.monotonic())?;
         let bot = wish.bot.then(|| {
             let token = ready.tokens.iter().find(|(user, _)| user == "bob").map(|(_, token)| token.clone());
-            let config =
-                heddle_client::ClientConfig::new(ready.client.to_string(), token.unwrap_or_default(), "heddle-bot");
-            tokio::spawn(heddle_client::bot::run(config))
+            let config = |address| heddle_client::ClientConfig::new(address, token.unwrap_or_default(), "heddle-bot");
+            run_file.client_address().map(|address| tokio::spawn(heddle_client::bot::run(config(address))))
         });
+        let bot = bot.transpose()?;
         let end = until_stopped(&wish, server, &mut stop).await;
         if let Some(bot) = bot {
             bot.abort();
@@ -159,7 +159,7 @@ fn run(wish: Wish) -> Result<(), Failure> {
 }
 
 /// Writes `run.json` and says that it is ready.
-fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<Ready, Failure> {
+fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(Ready, RunFile), Failure> {
     let (generation, policies) = server.generation();
     let mut tokens = Vec::new();
     if wish.terms.dev {
@@ -167,6 +167,8 @@ fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<Ready, Failu
             tokens.push((user.to_owned(), mint(&wish.config, user, None, DEVELOPMENT_TTL_S)?));
         }
     }
+    let certificates = server.gateway().certificates();
+    let served = |section| certificates.iter().any(|(of, _)| *of == section);
     let ready = Ready {
         client: server.gateway().client_address(),
         admin: server.gateway().admin_address(),
@@ -177,20 +179,25 @@ fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<Ready, Failu
         took,
         data: wish.config.node.data_dir.clone(),
         bot: wish.bot,
+        tls: (served("gateway"), served("admin")),
     };
-    RunFile {
+    let mut run_file = RunFile {
         client: ready.client,
         admin: ready.admin,
         admin_token: ready.admin_token.clone(),
         pid: std::process::id(),
-    }
-    .write(&ready.data)?;
+        client_tls: ready.tls.0,
+        admin_tls: ready.tls.1,
+        certificates: Vec::new(),
+    };
+    run_file.serving(certificates.iter().map(|(_, leaf)| leaf.as_slice()));
+    run_file.write(&ready.data)?;
     let text = match wish.output {
         Output::Json => ready.json(),
         Output::Text => ready.screen(&program()),
     };
     say(&text)?;
-    Ok(ready)
+    Ok((ready, run_file))
 }
 
 /// What to type for this binary: as it was typed, if that was a path.
@@ -251,7 +258,8 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
 fn reloaded_text(reloaded: &Reloaded) -> String {
     let lines = |what: &str, keys: &[String]| keys.iter().map(|key| format!("\n  {what}: {key}")).collect::<String>();
     let (applied, waiting) = (lines("took effect", &reloaded.applied), lines("needs a restart", &reloaded.waiting));
-    format!("the configuration was read again, key files too{applied}{waiting}")
+    let warnings = lines("warning", &reloaded.warnings);
+    format!("the configuration was read again, key files too{applied}{waiting}{warnings}")
 }
 
 /// On stderr: stdout is for what programs read.

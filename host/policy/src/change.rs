@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_model::{Digest, Hook};
@@ -173,6 +174,13 @@ impl Policies {
         let number = newest.number + 1;
         let audit = audit(floor.deps.clock.now(), (who, what, why), Some(newest), number, &content);
         let generation = floor.establish(&plan, &content, number, audit).await?.ok_or(ChangeError::Conflict)?;
+        let (before, now) = self.put(generation).await?;
+        tracing::info!(generation = now.number(), before, who, what, why, "another policy set decides");
+        Ok(Changed { before, now })
+    }
+
+    /// From now on it decides. Answers the number of the one before.
+    async fn put(&self, generation: Generation) -> Result<(u64, Arc<Generation>), ChangeError> {
         let warmed = tokio::task::spawn_blocking(move || {
             let mut generation = generation;
             generation.micros = measure::medians(&generation);
@@ -180,24 +188,54 @@ impl Policies {
         });
         let generation = warmed.await.map_err(|error| ChangeError::Refused { problems: vec![error.to_string()] })?;
         let now = Arc::new(generation);
-        let decided = shared.current.swap(Arc::clone(&now));
-        tracing::info!(
-            generation = now.number(),
-            before = decided.number(),
-            who,
-            what,
-            why,
-            "another policy set decides"
-        );
+        let decided = self.shared.current.swap(Arc::clone(&now));
         let before = decided.number();
-        let mut older = shared.older.lock();
+        let mut older = self.shared.older.lock();
         older.put(before, decided);
         // They were loaded with what decided; from now on the built-in plan does.
         for number in &now.revoked {
             older.pop(number);
         }
         drop(older);
-        Ok(Changed { before, now })
+        Ok((before, now))
+    }
+
+    /// Takes over the newest policy set of the catalog, if another node made it.
+    async fn adopt(&self) -> Result<(), ChangeError> {
+        let _changing = self.shared.changing.lock().await;
+        let floor = &self.shared.floor;
+        let (newest, content) = newest(floor).await?;
+        if newest.number <= self.current().number() {
+            return Ok(());
+        }
+        let config = resolve(&content, floor).await?;
+        let plan = Plan::check(&config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
+        let generation = floor.load(&plan, &content, newest.number).await?;
+        let (before, now) = self.put(generation).await?;
+        tracing::info!(generation = now.number(), before, "the policy set of another node decides");
+        Ok(())
+    }
+
+    /// Where several nodes share a catalog: takes over what another one made, within `every`, as long as the handle lives.
+    pub fn follow(&self, every: Duration) {
+        let shared = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            let mut failed = 0;
+            loop {
+                tokio::time::sleep(every).await;
+                let Some(shared) = shared.upgrade() else { return };
+                match (Self { shared }).adopt().await {
+                    Ok(()) => failed = 0,
+                    Err(error) => {
+                        failed += 1;
+                        // Once, and then now and then.
+                        if failed % 60 == 1 {
+                            tracing::error!(%error, "the newest policy set is not taken over, an older one decides");
+                        }
+                    }
+                }
+            }
+        });
     }
 }
 

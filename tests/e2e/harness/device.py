@@ -28,11 +28,14 @@ class Closed(AssertionError):
 class Device:
     """One device of one user, which survives its connections."""
 
-    def __init__(self, server, user, name="phone", *, token=None, auth="bearer", headers=None, auto_ack=False):
+    def __init__(self, server, user, name="phone", *, token=None, auth="bearer", headers=None, auto_ack=False,
+                 address=None, tls=None, local=None):
         self.server, self.user, self.name, self.auth = server, user, name, auth
         self.token = token or server.token(user)
         self.headers = headers or {}
         self.auto_ack = auto_ack
+        # Where, if not at the server itself; an SSL context; the own address.
+        self.address, self.tls, self.local = address, tls, local
         self.position = None
         self.inbox = []
         self.messages = []
@@ -61,10 +64,13 @@ class Device:
             subprotocols = ["heddle.v1", f"heddle.jwt.{self.token}"]
         self.closed = None
         self.inbox = []
+        more = {"ssl": self.tls} if self.tls else {}
+        if self.local:
+            more["local_addr"] = (self.local, 0)
         self.socket = await connect(
-            f"ws://{self.server.client}/v1/ws", additional_headers=headers, subprotocols=subprotocols,
+            f"{'wss' if self.tls else 'ws'}://{self.address or self.server.client}/v1/ws", additional_headers=headers, subprotocols=subprotocols,
             max_size=1 << 20, open_timeout=20, close_timeout=2, ping_interval=None, compression=None, proxy=None,
-            max_queue=None,
+            max_queue=None, **more,
         )
         self.reader = asyncio.create_task(self._read())
 

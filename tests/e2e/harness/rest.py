@@ -36,8 +36,9 @@ class Answer:
 class Rest:
     """Calls as one user. `address` is HOST:PORT."""
 
-    def __init__(self, address, token=None, headers=None, timeout_s=15):
+    def __init__(self, address, token=None, headers=None, timeout_s=15, tls=None):
         self.address, self.token, self.extra, self.timeout_s = address, token, headers or {}, timeout_s
+        self.tls = tls
 
     def call(self, method, path, body=None, raw=None, headers=None):
         """One call on a connection of its own."""
@@ -48,7 +49,10 @@ class Rest:
         if body is not None:
             payload = json.dumps(body).encode()
             sent.setdefault("Content-Type", "application/json")
-        link = http.client.HTTPConnection(self.address, timeout=self.timeout_s)
+        if self.tls:
+            link = http.client.HTTPSConnection(self.address, timeout=self.timeout_s, context=self.tls)
+        else:
+            link = http.client.HTTPConnection(self.address, timeout=self.timeout_s)
         try:
             link.request(method, path, body=payload, headers=sent)
             reply = link.getresponse()

@@ -36,6 +36,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["gateway"]),
     ("tower", &["gateway"]),
     ("tokio-tungstenite", &["gateway", "client"]),
+    ("tokio-rustls", &["gateway", "client"]),
+    ("rustls", &["gateway", "client"]),
     ("clap", &["heddle"]),
     ("anyhow", &["heddle"]),
     ("ratatui", &["heddle"]),

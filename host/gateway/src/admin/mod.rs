@@ -5,6 +5,7 @@ mod policies;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, State};
 use axum::response::{Html, IntoResponse as _, Response};
@@ -124,7 +125,12 @@ async fn version(State(admin): State<Admin>) -> Json<Value> {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    let text = (admin.core.deps.metrics)();
+    let core = &admin.core;
+    for (section, certificate) in core.config().certificates() {
+        let (until, now) = (Duration::from_millis(certificate.until()), Duration::from_millis(core.deps.clock.now()));
+        core.figures.certificate(section, until.as_secs_f64() - now.as_secs_f64());
+    }
+    let text = (core.deps.metrics)();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::named::Named;
+
 /// `heddle chat`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   heddle chat --user alice                       with the server of `heddle dev`
   heddle chat --user alice --to bob              straight into the conversation with bob
+  heddle chat --user alice --server wss://chat.example --token \"$TOKEN\"
+  heddle chat --user alice --server wss://127.0.0.1:7600 --ca my-authority.pem
   heddle chat --user alice --device tablet       a second window of the same user
   heddle chat --user alice --script hello.txt    no screen: for shells and tests
 
@@ -24,8 +28,11 @@ pub struct ChatArgs {
     #[arg(long, value_name = "NAME")]
     pub user: String,
     /// The server's address for clients; else that of the server in the data directory, else 127.0.0.1:7600
-    #[arg(long, value_name = "ADDR", alias = "url", value_parser = server_address)]
-    pub server: Option<String>,
+    #[arg(long, value_name = "ADDR", alias = "url", value_parser = Named::parse)]
+    pub server: Option<Named>,
+    /// Trust the authorities in this PEM file instead of those of this machine
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Your token; else one is made with the development secret, which `heddle dev` takes
     #[arg(long, env = "HEDDLE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
@@ -36,8 +43,8 @@ pub struct ChatArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "script")]
     pub to: Option<String>,
     /// The server's address for operators, for /why; else that of the server in the data directory, else 127.0.0.1:7601
-    #[arg(long, value_name = "ADDR")]
-    pub admin: Option<String>,
+    #[arg(long, value_name = "ADDR", value_parser = Named::parse)]
+    pub admin: Option<Named>,
     /// The data directory of the server
     #[arg(long, value_name = "DIR", default_value = "./heddle-data")]
     pub data: PathBuf,
@@ -47,16 +54,6 @@ pub struct ChatArgs {
     /// How long each `wait` of a script may take
     #[arg(long, value_name = "TIME", default_value = "10 s", value_parser = timeout, requires = "script")]
     pub timeout: Duration,
-}
-
-/// `HOST:PORT`, also out of a WebSocket URL.
-fn server_address(text: &str) -> Result<String, String> {
-    let bare = text.strip_prefix("ws://").or_else(|| text.strip_prefix("http://")).unwrap_or(text);
-    let bare = bare.strip_suffix(heddle_protocol::WS_PATH).unwrap_or(bare).trim_end_matches('/');
-    match bare.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>())) {
-        Some((false, Ok(_))) => Ok(bare.to_owned()),
-        _ => Err("write it as HOST:PORT, like 127.0.0.1:7600".to_owned()),
-    }
 }
 
 /// A time with its unit, or seconds.
@@ -69,16 +66,6 @@ fn timeout(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_server_is_named_by_its_address_or_its_url() {
-        for text in ["127.0.0.1:7600", "ws://127.0.0.1:7600/v1/ws", "http://127.0.0.1:7600/"] {
-            assert_eq!(server_address(text).as_deref(), Ok("127.0.0.1:7600"), "{text}");
-        }
-        for text in ["localhost", ":7600", "localhost:http", ""] {
-            assert!(server_address(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_timeout_has_a_unit_or_counts_seconds() {

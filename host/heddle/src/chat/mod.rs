@@ -14,6 +14,7 @@ pub use args::ChatArgs;
 
 use std::io::IsTerminal as _;
 
+use heddle_client::Address;
 use rest::Place;
 
 use crate::cli::TokenArgs;
@@ -35,9 +36,9 @@ const ADMIN_DEFAULT: &str = "127.0.0.1:7601";
 pub fn command(args: &ChatArgs) -> Result<(), Failure> {
     let token = token(args)?;
     let running = RunFile::read(&args.data).ok();
-    let running = running.filter(|running| args.server.as_ref().is_none_or(|it| *it == running.client.to_string()));
-    let server = args.server.clone().or_else(|| running.as_ref().map(|running| running.client.to_string()));
-    let server = server.unwrap_or_else(|| SERVER_DEFAULT.to_owned());
+    let running =
+        running.filter(|it| args.server.as_ref().is_none_or(|server| server.authority == it.client.to_string()));
+    let server = server(args, running.as_ref())?;
     let device =
         args.device.clone().unwrap_or_else(|| if args.script.is_some() { "script" } else { "terminal" }.into());
     heddle_protocol::check_id(&device).map_err(|error| Failure::usage(format!("--device {device:?}: {error}")))?;
@@ -57,15 +58,18 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
             "the screen needs a terminal for input and output: use --script FILE, or --script - for standard input";
         return Err(Failure::usage(what));
     }
-    let (admin, admin_token) = match running {
-        Some(running) => (running.admin.to_string(), running.admin_token),
-        None => (ADMIN_DEFAULT.to_owned(), crate::token::DEVELOPMENT_ADMIN_TOKEN.to_owned()),
+    let admin = match (&args.admin, &running) {
+        (Some(admin), _) => admin.address(args.ca.as_deref())?,
+        (None, Some(running)) => running.admin_address()?,
+        (None, None) => Address::from(ADMIN_DEFAULT),
     };
+    let development = || crate::token::DEVELOPMENT_ADMIN_TOKEN.to_owned();
+    let admin_token = running.map_or_else(development, |running| running.admin_token);
     let terms = ui::Terms {
         user: args.user.clone(),
         device,
         server: Place { address: server, token },
-        admin: Place { address: args.admin.clone().unwrap_or(admin), token: admin_token },
+        admin: Place { address: admin, token: admin_token },
         to: args.to.clone().or_else(|| answering(args)),
     };
     let runtime = crate::small_runtime()?;
@@ -73,6 +77,16 @@ pub fn command(args: &ChatArgs) -> Result<(), Failure> {
     // The terminal may be blocked in a read that nothing ends.
     runtime.shutdown_background();
     outcome
+}
+
+/// A server that runs here says itself how it is believed.
+fn server(args: &ChatArgs, running: Option<&RunFile>) -> Result<Address, Failure> {
+    match (&args.server, running) {
+        (_, Some(running)) if args.ca.is_none() => running.client_address(),
+        (Some(server), _) => server.address(args.ca.as_deref()),
+        (None, Some(running)) => running.named_client().address(args.ca.as_deref()),
+        (None, None) => Ok(Address::from(SERVER_DEFAULT)),
+    }
 }
 
 /// In `dev` bob answers, so a newcomer's first line goes to bob.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use heddle_client::Address;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
@@ -17,8 +18,8 @@ const ANSWER_BYTES_MAX: usize = 32 << 20;
 /// Where to ask, and as whom.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// `HOST:PORT`.
-    pub address: String,
+    /// Where the server is.
+    pub address: Address,
     /// The bearer's token.
     pub token: String,
 }
@@ -35,11 +36,11 @@ impl Place {
     async fn ask(&self, method: Method, path: String, body: Option<String>) -> Result<Value, String> {
         let address = &self.address;
         let failed = |error: &dyn std::fmt::Display| format!("{address} does not answer: {error}");
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let stream = address.connect().await.map_err(|error| failed(&error))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(&error))?;
         let driver = tokio::spawn(connection);
-        let mut request = Request::builder().method(method).uri(path).header("host", address);
+        let mut request = Request::builder().method(method).uri(path).header("host", address.authority());
         request = request.header("authorization", format!("Bearer {}", self.token));
         if body.is_some() {
             request = request.header("content-type", "application/json");

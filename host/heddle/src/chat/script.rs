@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use heddle_client::{ClientError, Closed, RawConnection, Received};
+use heddle_client::{Address, ClientError, Closed, RawConnection, Received};
 use heddle_protocol::{ClientFrame, Hello};
 use serde_json::Value;
 use tokio::sync::mpsc;
@@ -23,8 +23,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// Where, as whom, how long.
 #[derive(Debug)]
 pub struct Terms {
-    /// `HOST:PORT`.
-    pub server: String,
+    /// Where the server is.
+    pub server: Address,
     /// The token for the header.
     pub token: String,
     /// The device's name, for the `hello` that is sent by itself.
@@ -250,7 +250,7 @@ impl<W: Write + Send> Run<'_, W> {
 
 fn refused(error: &ClientError) -> Failure {
     match error {
-        ClientError::Connect { .. } => {
+        ClientError::Connect { source, .. } if source.kind() != std::io::ErrorKind::InvalidData => {
             Failure::missing(format!("{error}: start a server with `heddle dev`, or name one with --server"))
         }
         ClientError::Refused { status: 401, .. } => {

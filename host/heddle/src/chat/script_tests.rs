@@ -49,7 +49,7 @@ async fn upgrade(stream: TcpStream) -> WebSocketStream<TcpStream> {
 async fn play(address: &str, script: &str, ms: u64) -> (Result<(), Failure>, Vec<String>) {
     let steps = script.lines().enumerate().filter_map(|(at, line)| step(at + 1, line).transpose()).collect();
     let terms = Terms {
-        server: address.to_owned(),
+        server: address.into(),
         token: "t".to_owned(),
         device: "script".to_owned(),
         timeout: Duration::from_millis(ms),

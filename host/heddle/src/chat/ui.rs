@@ -95,8 +95,8 @@ pub async fn run(terms: Terms) -> Result<(), Failure> {
 }
 
 async fn converse(terminal: &mut DefaultTerminal, terms: Terms) -> std::io::Result<()> {
-    let position = PositionFile::find(&terms.server.address, &terms.user, &terms.device);
-    let mut config = ClientConfig::new(&terms.server.address, &terms.server.token, &terms.device);
+    let position = PositionFile::find(terms.server.address.authority(), &terms.user, &terms.device);
+    let mut config = ClientConfig::new(terms.server.address.clone(), &terms.server.token, &terms.device);
     config.resume = position.get();
     config.retry_ms_max = RETRY_MS_MAX;
     let (handle, mut events) = Client::connect(config);

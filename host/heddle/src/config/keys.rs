@@ -28,6 +28,17 @@ choice! {
 }
 
 choice! {
+    /// Whether the trusted proxies say in a PROXY header whom they speak for.
+    ProxyProtocol {
+        /// They do not.
+        Off = "off",
+        /// Each of their connections begins with one.
+        Trusted = "trusted",
+    }
+    form "\"off\" or \"trusted\""
+}
+
+choice! {
     /// Where nodes find each other and each other's connections.
     RegistryBackend {
         /// In this process: one node.
@@ -99,11 +110,20 @@ sections! {
         sockets_max: u64 = 18_000 [1, 10_000_000];
         /// Sockets open at once from one address that is no trusted proxy; one more is closed at once.
         sockets_per_ip: u64 = 64 [1, 1_000_000];
+        /// File with the certificate in PEM form, then those that lead to its authority. With it, this listener speaks TLS only.
+        tls_certificate: PathBuf = "";
+        /// File with its private key in PEM form, without a passphrase.
+        tls_key: PathBuf = "";
+        /// TLS handshakes under way at once; more wait for their turn, within `handshake_deadline`.
+        tls_handshakes_max: u64 = 1_024 [1, 1_000_000];
         /// Proxies whose `X-Forwarded-For` names the client.
         trusted_proxies: Vec<Network> = [];
+        /// "trusted": each connection of a trusted proxy begins with a PROXY header (version 1 or 2) that names the client, or is closed. Nobody
+        /// else's is read.
+        proxy_protocol: ProxyProtocol = "off";
         /// Origins of pages that may call REST, like "https://chat.example".
         allowed_origins: Vec<String> = [];
-        /// From a connection's first byte to its `hello`: headers, upgrade and authentication.
+        /// From a connection's acceptance to its `hello`: PROXY header, TLS, headers, upgrade and authentication.
         handshake_deadline: Span = "5 s" ["100 ms", "1 min"];
         /// The server pings so often; a connection from which nothing came until the next ping closes with 4012.
         heartbeat: Span = "30 s" ["100 ms", "1 h"];
@@ -377,6 +397,10 @@ sections! {
     admin: Admin {
         /// Its address. Keep it off the internet. Port 0 takes a free one.
         listen: std::net::SocketAddr = "127.0.0.1:7601";
+        /// File with the certificate in PEM form, then those that lead to its authority. With it, this listener speaks TLS only.
+        tls_certificate: PathBuf = "";
+        /// File with its private key in PEM form, without a passphrase.
+        tls_key: PathBuf = "";
         /// Token for everything. Empty: only /healthz, /readyz, /version and /metrics answer.
         token: String = "" : secret;
     }

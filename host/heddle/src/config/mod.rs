@@ -10,17 +10,19 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::path::{Path, PathBuf};
 
 pub use keys::{
-    Auth, Config, Gateway, KEYS, LogBackend, LogFormat, RedisKind, RegistryBackend, StoreBackend, UnknownUsers,
+    Config, KEYS, LogBackend, LogFormat, ProxyProtocol, RedisKind, RegistryBackend, StoreBackend, UnknownUsers,
 };
 pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};
 pub use table::Key;
 use table::{Given, Raw, Values};
+pub use tls::{admin_certificate, client_certificate};
 
 /// Where the values of a configuration are; later ones win.
 #[derive(Debug, Clone, Default)]
@@ -173,10 +175,16 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
             say("policies.record", format!("there is no hook {hook:?}"), remedy);
         }
     }
+    if config.gateway.proxy_protocol == ProxyProtocol::Trusted && config.gateway.trusted_proxies.is_empty() {
+        let wrong = "is \"trusted\", and gateway.trusted_proxies is empty: no header would be read".to_owned();
+        say("gateway.proxy_protocol", wrong, "name the proxies, or write \"off\"");
+    }
     if config.gateway.listen == config.admin.listen && config.admin.listen.port() != 0 {
         let wrong = format!("{} is gateway.listen too", config.admin.listen);
         say("admin.listen", wrong, "give each an address of its own");
     }
+    problems.extend(client_certificate(config).err());
+    problems.extend(admin_certificate(config).err());
 }
 
 /// A secret that stands in a file of its own: `keys` are its key and that of the file.

@@ -18,7 +18,7 @@ use heddle_registry::Registry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, LogBackend};
 use crate::failure::Failure;
 use crate::reload::Reloader;
 
@@ -29,6 +29,8 @@ pub use telemetry::install as install_telemetry;
 
 /// How long the archive may take to catch up at the end. What it does not reach, the next start does.
 const SETTLE: Duration = Duration::from_secs(5);
+/// A policy set that another node made decides here after so long at the latest.
+const ADOPT: Duration = Duration::from_millis(500);
 /// The exporter folds what its histograms collected this often.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -78,6 +80,9 @@ impl Server {
         let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
 
+        if config.log.backend == LogBackend::Kafka {
+            policies.follow(ADOPT);
+        }
         let nodes = nodes::Nodes::build(config, &node, &clock)?;
         let ports = Ports {
             log: log.port(),

@@ -11,7 +11,10 @@ use heddle_registry::{RedisConfig, RedisMode};
 use heddle_store::{PostgresConfig, StoreConfig};
 use heddle_wasm::Limits;
 
-use crate::config::{Config, LogBackend, Problem, Problems, RedisKind, RegistryBackend, UnknownUsers};
+use crate::config::{
+    Config, LogBackend, Problem, Problems, ProxyProtocol, RedisKind, RegistryBackend, UnknownUsers, admin_certificate,
+    client_certificate,
+};
 use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
 use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
@@ -158,7 +161,7 @@ fn presence(config: &Config) -> PresenceConfig {
 /// For the gateway. `admin_token` opens the admin listener.
 ///
 /// # Errors
-/// A file of `auth.keys` that cannot be read or is no key.
+/// A file of `auth.keys` that cannot be read or is no key, a certificate that cannot serve.
 pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayConfig, Failure> {
     let section = &config.gateway;
     let dev = dev.then(|| DevConfig {
@@ -166,7 +169,12 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
         users: vec!["alice".to_owned(), "bob".to_owned()],
         token_life_ms: DEVELOPMENT_TTL_S * 1_000,
     });
+    let certificate = |read: Result<_, Problem>| read.map_err(|wrong| Failure::from(Problems(vec![wrong])));
     Ok(GatewayConfig {
+        tls: certificate(client_certificate(config))?,
+        admin_tls: certificate(admin_certificate(config))?,
+        handshakes_max: count(section.tls_handshakes_max),
+        proxy_protocol: section.proxy_protocol == ProxyProtocol::Trusted,
         // Both have checked the form.
         trusted_proxies: section
             .trusted_proxies
