@@ -61,6 +61,9 @@ pub enum DeliveryError {
     /// The store could not be asked.
     #[error("delivery cannot read its cursors: {0}")]
     Store(#[from] StoreError),
+    /// A log that other nodes append to does not say how far it has come.
+    #[error("the log does not say where its partitions end: {0}")]
+    Log(String),
     /// A cursor's row is not what this build wrote.
     #[error("cursor of {partition} does not decode: {source}")]
     Cursor {
@@ -178,8 +181,10 @@ impl Delivery {
     pub async fn start(config: DeliveryConfig, ports: Ports) -> Result<Self, DeliveryError> {
         let layout = ports.log.layout();
         let partitioning = Partitioning { count: layout.partitions };
-        let heads: Vec<_> = partitioning.all().map(|p| (p, *ports.log.head(p).borrow())).collect();
-        let epoch = ports.store.epochs.epoch(layout.identity.0, layout.partitions, &heads).await?;
+        let ends = |log: &Arc<dyn Log>| partitioning.all().map(|p| (p, *log.head(p).borrow())).collect::<Vec<_>>();
+        let at_least = if layout.shared { share::heads(&ports).await? } else { ends(&ports.log) };
+        let epoch = ports.store.epochs.epoch(layout.identity.0, layout.partitions, &at_least).await?;
+        let heads = ends(&ports.log);
         let numbering = Numbering { epoch, partitioning };
         let partitions = partitions(&config, &ports, numbering).await?;
         let holes = RwLock::new(ports.store.epochs.holes().await?);

@@ -73,7 +73,7 @@ impl Delivery {
     /// # Errors
     /// Not a member; the store does not answer.
     pub async fn group(&self, viewer: &UserId, group: &GroupId) -> Result<GroupView, GroupError> {
-        let view = self.shared.groups.view(group).await?.filter(|view| view.is_member(viewer));
+        let view = self.shared.group_of(group, viewer).await?;
         view.map(|view| GroupView::clone(&view)).ok_or_else(|| GroupError::NotFound(group.clone()))
     }
 
@@ -146,7 +146,7 @@ impl Delivery {
     }
 
     async fn as_admin(&self, by: &UserId, group: &GroupId, what: &'static str) -> Result<Arc<GroupView>, GroupError> {
-        let view = self.shared.groups.view(group).await?.filter(|view| view.is_member(by));
+        let view = self.shared.group_of(group, by).await?;
         let view = view.ok_or_else(|| GroupError::NotFound(group.clone()))?;
         if view.is_admin(by) { Ok(view) } else { Err(GroupError::Forbidden { group: group.clone(), what }) }
     }

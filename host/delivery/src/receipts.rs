@@ -363,7 +363,7 @@ impl Delivery {
         let mine = match &message.to {
             Conversation::Direct(to) => to == reader || message.sender == *reader,
             Conversation::Group(group) => {
-                let view = shared.groups.view(group).await.map_err(unavailable)?;
+                let view = shared.group_of(group, reader).await.map_err(unavailable)?;
                 crowd = view.as_ref().is_some_and(|view| view.members.len() > shared.config.receipts_members_max);
                 view.is_some_and(|view| view.is_member(reader))
             }

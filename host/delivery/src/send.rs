@@ -375,8 +375,8 @@ impl Shared {
         let name = &send.client_id;
         match &send.to {
             Conversation::Group(group) => {
-                let view = self.groups.view(group).await.map_err(|error| unavailable(name, &error.to_string()))?;
-                match view.filter(|view| view.is_member(&send.sender)) {
+                let view = self.group_of(group, &send.sender).await;
+                match view.map_err(|error| unavailable(name, &error.to_string()))? {
                     Some(view) => Ok(Some(view)),
                     None => {
                         Err(rejected(name, RejectCode::NotMember, format!("you are not a member of group {group}")))

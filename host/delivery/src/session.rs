@@ -227,7 +227,12 @@ async fn begin(
     let had: Vec<Position> = positions.values().copied().chain(resume).collect();
     // A new device goes on from the oldest event that no device has acknowledged.
     let known = stored.or_else(|| positions.into_values().max()).unwrap_or(Position::START);
-    let head = shared.head(shared.numbering.partitioning.home(user));
+    let home = shared.numbering.partitioning.home(user);
+    if shared.follows && resume.is_some_and(|resume| resume > shared.head(home)) {
+        // Another node may have read further than this one.
+        shared.log.catch_up().await.map_err(TryLater)?;
+    }
+    let head = shared.head(home);
     let mut opened = match resume {
         None => Opened { offset: known, resumed: stored.is_some(), gap: None },
         Some(resume) if resume > head => Opened { offset: known, resumed: false, gap: Some(Gap::AboveHead) },

@@ -8,18 +8,60 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_model::{Offset, Position, TopicPartition};
+use heddle_model::{GroupId, Offset, Partitioning, Position, TopicPartition, UserId};
 use heddle_store::{Cursor, StoreError};
 
-use crate::delivery::Shared;
+use crate::GroupView;
+use crate::delivery::{DeliveryError, Ports, Shared};
 use crate::judge::Judge;
 
+/// Above every offset that a log comes to, and still one that a position has room for.
+const OFFSET_MAX: Offset = (1 << 43) - 2;
 /// How often it looks how far others have archived.
 const LOOK: Duration = Duration::from_millis(250);
 /// How often cursors are kept. A crash derives so much again.
 const KEEP: Duration = Duration::from_secs(1);
 /// Between two tries of something that failed.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// What the log has at least, for the check whether it lost something. Other nodes archive meanwhile, so that their cursors pass what was asked a
+/// moment ago: the cursors are read first, and where the log has come past all of them it is whole, however far they go until they are read again.
+pub(crate) async fn heads(ports: &Ports) -> Result<Vec<(TopicPartition, Offset)>, DeliveryError> {
+    let cursors = ports.store.archive.cursors().await?;
+    ports.log.catch_up().await.map_err(DeliveryError::Log)?;
+    let newest = cursors.iter().map(|cursor| cursor.upto.epoch()).max();
+    let whole = cursors.iter().filter(|cursor| Some(cursor.upto.epoch()) == newest).all(|cursor| {
+        let head = *ports.log.head(cursor.partition).borrow();
+        cursor.upto.next_offset(cursor.upto.epoch()).is_none_or(|next| next <= head)
+    });
+    let partitions = Partitioning { count: ports.log.layout().partitions }.all();
+    Ok(partitions.map(|p| (p, if whole { OFFSET_MAX } else { *ports.log.head(p).borrow() })).collect())
+}
+
+impl Shared {
+    /// The group, if the user is a member. Before it says no, it makes sure that it knows what other nodes appended: the change that makes the user
+    /// one may have been answered by another node a moment ago. (DELIVERY 17)
+    pub(crate) async fn group_of(&self, group: &GroupId, user: &UserId) -> Result<Option<Arc<GroupView>>, StoreError> {
+        let member = |view: Option<Arc<GroupView>>| view.filter(|view| view.is_member(user));
+        let known = member(self.groups.view(group).await?);
+        if known.is_some() || !self.follows {
+            return Ok(known);
+        }
+        let home = self.numbering.partitioning.group_home(group);
+        let caught_up = async {
+            self.log.catch_up().await?;
+            let head = *self.log.head(home).borrow();
+            let mut worked = self.partition(home).worked.subscribe();
+            drop(worked.wait_for(|worked| *worked >= head).await);
+            Ok::<_, String>(())
+        };
+        let patience = Duration::from_millis(self.config.group_wait_ms);
+        let caught_up =
+            tokio::time::timeout(patience, caught_up).await.unwrap_or_else(|_| Err("not in time".to_owned()));
+        caught_up.map_err(|reason| StoreError::Unavailable { operation: "catch up with the log", reason })?;
+        Ok(member(self.groups.view(group).await?))
+    }
+}
 
 /// Takes over what is assigned to this node, and lets go of what is taken away.
 pub(crate) async fn own(shared: Arc<Shared>) {

@@ -167,6 +167,14 @@ pub trait Log: Send + Sync + 'static {
     /// If nobody can tell.
     async fn lookup(&self, id: &MessageId, elsewhere: bool) -> Result<Option<Place>, LookupError>;
 
+    /// Learns of everything that other nodes appended before this call, as far as partitions are followed. A log of one node knows it already.
+    ///
+    /// # Errors
+    /// Nobody tells in time.
+    async fn catch_up(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// The offset after the last durable record, now and as it grows.
     fn head(&self, partition: TopicPartition) -> watch::Receiver<Offset>;
 

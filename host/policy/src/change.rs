@@ -228,8 +228,8 @@ impl Policies {
                     Ok(()) => failed = 0,
                     Err(error) => {
                         failed += 1;
-                        // Once, and then now and then.
-                        if failed % 60 == 1 {
+                        // A catalog that is away for a moment is no news.
+                        if failed % 60 == 10 {
                             tracing::error!(%error, "the newest policy set is not taken over, an older one decides");
                         }
                     }

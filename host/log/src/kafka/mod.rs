@@ -210,6 +210,9 @@ impl KafkaLog {
         let (shared, asker) = (Arc::clone(&self.shared), Arc::clone(&self.asker));
         let heads = tokio::task::spawn_blocking(move || ask_heads(&shared, &asker)).await;
         let heads = heads.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        for (slot, head) in &heads {
+            self.shared.grown(*slot, *head);
+        }
         let all = async {
             for (slot, head) in heads {
                 if self.shared.followed[slot].load(Ordering::Acquire) {
@@ -406,6 +409,10 @@ impl Log for KafkaLog {
             self.settle().await.map_err(|reason| LookupError { id: *id, reason })?;
         }
         Ok(found())
+    }
+
+    async fn catch_up(&self) -> Result<(), String> {
+        self.settle().await
     }
 
     fn head(&self, partition: TopicPartition) -> watch::Receiver<Offset> {
