@@ -260,6 +260,10 @@ impl Connection {
                         out.push(indicator(&message.sender, group.map(ToString::to_string), false));
                     }
                 }
+                if let Some(own) = event.record.message().filter(|message| message.sender == self.user) {
+                    // It came through after all, and the client knows it by this. (DELIVERY 7)
+                    self.unsettled.settled(&own.addressed, &own.client_id);
+                }
                 out.push(encode::event(&event, flags));
                 return;
             }

@@ -208,7 +208,14 @@ impl KafkaLog {
     /// Waits, bounded, until the reader has met everything that the partitions it follows have now.
     async fn settle(&self) -> Result<(), String> {
         let (shared, asker) = (Arc::clone(&self.shared), Arc::clone(&self.asker));
-        let heads = tokio::task::spawn_blocking(move || ask_heads(&shared, &asker)).await;
+        let ask = move || {
+            ask_heads(&shared, &asker).or_else(|_| {
+                // Leaders change hands, and what it knows of them may be a minute old.
+                asker.fetch_metadata(None, READ_WAIT)?;
+                ask_heads(&shared, &asker)
+            })
+        };
+        let heads = tokio::task::spawn_blocking(ask).await;
         let heads = heads.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         for (slot, head) in &heads {
             self.shared.grown(*slot, *head);
