@@ -44,7 +44,10 @@ fn processes_that_start_at_once_make_the_schema_once() {
         }
         runtime.block_on(async {
             let mut connection = connect(&url).await;
-            assert_eq!(number(&mut connection, "SELECT count(*) FROM heddle_schema").await, 1);
+            // Each step once.
+            let newest = number(&mut connection, "SELECT max(version) FROM heddle_schema").await;
+            assert!(newest >= 2, "{newest}");
+            assert_eq!(number(&mut connection, "SELECT count(*) FROM heddle_schema").await, newest);
             assert_eq!(number(&mut connection, "SELECT count(*) FROM archive_ranges").await, 1);
             assert_eq!(whole_batches(&open(config(&url)).await).await.unwrap(), 1);
         });
