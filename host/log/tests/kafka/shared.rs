@@ -44,7 +44,12 @@ async fn a_record_that_two_nodes_appended_under_one_id_is_one_for_every_reader()
     // One that comes later and begins behind both says the same: it reads so much earlier.
     let c = log(&config).await;
     c.follow(P0, 1);
-    let batch = c.read(P0, 1, 1 << 10).await.unwrap();
+    // What does not stand may be read over before the next has come.
+    let mut batch = c.read(P0, 1, 1 << 10).await.unwrap();
+    if batch.records.is_empty() {
+        assert_eq!(batch.next, 2);
+        batch = c.read(P0, 2, 1 << 10).await.unwrap();
+    }
     assert_eq!((batch.records.len(), batch.records[0].offset, batch.next), (1, 2, 3));
     for node in [&a, &b, &c] {
         assert_eq!(node.lookup(&id(1), true).await.unwrap(), Some(Place { partition: P0, offset: 0 }));
