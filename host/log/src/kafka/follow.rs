@@ -34,7 +34,7 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
             if let Err(error) = begin(shared, consumer, slot, from) {
                 tracing::warn!(partition = %shared.slots.at(slot), %error, "partition cannot be followed yet");
                 shared.wanted.lock().push((slot, from));
-                std::thread::sleep(RETRY);
+                std::thread::park_timeout(RETRY);
             }
         }
         resume(shared, consumer);

@@ -161,7 +161,7 @@ async fn shape(admin: &AdminClient<Quiet>, topic: &str, wanted: u32) -> Result<(
 pub(crate) fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
     for _ in 1..TRIES {
         match ask() {
-            Err(error) if error.rdkafka_error_code().is_some_and(passes) => std::thread::sleep(PAUSE),
+            Err(error) if error.rdkafka_error_code().is_some_and(passes) => std::thread::park_timeout(PAUSE),
             other => return other,
         }
     }
