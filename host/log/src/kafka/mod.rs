@@ -27,6 +27,7 @@ use heddle_model::{Clock, MessageId, Offset, Topic, TopicPartition};
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::FutureProducer;
 use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::watch;
 
@@ -198,11 +199,16 @@ impl KafkaLog {
     }
 
     /// Queues a record of a worker; `Err` if the queue is full.
-    fn derive_one(&self, slot: usize, bytes: &Bytes) -> Result<produce::Sending, String> {
+    fn derive_one(
+        &self,
+        producer: &Arc<FutureProducer<Quiet>>,
+        slot: usize,
+        bytes: &Bytes,
+    ) -> Result<produce::Sending, String> {
         let partition = self.shared.slots.at(slot);
         let topic = self.shared.config.topic(partition.topic);
         let to = Target { topic: &topic, partition: i32::try_from(partition.partition).unwrap_or(i32::MAX) };
-        self.deriver.send(to, None, None, bytes)
+        self.deriver.send(Arc::clone(producer), to, None, None, bytes)
     }
 
     /// Waits, bounded, until the reader has met everything that the partitions it follows have now.
@@ -307,7 +313,8 @@ impl Log for KafkaLog {
         let handed_in = self.shared.clock.now();
         let topic = self.shared.config.topic(partition.topic);
         let to = Target { topic: &topic, partition: i32::try_from(partition.partition).unwrap_or(i32::MAX) };
-        let sending = self.sender.send(to, id.as_ref().map(|id| &id.0), id.map(|_| handed_in), &bytes);
+        let sending =
+            self.sender.send(self.sender.current(), to, id.as_ref().map(|id| &id.0), id.map(|_| handed_in), &bytes);
         let sent = sending.map_err(|reason| AppendError::Refused { partition, reason })?.await;
         let appended = match sent {
             Sent::Stored(offset, at) => {
@@ -340,15 +347,14 @@ impl Log for KafkaLog {
         if derived.upto > head {
             return Err(refused(format!("a cursor of {} lies above the head {head}", derived.upto)));
         }
+        // All by one: where it fails for good, a later record by its successor would stand without the earlier ones, which would then never stand.
+        let producer = self.deriver.current();
         let mut sendings = Vec::with_capacity(slots.len());
         for (slot, (_, bytes)) in slots.iter().zip(&derived.records) {
-            let sending = loop {
-                match self.derive_one(*slot, bytes) {
-                    Ok(sending) => break sending,
-                    // Full: those before it make room. Nothing later is queued meanwhile.
-                    Err(reason) if sendings.is_empty() => return Err(refused(reason)),
-                    Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-                }
+            let sending = match self.derive_one(&producer, *slot, bytes) {
+                Ok(sending) => sending,
+                Err(reason) if sendings.is_empty() => return Err(refused(reason)),
+                Err(reason) => return Err(AppendError::Unknown { partition: derived.source, reason }),
             };
             sendings.push(sending);
         }

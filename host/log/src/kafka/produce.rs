@@ -50,15 +50,20 @@ impl Producer {
         Ok(Self { settings, current })
     }
 
-    /// Queues a record; those of one partition in the order of the calls.
+    /// The producer of this moment.
+    pub(crate) fn current(&self) -> Arc<FutureProducer<Quiet>> {
+        self.current.load_full()
+    }
+
+    /// Queues a record at one producer; those of one partition in the order of the calls.
     pub(crate) fn send(
         self: &Arc<Self>,
+        producer: Arc<FutureProducer<Quiet>>,
         to: Target<'_>,
         key: Option<&[u8; 16]>,
         at: Option<Millis>,
         bytes: &Bytes,
     ) -> Result<Sending, String> {
-        let producer = self.current.load_full();
         let mut record: FutureRecord<'_, [u8], [u8]> =
             FutureRecord::to(to.topic).partition(to.partition).payload(bytes);
         if let Some(key) = key {
