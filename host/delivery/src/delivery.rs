@@ -160,6 +160,15 @@ pub struct Delivery {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// What a node works on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// How many partitions.
+    pub partitions: u32,
+    /// Their records that nobody has worked on yet.
+    pub derive_lag: u64,
+}
+
 /// Who decided a message, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Explained {
@@ -287,6 +296,18 @@ impl Delivery {
     #[must_use]
     pub fn archive_lag(&self) -> u64 {
         self.shared.archive_lag()
+    }
+
+    /// What this node works on, and how far behind it is.
+    #[must_use]
+    pub fn owned(&self) -> Owned {
+        let shared = &self.shared;
+        let (mut partitions, mut derive_lag) = (0, 0);
+        for partition in shared.owned() {
+            partitions += 1;
+            derive_lag += shared.log.head(partition).borrow().saturating_sub(shared.log.derived(partition));
+        }
+        Owned { partitions, derive_lag }
     }
 
     /// Who decided a message. Asks the log first, then the archive.

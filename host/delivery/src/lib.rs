@@ -27,7 +27,7 @@ mod wire;
 mod worker;
 
 pub use config::DeliveryConfig;
-pub use delivery::{BusMaker, Delivery, DeliveryError, Explained, Ports};
+pub use delivery::{BusMaker, Delivery, DeliveryError, Explained, Owned, Ports};
 pub use event::{Event, Flags, Variant};
 pub use groups::GroupView;
 pub use history::{ConversationView, HistoryView, Status, ViewedMessage};

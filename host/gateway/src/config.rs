@@ -6,6 +6,7 @@ use std::sync::Arc;
 use heddle_delivery::Delivery;
 use heddle_model::{Clock, Millis, NodeId};
 use heddle_policy::Policies;
+use heddle_store::{NodeRow, StoreError};
 
 use crate::auth::AuthConfig;
 use crate::proxy::Network;
@@ -157,6 +158,10 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
+/// Who is there: this node as it is, the others as they said last.
+pub type Roll =
+    Arc<dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<NodeRow>, StoreError>> + Send>> + Send + Sync>;
+
 /// Reads the configuration again: the gateway's, and what else differs. The error is for the operator.
 pub type Reload = Arc<dyn Fn() -> Result<(GatewayConfig, Reloaded), String> + Send + Sync>;
 
@@ -177,6 +182,8 @@ pub struct GatewayDeps {
     pub readiness: Readiness,
     /// What `/policies/log` answers.
     pub plugin_log: PluginLog,
+    /// What `/nodes` answers.
+    pub nodes: Roll,
     /// What `/config/reload` does.
     pub reload: Reload,
     /// The build, for `/version`.

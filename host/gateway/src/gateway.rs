@@ -11,6 +11,7 @@ use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::core::Core;
 use crate::error::GatewayError;
 use crate::listener::{Door, accept};
+use crate::load::Load;
 use crate::{admin, rest};
 
 /// Two bound listeners and what stands behind them.
@@ -65,6 +66,12 @@ impl Gateway {
     pub fn certificates(&self) -> Vec<(&'static str, Vec<u8>)> {
         let config = self.core.config();
         config.certificates().into_iter().map(|(section, it)| (section, it.leaf().to_vec())).collect()
+    }
+
+    /// How busy it is, now and later.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { core: Arc::clone(&self.core), clients: self.client_address, admin: self.admin_address }
     }
 
     /// Starts both accept loops and returns. A second call does nothing.

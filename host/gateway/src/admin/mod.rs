@@ -1,5 +1,6 @@
 //! The operators' listener: health and figures without a token, everything else with one, and the page `/try`.
 
+mod nodes;
 mod policies;
 
 use std::net::SocketAddr;
@@ -87,6 +88,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .route("/explain/{message}", get(explain))
         .merge(policies::routes())
         .route("/connections", get(connections))
+        .route("/nodes", get(nodes::nodes))
         .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));
