@@ -8,40 +8,9 @@ import pytest
 
 from harness.device import Device
 from harness.kafka import Kafka
-from harness.kafka import Missing as NoKafka
-from harness.postgres import Missing as NoPostgres
-from harness.postgres import Postgres
 from harness.waiting import until
 
 AWAY_S = float(os.environ.get("HEDDLE_E2E_KAFKA_AWAY_S", "10"))
-
-
-def _server(make, missing, request):
-    try:
-        server = make()
-    except missing as why:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(why))
-        pytest.skip(str(why))
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n  {make.__name__} {server.version()}")
-    return server
-
-
-@pytest.fixture(scope="module")
-def kafka(request):
-    """One broker for this file; without Kafka its tests are skipped, under CI=true they fail."""
-    broker = _server(Kafka, NoKafka, request)
-    yield broker
-    broker.end()
-
-
-@pytest.fixture(scope="module")
-def postgres(request):
-    """One database server for this file."""
-    server = _server(Postgres, NoPostgres, request)
-    yield server
-    server.end()
 
 
 @pytest.fixture
@@ -51,21 +20,6 @@ def node(kafka, start):
     def make(**options):
         config = {"log": {"backend": "kafka"}, "kafka": kafka.config(), **options.pop("config", {})}
         return start(config=config, **options)
-
-    return make
-
-
-@pytest.fixture
-def nodes(kafka, postgres, start):
-    """Makes nodes of one cluster: the same topics, the same database."""
-
-    def make(count, **more):
-        common = {
-            "log": {"backend": "kafka"},
-            "kafka": kafka.config(),
-            "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s"},
-        }
-        return [start(config={**common, "node": {"id": f"n{number}"}, **more}) for number in range(1, count + 1)]
 
     return make
 
