@@ -8,7 +8,7 @@ import pytest
 
 from harness.device import Device
 from harness.kafka import Kafka
-from harness.waiting import until
+from harness.waiting import until, until_async
 
 AWAY_S = float(os.environ.get("HEDDLE_E2E_KAFKA_AWAY_S", "10"))
 
@@ -161,3 +161,30 @@ async def test_the_same_send_at_two_nodes_is_one_message(nodes, name):
         await a.say(bob, "the end")
         await b.next("new_message", text="the end")
         assert b.texts() == [*(f"m{number}" for number in range(20)), "the end"]
+
+
+async def test_what_the_log_may_forget_is_not_added_to(kafka, postgres, start, name):
+    """The archive is away for longer than half of what the log keeps: sends are refused, and come through when it is back."""
+    database = postgres.database()
+    server = start(config={
+        "log": {"backend": "kafka"}, "kafka": kafka.config(retention="10 s"),
+        "store": {"backend": "postgres", "url": postgres.url(database), "deadline": "1 s"},
+    })
+    alice, bob = name("alice"), name("bob")
+    async with Device(server, alice) as a, Device(server, bob) as b:
+        await a.say(bob, "before")
+        await b.next("new_message", text="before")
+        caught_up(server)
+        postgres.pause()
+        try:
+            # Without the archive it goes on, for a while.
+            await a.say(bob, "meanwhile")
+            await until_async(lambda: server.metrics().get('heddle_retention_used_ratio{cursor="archived"}', 0) > 0.5, "it waits for too long")
+            refused = await a.refused("unavailable", bob, "too much", client_id="late")
+            assert refused["retryable"] is True
+        finally:
+            postgres.resume()
+        await until_async(lambda: server.metrics().get('heddle_retention_used_ratio{cursor="archived"}') == 0, "it is archived")
+        await a.say(bob, "too much", client_id="late")
+        await b.next("new_message", text="too much")
+        assert b.texts() == ["before", "meanwhile", "too much"]

@@ -27,7 +27,7 @@ use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, share, worker};
+use crate::{NodeMessage, archiver, late, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -108,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: InFlight,
     /// This node follows a log that others append to as well.
     pub(crate) follows: bool,
+    /// Why no send is accepted, while what waits could be forgotten by the log before it is safe.
+    pub(crate) late: Mutex<Option<String>>,
     /// What neither log nor archive has.
     pub(crate) holes: RwLock<Vec<Hole>>,
     partitions: HashMap<TopicPartition, Partition>,
@@ -210,7 +212,8 @@ impl Delivery {
         );
         let shared = Arc::new(Shared {
             groups: Groups::new(&config, partitioning, ports.store.clone()),
-            people: People::new(&config, ports.store.clone()),
+            people: People::new(&config, ports.store.clone(), &ports.clock, layout.shared),
+            late: Mutex::default(),
             receipts: Receipts::new(&config),
             in_flight: InFlight::new(config.in_flight_max),
             log: ports.log,
@@ -238,6 +241,7 @@ impl Delivery {
             shared.tasks.spawn(share::own(Arc::clone(&shared)));
             shared.tasks.spawn(share::follow_archive(Arc::clone(&shared)));
             shared.tasks.spawn(share::keep_derived(Arc::clone(&shared)));
+            shared.tasks.spawn(late::watch(Arc::clone(&shared), shared.config.retention_ms.max(1)));
         }
         shared.tasks.spawn(listen_for_losses(Arc::clone(&shared)));
         for task in Receipts::tasks(&shared) {

@@ -14,6 +14,7 @@ mod groups;
 mod history;
 mod hub;
 mod judge;
+mod late;
 mod membership;
 mod numbering;
 mod people;

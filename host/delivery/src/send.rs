@@ -253,6 +253,10 @@ impl Shared {
     /// The record to append, or what to tell the sender at once.
     async fn decide(&self, send: &Submission, id: MessageId) -> Result<(Record, Arc<Message>), SendOutcome> {
         self.policies.knows().map_err(|reason| unavailable(&send.client_id, &reason))?;
+        let late = self.late.lock().clone();
+        if let Some(reason) = late {
+            return Err(unavailable(&send.client_id, &reason));
+        }
         let body = BodyHash::of(send.text.as_deref(), send.data.as_deref());
         if let Some(first) = self.first(send, id, body).await? {
             return Err(first);

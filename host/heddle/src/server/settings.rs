@@ -141,6 +141,7 @@ pub fn delivery(config: &Config) -> DeliveryConfig {
         reject_unknown_users: users.unknown == UnknownUsers::Reject,
         users_cached: count(users.cached_max),
         in_flight_max: count(section.in_flight_max),
+        retention_ms: config.kafka.retention.millis(),
         presence: presence(config),
     }
 }
