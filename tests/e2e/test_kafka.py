@@ -8,6 +8,8 @@ import pytest
 
 from harness.device import Device
 from harness.kafka import Kafka
+from harness.operator import roll
+from harness.server import heddle
 from harness.waiting import until, until_async
 
 AWAY_S = float(os.environ.get("HEDDLE_E2E_KAFKA_AWAY_S", "10"))
@@ -188,3 +190,24 @@ async def test_what_the_log_may_forget_is_not_added_to(kafka, postgres, start, n
         await a.say(bob, "too much", client_id="late")
         await b.next("new_message", text="too much")
         assert b.texts() == ["before", "meanwhile", "too much"]
+
+
+async def test_nodes_that_only_serve_clients_and_nodes_that_only_work(nodes, name):
+    door, worker = nodes(2, roles=(["gateway"], ["worker"]))
+    alice, bob = name("alice"), name("bob")
+    assert worker.client is None and worker.admin_rest().get("/readyz").ok()
+    shown = heddle("chat", "--user", "alice", "--data", worker.data, "--script", "-", stdin="")
+    assert shown.returncode != 0 and "serves no clients" in shown.stderr, shown.stderr
+    async with Device(door, alice, auto_ack=True) as a, Device(door, bob, auto_ack=True) as b:
+        group = door.rest(alice).group("g", [bob])
+        await a.say(bob, "direct")
+        await a.say(group=group, text="to all")
+        await b.until(lambda: sorted(b.texts()) == ["direct", "to all"], "both")
+        until(lambda: roll(door)["n2"]["partitions"] == 12, "one has all partitions")
+        assert roll(door)["n1"]["partitions"] == 0 and roll(door)["n2"]["clients"] == ""
+        # Who expands group messages is away: they are accepted, and come when it is back.
+        worker.kill()
+        await a.say(group=group, text="while nobody works")
+        worker.start()
+        await b.next("new_message", 60, text="while nobody works")
+    caught_up(worker)

@@ -15,8 +15,8 @@ use crate::tls::Certificate;
 /// Everything that an operator may set. Times in milliseconds.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Where clients connect (`gateway.listen`); port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where clients connect (`gateway.listen`); port 0 takes a free one. None: this node only works on the log.
+    pub listen: Option<SocketAddr>,
     /// Where operators connect (`admin.listen`); port 0 takes a free one.
     pub admin_listen: SocketAddr,
     /// What clients get TLS with; without it they get none.
@@ -91,7 +91,7 @@ impl GatewayConfig {
     #[must_use]
     pub fn new(listen: SocketAddr, admin_listen: SocketAddr, auth: AuthConfig) -> Self {
         Self {
-            listen,
+            listen: Some(listen),
             admin_listen,
             tls: None,
             admin_tls: None,

@@ -10,7 +10,7 @@ use crate::core::Core;
 #[derive(Clone)]
 pub struct Load {
     pub(crate) core: Arc<Core>,
-    pub(crate) clients: SocketAddr,
+    pub(crate) clients: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
 }
 
@@ -35,9 +35,9 @@ impl Load {
         (self.core.deps.readiness)()
     }
 
-    /// Where clients connect.
+    /// Where clients connect, if they do.
     #[must_use]
-    pub fn client_address(&self) -> SocketAddr {
+    pub fn client_address(&self) -> Option<SocketAddr> {
         self.clients
     }
 

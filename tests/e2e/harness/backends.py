@@ -41,14 +41,20 @@ def postgres(request):
 
 @pytest.fixture
 def nodes(kafka, postgres, start):
-    """Makes nodes of one cluster: the same topics, the same database."""
+    """Makes nodes of one cluster: the same topics, the same database. `roles`: those of each, in order."""
 
-    def make(count, **more):
+    def make(count, roles=(), **more):
         common = {
             "log": {"backend": "kafka"},
             "kafka": kafka.config(),
             "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s"},
         }
-        return [start(config={**common, "node": {"id": f"n{number}"}, **more}) for number in range(1, count + 1)]
+        made = []
+        for number in range(1, count + 1):
+            node = {"id": f"n{number}"}
+            if roles:
+                node["roles"] = roles[number - 1]
+            made.append(start(config={**common, "node": node, **more}))
+        return made
 
     return make

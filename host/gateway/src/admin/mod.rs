@@ -30,7 +30,7 @@ const TRY_PAGE: &str = include_str!("../../assets/try/index.html");
 #[derive(Clone)]
 struct Admin {
     core: Arc<Core>,
-    client_address: SocketAddr,
+    client_address: Option<SocketAddr>,
 }
 
 /// Somebody who may look.
@@ -77,7 +77,7 @@ impl Admin {
     }
 }
 
-pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
+pub(crate) fn router(core: Arc<Core>, client_address: Option<SocketAddr>) -> Router {
     let dev = core.config().dev.is_some();
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -219,5 +219,5 @@ async fn try_tokens(State(admin): State<Admin>, query: axum::extract::Query<TryQ
         }
     }
     let admin_token = token("operator", Role::PolicyAdmin)?;
-    Ok(Json(json!({"client": admin.client_address.to_string(), "tokens": tokens, "admin_token": admin_token})))
+    Ok(Json(json!({"client": admin.client_address, "tokens": tokens, "admin_token": admin_token})))
 }

@@ -87,7 +87,7 @@ choice! {
 sections! {
     /// This process.
     node: Node {
-        /// "gateway": clients connect here. "worker": derives and archives its share of the partitions of a log on Kafka.
+        /// "gateway": clients connect here, at `gateway.listen`. "worker": derives and archives its share of the partitions. On Kafka a node may be one of both.
         roles: Vec<String> = ["gateway", "worker"];
         /// What this node is called among the others; each has a name of its own.
         id: String = "node-1";

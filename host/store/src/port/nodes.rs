@@ -20,7 +20,7 @@ pub struct NodeReport {
     pub version: String,
     /// When its process started, ms since 1970.
     pub started_at: Millis,
-    /// Where clients connect.
+    /// Where clients connect; empty: not here, or not yet.
     pub clients: String,
     /// Where operators do.
     pub admin: String,
