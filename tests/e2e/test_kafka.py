@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 
 import pytest
@@ -211,3 +212,22 @@ async def test_nodes_that_only_serve_clients_and_nodes_that_only_work(nodes, nam
         worker.start()
         await b.next("new_message", 60, text="while nobody works")
     caught_up(worker)
+
+
+async def test_the_topics_are_looked_into_from_outside(node, name):
+    server = node()
+    alice, bob = name("alice"), name("bob")
+    async with Device(server, alice) as a, Device(server, bob):
+        sent = [(await a.say(bob, f"m{number}"))["message_id"] for number in range(20)]
+    cat = ("log", "cat", "--topic", "messages", "--config", server.side / "heddle.toml")
+    done = heddle(*cat)
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["message_id"] for row in rows if row["kind"] == "direct"] == sent
+    assert all(row["stamp"]["generation"] == 1 for row in rows if row["kind"] == "direct")
+    last = max(row["offset"] for row in rows if row["kind"] == "direct")
+    home = next(row["partition"] for row in rows if row["kind"] == "direct")
+    tail = heddle(*cat, "--partition", home, "--from", last)
+    assert [json.loads(line)["message_id"] for line in tail.stdout.splitlines()][:1] == sent[-1:]
+    wrong = heddle(*cat, "--partition", 6)
+    assert wrong.returncode == 64 and "there is no partition 6: the log has 6" in wrong.stderr, wrong.stderr

@@ -229,8 +229,9 @@ pub enum LogCommand {
   heddle log cat --topic messages
   heddle log cat --topic group_messages --partition 3 --from 100 --data /var/lib/heddle
   heddle log cat --topic messages | grep alice
+  heddle log cat --topic messages --config heddle.toml     of a log on Kafka, or where the file says
 
-It reads the files only, and works while a server runs.")]
+It only reads, and works while servers run. On Kafka it shows what does not stand as well: of two records with one message_id, the second.")]
     Cat(LogCatArgs),
 }
 
@@ -247,8 +248,11 @@ pub struct LogCatArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub from: u64,
     /// The data directory
-    #[arg(long, value_name = "DIR", default_value = "./heddle-data")]
+    #[arg(long, value_name = "DIR", default_value = "./heddle-data", conflicts_with = "config")]
     pub data: PathBuf,
+    /// The configuration of a server, which says where its log is
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// `heddle explain`.

@@ -2,26 +2,78 @@
 
 use std::io::{BufWriter, ErrorKind, Write};
 
-use heddle_log::{LogEntry, LogReader};
+use heddle_log::{KafkaReader, LogEntry, LogReader};
 use heddle_model::{Decision, GroupChange, GroupChangeKind, Message, Record, Source, Stamp, TopicPartition};
 use serde_json::{Value, json};
 
 use crate::cli::LogCatArgs;
+use crate::config::{LogBackend, Sources};
 use crate::failure::Failure;
+use crate::server::settings;
 
 /// The log's directory within a data directory.
 pub const LOG_DIR: &str = "log";
+
+/// A log that is looked into, whichever it is.
+enum Opened {
+    Files(LogReader),
+    Topics(KafkaReader),
+}
+
+type Entries<'a> = Box<dyn Iterator<Item = Result<LogEntry, Failure>> + 'a>;
+
+impl Opened {
+    fn open(args: &LogCatArgs) -> Result<Self, Failure> {
+        let mut data = args.data.clone();
+        if args.config.is_some() {
+            let config = Sources { file: args.config.clone(), variables: Sources::environment(), ..Sources::default() }
+                .load()?;
+            if config.log.backend == LogBackend::Kafka {
+                let reader = KafkaReader::open(settings::kafka(&config));
+                return reader.map(Self::Topics).map_err(|error| Failure::missing(error.to_string()));
+            }
+            data = config.node.data_dir;
+        }
+        LogReader::open(data.join(LOG_DIR))
+            .map(Self::Files)
+            .map_err(|error| Failure::missing(format!("{error}; name the data directory with --data")))
+    }
+
+    fn partitions(&self) -> u32 {
+        match self {
+            Self::Files(files) => files.layout().partitions,
+            Self::Topics(topics) => topics.partitions(),
+        }
+    }
+
+    fn records(&self, partition: TopicPartition, from: u64) -> Result<Entries<'_>, Failure> {
+        if partition.partition >= self.partitions() {
+            let (asked, count) = (partition.partition, self.partitions());
+            return Err(Failure::usage(format!("there is no partition {asked}: the log has {count}, from 0")));
+        }
+        let failed = |error: &dyn std::fmt::Display| Failure::new(error.to_string());
+        Ok(match self {
+            Self::Files(files) => {
+                let records = files.records(partition, from).map_err(|error| Failure::usage(error.to_string()))?;
+                Box::new(records.map(move |entry| entry.map_err(|error| failed(&error))))
+            }
+            Self::Topics(topics) => {
+                let records = topics.records(partition, from).map_err(|error| failed(&error))?;
+                Box::new(records.map(move |entry| entry.map_err(|error| failed(&error))))
+            }
+        })
+    }
+}
 
 /// Writes the records to `out`, as far as the log goes now.
 ///
 /// # Errors
 /// No log there, no such partition, a record that this build cannot read.
 pub fn cat(args: &LogCatArgs, out: impl Write) -> Result<(), Failure> {
-    let reader = LogReader::open(args.data.join(LOG_DIR))
-        .map_err(|error| Failure::missing(format!("{error}; name the data directory with --data")))?;
+    let log = Opened::open(args)?;
     let partitions = match args.partition {
         Some(partition) => partition..partition.saturating_add(1),
-        None => 0..reader.layout().partitions,
+        None => 0..log.partitions(),
     };
     let mut out = BufWriter::new(out);
     for partition in partitions {
@@ -29,10 +81,8 @@ pub fn cat(args: &LogCatArgs, out: impl Write) -> Result<(), Failure> {
             "group_messages" => TopicPartition::groups(partition),
             _ => TopicPartition::messages(partition),
         };
-        let records = reader.records(partition, args.from).map_err(|error| Failure::usage(error.to_string()))?;
-        for entry in records {
-            let entry = entry.map_err(|error| Failure::new(error.to_string()))?;
-            match writeln!(out, "{}", line(&entry)) {
+        for entry in log.records(partition, args.from)? {
+            match writeln!(out, "{}", line(&entry?)) {
                 // `heddle log cat | head` has seen enough.
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
                 other => other.map_err(|error| Failure::new(format!("stdout: {error}")))?,

@@ -53,7 +53,8 @@ async fn log_with(texts: &[&str]) -> (tempfile::TempDir, Arc<EmbeddedLog>) {
 }
 
 fn lines(dir: &tempfile::TempDir, change: impl FnOnce(&mut LogCatArgs)) -> Result<Vec<Value>, Failure> {
-    let mut args = LogCatArgs { topic: "messages".into(), partition: None, from: 0, data: dir.path().into() };
+    let mut args =
+        LogCatArgs { topic: "messages".into(), partition: None, from: 0, data: dir.path().into(), config: None };
     change(&mut args);
     let mut out = Vec::new();
     cat(&args, &mut out)?;

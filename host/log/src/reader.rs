@@ -34,8 +34,8 @@ pub struct LogEntry {
     pub id: Option<MessageId>,
     /// What was appended.
     pub bytes: Bytes,
-    /// In which commit: equal for what one fdatasync made durable.
-    pub commit: u64,
+    /// In which commit of an embedded log: equal for what one fdatasync made durable.
+    pub commit: Option<u64>,
 }
 
 impl LogReader {
@@ -185,7 +185,7 @@ impl LogEntries {
                         let entries = (section.first..).zip(Entries(records).flatten());
                         self.ready.extend(entries.filter(|(offset, _)| *offset >= from).map(|(offset, entry)| {
                             let place = Place { partition: section.at, offset };
-                            let (appended_at, commit) = (head.appended_at, head.sequence);
+                            let (appended_at, commit) = (head.appended_at, Some(head.sequence));
                             LogEntry { place, appended_at, id: entry.id, bytes: entry.bytes, commit }
                         }));
                     }

@@ -11,6 +11,7 @@ mod context;
 mod follow;
 mod group;
 mod ids;
+mod look;
 mod produce;
 mod ring;
 mod topics;
@@ -32,6 +33,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::watch;
 
 pub use config::KafkaConfig;
+pub use look::KafkaReader;
 pub use topics::KafkaOpenError;
 
 use crate::slots::Slots;
