@@ -14,6 +14,7 @@ mod ids;
 mod look;
 mod produce;
 mod ring;
+mod settle;
 mod topics;
 mod turns;
 
@@ -43,6 +44,7 @@ use context::{Consumer, Quiet};
 use ids::Ids;
 use produce::{Producer, Sent, Target};
 use ring::{Ring, Took};
+use settle::Settling;
 use turns::Turns;
 
 /// The longest that a reader waits for a record that is known to be there.
@@ -66,6 +68,7 @@ pub struct KafkaLog {
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Asks brokers where partitions end.
     asker: Arc<Consumer>,
+    settling: Settling,
 }
 
 /// What the log and its threads share.
@@ -175,6 +178,7 @@ impl KafkaLog {
             derived: (0..slots.count()).map(|_| Mutex::default()).collect(),
             threads: Mutex::new(threads),
             asker: Arc::new(asker),
+            settling: Settling::default(),
             turns: Turns::default(),
             _assigning: idle,
             shared,
@@ -211,32 +215,6 @@ impl KafkaLog {
         let topic = self.shared.config.topic(partition.topic);
         let to = Target { topic: &topic, partition: i32::try_from(partition.partition).unwrap_or(i32::MAX) };
         self.deriver.send(Arc::clone(producer), to, None, None, bytes)
-    }
-
-    /// Waits, bounded, until the reader has met everything that the partitions it follows have now.
-    async fn settle(&self) -> Result<(), String> {
-        let (shared, asker) = (Arc::clone(&self.shared), Arc::clone(&self.asker));
-        let ask = move || {
-            ask_heads(&shared, &asker).or_else(|_| {
-                // Leaders change hands, and what it knows of them may be a minute old.
-                asker.fetch_metadata(None, READ_WAIT)?;
-                ask_heads(&shared, &asker)
-            })
-        };
-        let heads = tokio::task::spawn_blocking(ask).await;
-        let heads = heads.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        for (slot, head) in &heads {
-            self.shared.grown(*slot, *head);
-        }
-        let all = async {
-            for (slot, head) in heads {
-                if self.shared.followed[slot].load(Ordering::Acquire) {
-                    let mut end = self.shared.ends[slot].subscribe();
-                    drop(end.wait_for(|end| *end >= head).await);
-                }
-            }
-        };
-        tokio::time::timeout(READ_WAIT, all).await.map_err(|_| "the reader is behind".to_owned())
     }
 
     async fn read_cold(&self, partition: TopicPartition, from: Offset, bytes_max: usize) -> Result<Batch, ReadError> {
@@ -421,13 +399,13 @@ impl Log for KafkaLog {
             return Ok(Some(place));
         }
         if elsewhere {
-            self.settle().await.map_err(|reason| LookupError { id: *id, reason })?;
+            self.settling.settle(&self.shared, &self.asker).await.map_err(|reason| LookupError { id: *id, reason })?;
         }
         Ok(found())
     }
 
     async fn catch_up(&self) -> Result<(), String> {
-        self.settle().await
+        self.settling.settle(&self.shared, &self.asker).await
     }
 
     fn head(&self, partition: TopicPartition) -> watch::Receiver<Offset> {
