@@ -6,13 +6,13 @@ import time
 
 import pytest
 
+from harness.archive import TOPICS, archive_of
 from harness.device import Device
 from harness.policies import fixture
 from harness.server import heddle
 from harness.waiting import until, until_async
 
 AWAY_S = float(os.environ.get("HEDDLE_E2E_POSTGRES_AWAY_S", "20"))
-EPOCH_BITS, TOPICS = 43, {"messages": 0, "group_messages": 1}
 
 
 @pytest.fixture
@@ -32,15 +32,6 @@ def log_of(server):
     """(partition code, position, kind) of every record that the log holds. The server must be stopped."""
     rows = [row for topic in TOPICS for row in server.log(topic)]
     return {(TOPICS[r["topic"]] + 4 * r["partition"], r["offset"] + 1, r["kind"]) for r in rows}
-
-
-def archive_of(postgres, database):
-    """(partition code, position) of every record in the archive, each once."""
-    rows = postgres.sql(database, "SELECT partition, position FROM records")
-    places = [(int(partition), int(position)) for partition, position in rows]
-    assert len(places) == len(set(places))
-    assert all(position < 1 << EPOCH_BITS for _, position in places), "a later epoch than the first"
-    return set(places)
 
 
 def caught_up(server):

@@ -1,0 +1,46 @@
+"""What a log holds and what the archive made of it."""
+
+import json
+
+from .server import heddle
+
+EPOCH_BITS, TOPICS = 43, {"messages": 0, "group_messages": 1}
+
+
+def archive_of(postgres, database):
+    """(partition code, position) of every record in the archive, each once."""
+    rows = postgres.sql(database, "SELECT partition, position FROM records")
+    places = [(int(partition), int(position)) for partition, position in rows]
+    assert len(places) == len(set(places))
+    assert all(position < 1 << EPOCH_BITS for _, position in places), "a later epoch than the first"
+    return set(places)
+
+
+def topics_of(server):
+    """Every record of the topics that a server's configuration names, in the order of each partition, those that do not stand too."""
+    rows = []
+    for topic in TOPICS:
+        done = heddle("log", "cat", "--topic", topic, "--config", server.side / "heddle.toml", timeout_s=120)
+        assert done.returncode == 0, done.stderr
+        rows += [json.loads(line) for line in done.stdout.splitlines()]
+    return rows
+
+
+def standing(rows):
+    """(partition code, position) to row, of what stands: of one message id the first, of what workers derived what is above all before it. (DELIVERY 8, 23)"""
+    ids, derived, stands = set(), {}, {}
+    for row in rows:
+        code = TOPICS[row["topic"]] + 4 * row["partition"]
+        if "source" in row:
+            source = row["source"]
+            seen = (code, source["topic"], source["partition"])
+            mark = (source["position"], source["chunk"])
+            if mark <= derived.get(seen, (-1, -1)):
+                continue
+            derived[seen] = mark
+        elif row["kind"] in ("direct", "group"):
+            if (code, row["message_id"]) in ids:
+                continue
+            ids.add((code, row["message_id"]))
+        stands[code, row["offset"] + 1] = row
+    return stands
