@@ -13,6 +13,7 @@ mod group;
 mod ids;
 mod produce;
 mod ring;
+mod security;
 mod topics;
 mod turns;
 
@@ -32,6 +33,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 use tokio::sync::watch;
 
 pub use config::KafkaConfig;
+pub use security::{KafkaLogin, KafkaSasl, KafkaTls};
 pub use topics::KafkaOpenError;
 
 use crate::slots::Slots;
