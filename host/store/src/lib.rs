@@ -17,5 +17,5 @@ pub use port::{
     GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, ReceiptRow,
     ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
 };
-pub use postgres::{PostgresConfig, PostgresError, PostgresStore};
+pub use postgres::{PostgresConfig, PostgresError, PostgresStore, PostgresTls};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

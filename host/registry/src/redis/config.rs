@@ -8,6 +8,8 @@ use fred::types::config::{
 use fred::types::{Builder, RespVersion};
 use heddle_model::{Millis, NodeId};
 
+use super::RedisTls;
+
 /// Room that is left in the client's own queue for its housekeeping: if that finds no room, the client ends.
 const HOUSEKEEPING: usize = 1_024;
 /// Messages that a listener may be behind before the oldest are lost.
@@ -26,14 +28,19 @@ pub enum RedisMode {
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the address of Redis cannot be used: {0}")]
-pub struct RedisSettingError(pub(super) String);
+#[error("{key}: {wrong}")]
+pub struct RedisSettingError {
+    pub(super) key: &'static str,
+    pub(super) wrong: String,
+}
 
 /// What is needed to use Redis.
 #[derive(Debug, Clone)]
 pub struct RedisConfig {
     /// `redis://user:password@host:port/db`; `rediss://` for TLS. More seeds: `?node=host:port`; Sentinel: `?sentinelServiceName=NAME`.
     pub url: String,
+    /// How Redis is believed, with `rediss://`.
+    pub tls: RedisTls,
     /// What runs there.
     pub mode: RedisMode,
     /// This node.
@@ -58,6 +65,7 @@ impl RedisConfig {
     pub fn new(url: String, mode: RedisMode, node: NodeId) -> Self {
         Self {
             url,
+            tls: RedisTls::default(),
             mode,
             node,
             prefix: "heddle".to_owned(),
@@ -80,23 +88,30 @@ impl RedisConfig {
 
     /// A client, not connected.
     pub(super) fn builder(&self) -> Result<Builder, RedisSettingError> {
+        // Of TLS the client would only know the system's authorities.
+        let (url, tls) = match without_tls(&self.url) {
+            Some(url) => (url, Some(self.tls.config()?)),
+            None => (self.url.clone(), None),
+        };
         let config = match self.mode {
-            RedisMode::Standalone => Config::from_url_centralized(&self.url),
-            RedisMode::Sentinel => Config::from_url_sentinel(&self.url),
-            RedisMode::Cluster => Config::from_url_clustered(&self.url),
+            RedisMode::Standalone => Config::from_url_centralized(&url),
+            RedisMode::Sentinel => Config::from_url_sentinel(&url),
+            RedisMode::Cluster => Config::from_url_clustered(&url),
         };
         // The client's words may hold the password.
         let wrong = || match self.mode {
-            RedisMode::Standalone => "write redis://HOST:PORT".to_owned(),
-            RedisMode::Sentinel => {
-                "write redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379".to_owned()
-            }
-            RedisMode::Cluster => "write redis://HOST:PORT?node=HOST2:PORT".to_owned(),
+            RedisMode::Standalone => "redis://HOST:PORT",
+            RedisMode::Sentinel => "redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379",
+            RedisMode::Cluster => "redis://HOST:PORT?node=HOST2:PORT",
         };
-        let mut config = config.map_err(|_| RedisSettingError(wrong()))?;
+        let mut config = config.map_err(|_| RedisSettingError {
+            key: "registry.url",
+            wrong: format!("the address of Redis cannot be used: write {}", wrong()),
+        })?;
         // It never waits for the first connection, and messages and answers come on one connection.
         config.fail_fast = false;
         config.version = RespVersion::RESP3;
+        config.tls = tls;
         let patience = self.patience();
         let mut builder = Builder::from_config(config);
         builder.set_connection_config(ConnectionConfig {
@@ -121,4 +136,10 @@ impl RedisConfig {
         builder.set_policy(policy);
         Ok(builder)
     }
+}
+
+/// A URL that asks for TLS, as the same without.
+fn without_tls(url: &str) -> Option<String> {
+    let plain = |with: &str, without: &str| url.strip_prefix(with).map(|rest| format!("{without}{rest}"));
+    plain("rediss", "redis").or_else(|| plain("valkeys", "valkey"))
 }
