@@ -118,14 +118,26 @@ impl Address {
     /// # Errors
     /// The network's; with [`io::ErrorKind::InvalidData`] somebody is there, but speaks no TLS or is not believed.
     pub async fn connect(&self) -> io::Result<Wire> {
+        self.shake().await.map_err(explained)
+    }
+
+    /// Why this server's certificate is not believed, if that is so. The caller sets the deadline.
+    pub async fn doubts(&self) -> Option<String> {
+        match self.shake().await.err()?.get_ref()?.downcast_ref::<Error>()? {
+            Error::InvalidCertificate(why) => Some(why.to_string()),
+            _ => None,
+        }
+    }
+
+    async fn shake(&self) -> io::Result<Wire> {
         let tcp = TcpStream::connect(&self.authority).await?;
         tcp.set_nodelay(true)?;
         let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
         let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host).map_err(io::Error::other)?;
-        let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
-        tls.map_or_else(|error| Err(explained(error)), |tls| Ok(Box::new(tls) as Wire))
+        let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
+        Ok(Box::new(tls))
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use heddle_client::{Address, Trust};
 use heddle_log::{EmbeddedLog, KafkaLog, KafkaOpenError, Log, OpenError};
 use heddle_model::Clock;
 use tokio::sync::watch;
@@ -10,6 +12,9 @@ use tokio::sync::watch;
 use super::settings;
 use crate::config::{Config, LogBackend};
 use crate::failure::Failure;
+
+/// The longest look at a broker's certificate.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// An open log, whichever it is.
 #[derive(Clone)]
@@ -35,10 +40,10 @@ impl OpenLog {
             }
             LogBackend::Kafka => {
                 let opened = KafkaLog::open(settings::kafka(config), clock).await;
-                let log = opened.map_err(|error| match error {
-                    KafkaOpenError::Topic { .. } => Failure::usage(error.to_string()),
-                    _ => Failure::new(error.to_string()),
-                })?;
+                let log = match opened {
+                    Ok(log) => log,
+                    Err(error) => return Err(unopened(config, error).await),
+                };
                 Ok(Self::Kafka { log, failed: watch::Sender::new(None) })
             }
         }
@@ -66,6 +71,30 @@ impl OpenLog {
             Self::Kafka { log, .. } => log.close(),
         }
     }
+}
+
+async fn unopened(config: &Config, error: KafkaOpenError) -> Failure {
+    match error {
+        KafkaOpenError::Topic { .. } => Failure::usage(error.to_string()),
+        KafkaOpenError::Refused { certificate: true, .. } => {
+            let doubts = doubts(config).await.map(|why| format!(" ({why})")).unwrap_or_default();
+            Failure::new(format!("{error}{doubts}"))
+        }
+        _ => Failure::new(error.to_string()),
+    }
+}
+
+/// Why a broker's certificate is not believed: librdkafka does not tell.
+async fn doubts(config: &Config) -> Option<String> {
+    let kafka = &config.kafka;
+    let trust = if kafka.tls_ca.as_os_str().is_empty() { Trust::System } else { Trust::File(kafka.tls_ca.clone()) };
+    for broker in kafka.brokers.split(',').map(str::trim) {
+        let address = Address::tls(broker, &trust).ok()?;
+        if let Ok(Some(why)) = tokio::time::timeout(LOOK, address.doubts()).await {
+            return Some(format!("{broker}: {why}"));
+        }
+    }
+    None
 }
 
 /// What the log says, and the command that mends it where one does.
