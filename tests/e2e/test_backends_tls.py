@@ -63,7 +63,8 @@ def redis(authority):
 
 def with_login(kafka, authority, sasl, **more):
     """A section `kafka` with a password."""
-    return kafka.config(brokers=kafka.at("login"), tls=True, tls_ca=str(authority.ca), sasl=sasl, user=USER, **{"password": PLAIN, **more})
+    return kafka.config(**{"brokers": kafka.at("login"), "tls": True, "tls_ca": str(authority.ca), "sasl": sasl, "user": USER,
+                           "password": PLAIN, **more})
 
 
 def with_proof(kafka, authority, **more):
@@ -81,7 +82,7 @@ def on_kafka(section):
 def on_postgres(postgres, authority, password=QUOTED, mode="", **more):
     """A section `store` with a password."""
     url = f"postgres://{USER}:{password}@{postgres.address}/{postgres.owned_by(USER)}{mode}"
-    return {"store": {"backend": "postgres", "url": url, "tls_ca": str(authority.ca), **more}}
+    return {"store": {"backend": "postgres", "url": url, "deadline": "2 s", "tls_ca": str(authority.ca), **more}}
 
 
 def on_redis(redis, authority, password=QUOTED, **more):
@@ -146,10 +147,10 @@ KAFKA_REFUSALS = {
         lambda k, a, s: with_login(k, a, "scram-sha-256", tls_ca=""),
         ["kafka.tls_ca: no broker of", "it must be of the system's authorities"]),
     "an expired certificate": (
-        lambda k, a, s: with_login(k, a, "scram-sha-256", brokers=k.at("expired"), sasl="none", user="", password=""),
+        lambda k, a, s: with_login(k, a, "none", brokers=k.at("expired"), user="", password=""),
         ["kafka.tls_ca: no broker of", "of today", "certificate expired"]),
     "a certificate of another host": (
-        lambda k, a, s: with_login(k, a, "scram-sha-256", brokers=k.at("elsewhere"), sasl="none", user="", password=""),
+        lambda k, a, s: with_login(k, a, "none", brokers=k.at("elsewhere"), user="", password=""),
         ["kafka.tls_ca: no broker of", "for the host that kafka.brokers or the broker itself names", "kafka.elsewhere.example"]),
     "a wrong password": (
         lambda k, a, s: with_login(k, a, "scram-sha-256", password="wrong-and-secret"),
@@ -158,7 +159,7 @@ KAFKA_REFUSALS = {
         lambda k, a, s: with_login(k, a, "plain", password="wrong-and-secret"),
         ["kafka.password: no broker of", "uthentication failed", f'correct it or kafka.user "{USER}"']),
     "no login": (
-        lambda k, a, s: with_login(k, a, "scram-sha-256", sasl="none", user="", password=""),
+        lambda k, a, s: with_login(k, a, "none", user="", password=""),
         ["kafka.sasl: no broker of", 'is "none", and the broker asks who we are']),
     "no TLS": (
         lambda k, a, s: k.config(brokers=k.at("proof")),
@@ -191,8 +192,8 @@ POSTGRES_REFUSALS = {
         lambda p, a, s: on_postgres(p, a, tls_ca=str(s.ca)),
         ["store.tls_ca: store at", "UnknownIssuer", "its certificate must be of the authorities in", "ca.pem"]),
     "a certificate of another host": (
-        lambda p, a, s: {"store": {"backend": "postgres", "url": f"postgres://{USER}:{QUOTED}@127.0.0.2:{p.port}/x", "tls_ca": str(a.ca)}},
-        ["store.tls_ca: store at", "127.0.0.2", "for the host in store.url"]),
+        lambda p, a, s: {"store": {"backend": "postgres", "url": f"postgres://{USER}:{QUOTED}@localhost:{p.port}/x", "tls_ca": str(a.ca)}},
+        ["store.tls_ca: store at", "localhost", "for the host in store.url"]),
     "a wrong password": (
         lambda p, a, s: on_postgres(p, a, password="wrong-and-secret"),
         ["store.url: store at", "refuses us", "password authentication failed", "check user, password and database"]),
@@ -281,6 +282,7 @@ def test_what_can_be_seen_before_the_start_is_told_then(start, authority, strang
         ({"registry": {**redis, "tls_ca": gone}}, ["registry.tls_ca", "gone.pem", "cannot be read"]),
         ({"registry": {**redis, "url": "redis://127.0.0.1:1", "tls_ca": ca}}, ["registry.url", "does not begin with rediss://"]),
         ({"registry": {**redis, "tls_certificate": certificate, "tls_key": other}}, ["registry.tls_key", "is not the key"]),
+        ({"registry": {**redis, "url": "redis://u:wrong%20and-secret@127.0.0.1:1"}}, ["registry.url", "has a space"]),
         ({"store": {**store, "tls_ca": gone}}, ["store.tls_ca", "gone.pem", "cannot be read"]),
         ({"store": {**store, "tls_certificate": certificate, "tls_key": other}}, ["store.tls_key", "is not the key"]),
         ({"store": {"tls_ca": ca}}, ["store.backend", "files for TLS are set"]),
@@ -289,8 +291,9 @@ def test_what_can_be_seen_before_the_start_is_told_then(start, authority, strang
         code, said = server.refused()
         assert code == 64 and all(words in said for words in wanted), (config, said)
         assert "wrong-and-secret" not in said, said
-        checked = heddle("config", "check", server.side / "heddle.toml")
-        assert checked.returncode == 64 and all(words in checked.stderr for words in wanted), checked
+        if "has a space" not in wanted:
+            checked = heddle("config", "check", server.side / "heddle.toml")
+            assert checked.returncode == 64 and all(words in checked.stderr for words in wanted), checked
 
 
 def test_a_password_is_never_shown(start, tmp_path):
@@ -321,7 +324,7 @@ async def test_files_of_kafka_and_redis_wait_for_a_restart_and_those_of_postgres
         copy.write_text(authority.ca.read_text())
     log = with_login(kafka, authority, "scram-sha-512", tls_ca=str(copies["kafka"]))
     server = start(config={
-        **on_kafka(log), **on_postgres(postgres, authority, tls_ca=str(copies["store"]), deadline="1 s"),
+        **on_kafka(log), **on_postgres(postgres, authority, tls_ca=str(copies["store"])),
         **on_redis(redis, authority, tls_ca=str(copies["registry"])),
     })
     knows_redis(server)

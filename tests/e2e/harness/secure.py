@@ -10,8 +10,8 @@ from .postgres import Postgres
 from .redis import Redis
 
 USER = "node"
-# With letters that URLs and configurations of Java must quote.
-PASSWORD = "p@ss/w0rd: 100% \\ofthetests\\"
+# With letters that URLs must quote.
+PASSWORD = "p@ss/w0rd:100%\\ofthetests\\"
 PLAIN = "tell-nobody-100"
 
 
@@ -110,7 +110,7 @@ class SecurePostgres(Postgres):
 
     def _prepare(self):
         data = self.directory / "data"
-        certificate, key = self.authority.issue("postgres")
+        certificate, key = self.authority.issue("postgres", hosts="IP:127.0.0.1")
         for source, name in ((certificate, "server.pem"), (key, "server.key"), (self.authority.ca, "ca.pem")):
             copy = data / name
             shutil.copy(source, copy)

@@ -16,6 +16,9 @@ use super::topics::KafkaOpenError;
 /// The longest that one question for the brokers' list takes, and how many are asked before nobody answers.
 const ASK: Duration = Duration::from_millis(500);
 const ASKS: usize = 20;
+/// How long, and how often, what was said meanwhile is collected.
+const EVENTS: Duration = Duration::from_millis(50);
+const EVENTS_MAX: usize = 20;
 /// So many times in a row, and whoever refuses us means it.
 const REFUSALS: usize = 4;
 
@@ -138,7 +141,11 @@ pub(crate) fn arrive(config: &KafkaConfig) -> Result<(), KafkaOpenError> {
             Err(error) => last = error,
         }
         // What went wrong comes as events.
-        while consumer.poll(Duration::ZERO).is_some() {}
+        for _ in 0..EVENTS_MAX {
+            if consumer.poll(EVENTS).is_none() {
+                break;
+            }
+        }
         let reason = consumer.context().0.lock().clone();
         refused =
             if reason.as_deref().is_some_and(|reason| remedy(config, reason).is_some()) { refused + 1 } else { 0 };

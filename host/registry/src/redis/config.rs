@@ -108,6 +108,12 @@ impl RedisConfig {
             key: "registry.url",
             wrong: format!("the address of Redis cannot be used: write {}", wrong()),
         })?;
+        let torn = |text: &String| text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+        if config.username.iter().chain(&config.password).any(torn) {
+            // The client greets in one line of words.
+            let wrong = "its user or password has a space, which the client cannot send: choose another".to_owned();
+            return Err(RedisSettingError { key: "registry.url", wrong });
+        }
         // It never waits for the first connection, and messages and answers come on one connection.
         config.fail_fast = false;
         config.version = RespVersion::RESP3;

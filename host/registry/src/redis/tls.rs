@@ -66,7 +66,8 @@ impl RedisTls {
 
     /// What an error of the client says of connecting, with what mends it where waiting does not. `None` if it is of something else.
     pub(super) fn explained(&self, error: &Error) -> Option<Reason> {
-        let reason = error.details();
+        // The client shows errors as they are built.
+        let reason = error.details().trim_start_matches("Custom { kind: InvalidData, error: ").trim_end_matches(" }");
         let (kind, line) = match error.kind() {
             ErrorKind::Auth => (
                 "login",
@@ -74,7 +75,7 @@ impl RedisTls {
                     "registry.url: Redis refuses us: {reason}; correct user and password in it, or make that user there"
                 ),
             ),
-            ErrorKind::IO | ErrorKind::Tls if reason.contains("invalid peer certificate") => {
+            ErrorKind::IO | ErrorKind::Tls if reason.contains("InvalidCertificate(") => {
                 let believed = match &self.ca {
                     Some(path) => format!("the authorities in {path:?}"),
                     None => "the system's authorities".to_owned(),
@@ -82,14 +83,14 @@ impl RedisTls {
                 let must = format!("it must be of {believed}, of today, and for the host in registry.url");
                 ("certificate", format!("registry.tls_ca: the certificate of Redis is not believed: {reason}; {must}"))
             }
-            ErrorKind::IO | ErrorKind::Tls if reason.contains("received fatal alert") => {
+            ErrorKind::IO | ErrorKind::Tls if reason.contains("AlertReceived(") => {
                 let mend = match &self.identity {
                     Some((path, _)) => format!("{path:?} is not believed there: name another"),
                     None => "Redis wants to see one: name it and its key".to_owned(),
                 };
                 ("identity", format!("registry.tls_certificate: Redis ended TLS: {reason}; {mend}"))
             }
-            ErrorKind::IO | ErrorKind::Tls if reason.contains("corrupt message") => (
+            ErrorKind::IO | ErrorKind::Tls if reason.contains("InvalidMessage(") => (
                 "plain",
                 format!("registry.url: Redis does not speak TLS at this port: {reason}; name the port that does"),
             ),
