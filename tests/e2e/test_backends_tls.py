@@ -148,7 +148,7 @@ KAFKA_REFUSALS = {
         ["kafka.tls_ca: no broker of", "it must be of the system's authorities"]),
     "an expired certificate": (
         lambda k, a, s: with_login(k, a, "none", brokers=k.at("expired"), user="", password=""),
-        ["kafka.tls_ca: no broker of", "of today", "certificate expired"]),
+        ["kafka.tls_ca: no broker of", "of today", "Expired"]),
     "a certificate of another host": (
         lambda k, a, s: with_login(k, a, "none", brokers=k.at("elsewhere"), user="", password=""),
         ["kafka.tls_ca: no broker of", "for the host that kafka.brokers or the broker itself names", "kafka.elsewhere.example"]),
@@ -160,10 +160,10 @@ KAFKA_REFUSALS = {
         ["kafka.password: no broker of", "uthentication failed", f'correct it or kafka.user "{USER}"']),
     "no login": (
         lambda k, a, s: with_login(k, a, "none", user="", password=""),
-        ["kafka.sasl: no broker of", 'is "none", and the broker asks who we are']),
+        ["kafka.sasl: no broker of", 'is "none", and 127.0.0.1', "it may ask who we are. Set it, kafka.user and kafka.password"]),
     "no TLS": (
         lambda k, a, s: k.config(brokers=k.at("proof")),
-        ["kafka.tls: no broker of", "is false, and this port may speak TLS: set it to true"]),
+        ["kafka.tls: no broker of", "is false, and 127.0.0.1", "speaks TLS: set it to true"]),
     "TLS where none is": (
         lambda k, a, s: k.config(tls=True, tls_ca=str(a.ca)),
         ["kafka.tls: no broker of", "is true, and this port does not speak TLS"]),

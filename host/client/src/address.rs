@@ -40,6 +40,19 @@ pub enum Trust {
     Certificates(Vec<Vec<u8>>),
 }
 
+/// What a look at an address shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// It takes no connection.
+    Nobody,
+    /// Somebody who does not speak TLS.
+    Plain,
+    /// Somebody who speaks TLS and is not believed, or does not believe us; why.
+    Distrusted(String),
+    /// Somebody who is believed.
+    Trusted,
+}
+
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -121,11 +134,16 @@ impl Address {
         self.shake().await.map_err(explained)
     }
 
-    /// Why this server's certificate is not believed, if that is so. The caller sets the deadline.
-    pub async fn doubts(&self) -> Option<String> {
-        match self.shake().await.err()?.get_ref()?.downcast_ref::<Error>()? {
-            Error::InvalidCertificate(why) => Some(why.to_string()),
-            _ => None,
+    /// What is there, without saying anything to it. The caller sets the deadline.
+    pub async fn look(&self) -> Sight {
+        if TcpStream::connect(&self.authority).await.is_err() {
+            return Sight::Nobody;
+        }
+        let Err(error) = self.shake().await else { return Sight::Trusted };
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(Error::InvalidCertificate(why)) => Sight::Distrusted(why.to_string()),
+            Some(Error::AlertReceived(why)) => Sight::Distrusted(format!("{why:?}")),
+            _ => Sight::Plain,
         }
     }
 

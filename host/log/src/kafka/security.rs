@@ -112,9 +112,6 @@ struct Ear(Mutex<Option<String>>);
 impl ClientContext for Ear {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, message, "librdkafka");
-        if facility == "FAIL" {
-            *self.0.lock() = Some(message.to_owned());
-        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -129,10 +126,8 @@ impl ConsumerContext for Ear {}
 
 /// Waits until a broker lets us in; if none does, says why. Blocks.
 pub(crate) fn arrive(config: &KafkaConfig) -> Result<(), KafkaOpenError> {
-    let mut settings = config.reader();
-    settings.set_log_level(RDKafkaLogLevel::Info);
     let consumer: BaseConsumer<Ear> =
-        settings.create_with_context(Ear::default()).map_err(|error| unusable(config, error))?;
+        config.reader().create_with_context(Ear::default()).map_err(|error| unusable(config, error))?;
     let mut refused = 0;
     let mut last = KafkaError::Canceled;
     for _ in 0..ASKS {
@@ -204,12 +199,6 @@ fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
             "is true, and this port does not speak TLS: name the port that does in kafka.brokers".to_owned(),
         );
     }
-    if has("SSL listener") {
-        return mend(
-            "kafka.tls",
-            "is false, and this port may speak TLS: set it to true, or name another port in kafka.brokers".to_owned(),
-        );
-    }
     if has("client SSL authentication might be required") || has("certificate required") || has("alert number") {
         return mend(
             "kafka.tls_certificate",
@@ -220,12 +209,6 @@ fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
                 None => "is empty, and the broker wants to see a certificate: name one that it believes, and its key"
                     .to_owned(),
             },
-        );
-    }
-    if has("require SASL") {
-        return mend(
-            "kafka.sasl",
-            "is \"none\", and the broker asks who we are: name its mechanism, a user and a password".to_owned(),
         );
     }
     if has("Unsupported SASL mechanism") || has("mechanism handshake failed") {
