@@ -11,7 +11,7 @@ from harness.kafka import Missing as NoKafka
 from harness.postgres import Missing as NoPostgres
 from harness.secure import PASSWORD, PLAIN, USER, SecureKafka, SecurePostgres, SecureRedis
 from harness.server import heddle
-from harness.waiting import until
+from harness.waiting import until, until_async
 
 QUOTED = quote(PASSWORD, safe="")
 
@@ -355,6 +355,38 @@ async def test_files_of_kafka_and_redis_wait_for_a_restart_and_those_of_postgres
     rewritten(server, kafka={"password": "another"})
     told = heddle("config", "reload", "--data", server.data)
     assert "needs a restart: kafka.password" in told.stdout and "another\n" not in told.stdout, told
+
+
+async def test_a_broker_that_comes_back_as_somebody_else_gets_nothing_and_the_log_says_so(start, name, authority, stranger):
+    broker = made(SecureKafka, authority)
+    try:
+        server = start(config=on_kafka(with_login(broker, authority, "scram-sha-256")))
+        own = broker.directory / "login.pem"
+        good, (certificate, key) = own.read_text(), stranger.issue("kafka")
+        async with Device(server, name("alice")) as a, Device(server, name("bob"), auto_ack=True) as b:
+            await a.say(b.user, "before")
+            await b.next("new_message", text="before")
+            broker.kill()
+            own.write_text(key.read_text() + certificate.read_text())
+            broker.start()
+            words = "a Kafka broker does not let us in"
+            await until_async(lambda: words in server.stderr(10_000), "the log says so", 30)
+            assert (await a.outcome(await a.post(b.user, "meanwhile", client_id="m")))["code"] == "unavailable"
+            broker.kill()
+            own.write_text(good)
+            broker.start()
+
+            async def accepted():
+                return (await a.outcome(await a.post(b.user, "meanwhile", client_id="m", resend=True)))["type"] == "accepted"
+
+            for _ in range(60):
+                if await accepted():
+                    break
+            await b.next("new_message", text="meanwhile")
+        assert server.stderr(10_000).count(words) == 1
+        silent(server)
+    finally:
+        broker.end()
 
 
 def test_a_certificate_that_ends_within_two_weeks_is_a_warning(start, kafka, authority):

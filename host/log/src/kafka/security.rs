@@ -234,3 +234,62 @@ fn plainly(reason: &str) -> String {
     let end = end.iter().filter_map(|words| reason.find(words)).min().unwrap_or(reason.len());
     reason[..end].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secured(tls: Option<KafkaTls>, login: Option<KafkaLogin>) -> KafkaConfig {
+        KafkaConfig { tls, login, ..KafkaConfig::new("kafka:9093", "n1") }
+    }
+
+    fn login(sasl: KafkaSasl) -> KafkaLogin {
+        KafkaLogin { sasl, user: "heddle".to_owned(), password: "tell nobody".to_owned() }
+    }
+
+    #[test]
+    fn each_client_is_told_the_same_and_checks_certificates_and_names() {
+        let identity = Some(("node.pem".into(), "node.key".into()));
+        let config =
+            secured(Some(KafkaTls { ca: Some("ca.pem".into()), identity }), Some(login(KafkaSasl::ScramSha512)));
+        for settings in [config.admin(), config.sender(), config.deriver(), config.reader(), config.member()] {
+            for (name, wanted) in [
+                ("security.protocol", "sasl_ssl"),
+                ("enable.ssl.certificate.verification", "true"),
+                ("ssl.endpoint.identification.algorithm", "https"),
+                ("ssl.ca.location", "ca.pem"),
+                ("ssl.certificate.location", "node.pem"),
+                ("ssl.key.location", "node.key"),
+                ("sasl.mechanisms", "SCRAM-SHA-512"),
+                ("sasl.username", "heddle"),
+                ("sasl.password", "tell nobody"),
+            ] {
+                assert_eq!(settings.get(name), Some(wanted), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_file_the_authorities_of_the_system_are_looked_for() {
+        let settings = secured(Some(KafkaTls::default()), None).reader();
+        assert_eq!(settings.get("security.protocol"), Some("ssl"));
+        assert_eq!(settings.get("ssl.ca.location"), Some("probe"));
+        assert_eq!(secured(None, None).reader().get("security.protocol"), Some("plaintext"));
+        let settings = secured(None, Some(login(KafkaSasl::ScramSha256))).reader();
+        assert_eq!(settings.get("security.protocol"), Some("sasl_plaintext"));
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let shown = format!("{:?}", secured(None, Some(login(KafkaSasl::Plain))));
+        assert!(shown.contains("heddle") && !shown.contains("tell nobody"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_a_refusal_is_waited_for() {
+        let config = secured(None, None);
+        for reason in ["Connect to ipv4#127.0.0.1:1 failed: Connection refused", "Failed to resolve 'kafka:9093'"] {
+            assert!(remedy(&config, reason).is_none(), "{reason}");
+        }
+    }
+}

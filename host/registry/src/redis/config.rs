@@ -1,5 +1,6 @@
 //! What an operator says of Redis, and what the client is told of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use fred::types::config::{
@@ -35,7 +36,7 @@ pub struct RedisSettingError {
 }
 
 /// What is needed to use Redis.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisConfig {
     /// `redis://user:password@host:port/db`; `rediss://` for TLS. More seeds: `?node=host:port`; Sentinel: `?sentinelServiceName=NAME`.
     pub url: String,
@@ -57,6 +58,18 @@ pub struct RedisConfig {
     pub lease_ms: Millis,
     /// What nobody renewed for so long is gone.
     pub routes_ms: Millis,
+}
+
+impl fmt::Debug for RedisConfig {
+    /// Without the URL: it holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("mode", &self.mode)
+            .field("node", &self.node)
+            .field("prefix", &self.prefix)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
 }
 
 impl RedisConfig {
@@ -148,4 +161,32 @@ impl RedisConfig {
 fn without_tls(url: &str) -> Option<String> {
     let plain = |with: &str, without: &str| url.strip_prefix(with).map(|rest| format!("{without}{rest}"));
     plain("rediss", "redis").or_else(|| plain("valkeys", "valkey"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_cannot_be_sent_is_told_before_anything_is_tried_and_none_is_shown() {
+        let node = NodeId::new("n1").expect("it is a name");
+        let config = |url: &str| RedisConfig::new(url.to_owned(), RedisMode::Standalone, node.clone());
+        assert!(config("redis://u:p%2Fw@redis:6379").builder().is_ok());
+        let torn = config("redis://u:secret%20word@redis:6379");
+        let told = torn.builder().err().expect("it is refused").to_string();
+        assert!(told.starts_with("registry.url: ") && told.contains("a space") && !told.contains("secret"), "{told}");
+        assert!(!format!("{torn:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_url_that_asks_for_tls_is_known_by_its_scheme() {
+        for (url, wanted) in [
+            ("rediss://a:1", Some("redis://a:1")),
+            ("rediss-cluster://a:1", Some("redis-cluster://a:1")),
+            ("valkeys://a:1", Some("valkey://a:1")),
+            ("redis://rediss:1", None),
+        ] {
+            assert_eq!(without_tls(url).as_deref(), wanted, "{url}");
+        }
+    }
 }
