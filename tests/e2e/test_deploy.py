@@ -274,7 +274,7 @@ def test_the_guide_names_keys_and_files_that_there_are():
     guide = (DEPLOY / "GUIDE.md").read_text()
     keys = set(re.findall(r"^# .*Variable: HEDDLE_(\w+)__(\w+)\.$", heddle("config", "show", "--defaults").stdout, re.M))
     known = {f"{section}.{key}".lower() for section, key in keys}
-    named = set(re.findall(r"`((?:node|gateway|auth|users|groups|log|store|delivery|registry|presence|policies|admin|telemetry)\.[a-z_.]+)`", guide))
+    named = set(re.findall(r"`((?:node|gateway|auth|users|groups|log|kafka|store|delivery|registry|presence|policies|admin|telemetry)\.[a-z_.]+)`", guide))
     named.discard("store.sqlite")
     assert len(named) > 5 and not named - known, named - known
     for link in re.findall(r"\]\(([^)#:]+)\)", guide):
