@@ -173,7 +173,8 @@ mod tests {
         let config = |url: &str| RedisConfig::new(url.to_owned(), RedisMode::Standalone, node.clone());
         assert!(config("redis://u:p%2Fw@redis:6379").builder().is_ok());
         let torn = config("redis://u:secret%20word@redis:6379");
-        let told = torn.builder().err().expect("it is refused").to_string();
+        let Err(told) = torn.builder() else { panic!("it is refused") };
+        let told = told.to_string();
         assert!(told.starts_with("registry.url: ") && told.contains("a space") && !told.contains("secret"), "{told}");
         assert!(!format!("{torn:?}").contains("secret"));
     }
