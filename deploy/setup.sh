@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks what the Makefile needs, installs what is missing, and says so.
-#   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, the wasm32-wasip2 target
+#   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, perl (OpenSSL's build asks for it), the wasm32-wasip2 target
 #   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, openssl, redis-server, HAProxy,
 #                            PostgreSQL, Kafka, and what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go)
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
@@ -56,7 +56,7 @@ disk() {
   [ "$free" -ge "$disk_needed_mib" ] \
     || fail "$target has $free MiB free, the build needs $disk_needed_mib. Make room, or build elsewhere:" \
       "make run CARGO_TARGET_DIR=/a/larger/disk/heddle-target"
-  say "first build, into $target: about $((1200 / $(nproc) / 60 + 2)) minutes on these $(nproc) cores, then seconds"
+  say "first build, into $target: about $((1400 / $(nproc) / 60 + 2)) minutes on these $(nproc) cores, then seconds"
 }
 
 # The logs and databases that the tests write, most of them by 1,000 swaps under load.
@@ -89,6 +89,8 @@ once() {
 
 build_needs() {
   command -v cc >/dev/null || debian gcc libc6-dev
+  # Not only the `perl-base` that every Debian has; git brings it.
+  perl -MFindBin -MIPC::Cmd -e 1 2>/dev/null || debian perl
   rust
 }
 

@@ -124,6 +124,21 @@ def test_what_the_chart_makes_is_what_kubernetes_takes(shape, kubernetes):
         kubernetes_validate.validate(broken, kubernetes, strict=True)
 
 
+def test_the_chart_brings_certificates_and_kafkas_password_to_both_containers():
+    flags = (*CLUSTER, "--set", "certificates=heddle-tls", "--set", "config.kafka.tls=true", "--set", "config.kafka.sasl=scram-sha-512",
+             "--set", "config.kafka.user=heddle", "--set", "config.kafka.tls_ca=/etc/heddle/tls/kafka-ca.pem")
+    things = rendered(*flags)
+    pod = of_kind(things, "StatefulSet")["spec"]["template"]["spec"]
+    for container in (*pod["initContainers"], *pod["containers"]):
+        assert {"name": "certificates", "mountPath": "/etc/heddle/tls", "readOnly": True} in container["volumeMounts"]
+        passwords = [entry["valueFrom"]["secretKeyRef"] for entry in container["env"] if entry["name"] == "HEDDLE_KAFKA__PASSWORD"]
+        assert passwords == [{"name": "heddle", "key": "kafka-password"}]
+    assert {"name": "certificates", "secret": {"secretName": "heddle-tls"}} in pod["volumes"]
+    assert of_kind(things, "ConfigMap")["data"]["HEDDLE_KAFKA__TLS_CA"] == "/etc/heddle/tls/kafka-ca.pem"
+    plain = of_kind(rendered(*CLUSTER), "StatefulSet")["spec"]["template"]["spec"]
+    assert "certificates" not in str(plain) and "HEDDLE_KAFKA__PASSWORD" not in str(plain)
+
+
 def test_a_cluster_stands_in_several_zones_and_loses_one_node_at_a_time():
     things = rendered(*CLUSTER)
     node = of_kind(things, "StatefulSet")["spec"]
@@ -274,7 +289,7 @@ def test_the_guide_names_keys_and_files_that_there_are():
     guide = (DEPLOY / "GUIDE.md").read_text()
     keys = set(re.findall(r"^# .*Variable: HEDDLE_(\w+)__(\w+)\.$", heddle("config", "show", "--defaults").stdout, re.M))
     known = {f"{section}.{key}".lower() for section, key in keys}
-    named = set(re.findall(r"`((?:node|gateway|auth|users|groups|log|store|delivery|registry|presence|policies|admin|telemetry)\.[a-z_.]+)`", guide))
+    named = set(re.findall(r"`((?:node|gateway|auth|users|groups|log|kafka|store|delivery|registry|presence|policies|admin|telemetry)\.[a-z_.]+)`", guide))
     named.discard("store.sqlite")
     assert len(named) > 5 and not named - known, named - known
     for link in re.findall(r"\]\(([^)#:]+)\)", guide):

@@ -40,6 +40,19 @@ pub enum Trust {
     Certificates(Vec<Vec<u8>>),
 }
 
+/// What a look at an address shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sight {
+    /// It takes no connection.
+    Nobody,
+    /// Somebody who does not speak TLS.
+    Plain,
+    /// Somebody who speaks TLS and is not believed, or does not believe us; why.
+    Distrusted(String),
+    /// Somebody who is believed.
+    Trusted,
+}
+
 /// Why nobody can be believed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
@@ -118,14 +131,31 @@ impl Address {
     /// # Errors
     /// The network's; with [`io::ErrorKind::InvalidData`] somebody is there, but speaks no TLS or is not believed.
     pub async fn connect(&self) -> io::Result<Wire> {
+        self.shake().await.map_err(explained)
+    }
+
+    /// What is there, without saying anything to it. The caller sets the deadline.
+    pub async fn look(&self) -> Sight {
+        if TcpStream::connect(&self.authority).await.is_err() {
+            return Sight::Nobody;
+        }
+        let Err(error) = self.shake().await else { return Sight::Trusted };
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(Error::InvalidCertificate(why)) => Sight::Distrusted(why.to_string()),
+            Some(Error::AlertReceived(why)) => Sight::Distrusted(format!("{why:?}")),
+            _ => Sight::Plain,
+        }
+    }
+
+    async fn shake(&self) -> io::Result<Wire> {
         let tcp = TcpStream::connect(&self.authority).await?;
         tcp.set_nodelay(true)?;
         let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
         let host = self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let name = ServerName::try_from(host).map_err(io::Error::other)?;
-        let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await;
-        tls.map_or_else(|error| Err(explained(error)), |tls| Ok(Box::new(tls) as Wire))
+        let tls = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
+        Ok(Box::new(tls))
     }
 }
 

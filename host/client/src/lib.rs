@@ -15,7 +15,7 @@ mod connection;
 mod outbox;
 mod session;
 
-pub use address::{Address, Io, Trust, TrustError, Wire};
+pub use address::{Address, Io, Sight, Trust, TrustError, Wire};
 pub use backoff::Backoff;
 pub use client::{Client, ClientConfig, ClientHandle, Event, Stopped};
 pub use connection::{Closed, RawConnection, Received};

@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use serde_json::Value;
 
 use crate::cli::{ConfigCommand, Output};
-use crate::config::{Sources, annotated, effective};
+use crate::config::{Sources, annotated, backend_warnings, effective};
 use crate::failure::Failure;
 
 /// A server reads its files within this.
@@ -38,7 +38,8 @@ pub async fn command(command: &ConfigCommand) -> Result<String, Failure> {
             let config = sources.load()?;
             crate::config::check_serve(&config, crate::token::DEVELOPMENT_SECRET)?;
             let now = SystemClock::new().now();
-            let warnings = crate::server::settings::gateway(&config, "", false)?.warnings(now);
+            let mut warnings = crate::server::settings::gateway(&config, "", false)?.warnings(now);
+            warnings.extend(backend_warnings(&config, now));
             let warnings = warnings.iter().map(|warning| format!("\n  warning: {warning}")).collect::<String>();
             Ok(format!("{} is right{warnings}", file.display()))
         }

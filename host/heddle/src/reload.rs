@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use heddle_gateway::{GatewayConfig, Reloaded};
+use heddle_model::{Clock as _, SystemClock};
 use parking_lot::Mutex;
 
-use crate::config::{Config, KEYS, Key, Sources, check_serve};
+use crate::config::{BackendFile, Config, KEYS, Key, Sources, backend_files, backend_warnings, check_serve};
 use crate::failure::Failure;
 use crate::ready::RunFile;
 use crate::server::{Terms, settings};
@@ -16,13 +17,16 @@ pub struct Reloader {
     sources: Sources,
     terms: Terms,
     in_force: Mutex<Config>,
+    /// What backends' clients have read, or will with their next connection.
+    files: Mutex<Vec<BackendFile>>,
 }
 
 impl Reloader {
     /// `config`: as it was read from `sources` at start.
     #[must_use]
     pub fn new(sources: Sources, terms: Terms, config: Config) -> Self {
-        Self { sources, terms, in_force: Mutex::new(config) }
+        let files = Mutex::new(backend_files(&config));
+        Self { sources, terms, in_force: Mutex::new(config), files }
     }
 
     /// Reads everything again, key files too.
@@ -45,6 +49,8 @@ impl Reloader {
             let live = live(key) && !fixed.contains(&key.path);
             if live { applied.push(change) } else { waiting.push(change) }
         }
+        replaced(&mut self.files.lock(), backend_files(&found), &mut applied, &mut waiting);
+        let warnings = backend_warnings(&found, SystemClock::new().now());
         let next = next(&in_force, found, &fixed);
         let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
         let data = &next.node.data_dir;
@@ -54,7 +60,22 @@ impl Reloader {
             run_file.write(data)?;
         }
         *in_force = next;
-        Ok((config, Reloaded { applied, waiting, warnings: Vec::new() }))
+        Ok((config, Reloaded { applied, waiting, warnings }))
+    }
+}
+
+/// Files of backends that have another content under the same name. Only some clients read them again.
+fn replaced(known: &mut [BackendFile], found: Vec<BackendFile>, applied: &mut Vec<String>, waiting: &mut Vec<String>) {
+    for (known, found) in known.iter_mut().zip(found) {
+        if found.path != known.path || found == *known {
+            continue;
+        }
+        if found.rereads {
+            applied.push(format!("{}: another {:?}, for new connections", found.key, found.path));
+            *known = found;
+        } else {
+            waiting.push(format!("{}: another {:?}", found.key, found.path));
+        }
     }
 }
 

@@ -10,5 +10,7 @@ mod states;
 
 pub use embedded::{EmbeddedBus, EmbeddedRegistry};
 pub use port::{Bus, BusError, BusState, Inbox, Registry, RegistryError, Route};
-pub use redis::{Codec, Redis, RedisBus, RedisConfig, RedisMode, RedisRegistry, RedisSettingError, RedisStates};
+pub use redis::{
+    Codec, Redis, RedisBus, RedisConfig, RedisMode, RedisRegistry, RedisSettingError, RedisStates, RedisTls,
+};
 pub use states::{EmbeddedStates, KeyedStates, Swap, Versioned};

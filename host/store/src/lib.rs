@@ -18,5 +18,5 @@ pub use port::{
     NodeReport, NodeRow, Nodes, ReceiptRow, ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead,
     UNREAD_MAX,
 };
-pub use postgres::{PostgresConfig, PostgresError, PostgresStore};
+pub use postgres::{PostgresConfig, PostgresError, PostgresStore, PostgresTls};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

@@ -35,14 +35,14 @@ class Authority:
         self.dir.mkdir(parents=True, exist_ok=True)
         self.ca = self.dir / "ca.pem"
         _openssl("req", "-x509", *_EC, "-keyout", self.dir / "ca.key", "-out", self.ca, "-days", 3, "-subj",
-                 "/CN=an authority of the end-to-end tests", "-addext", "keyUsage=critical,keyCertSign")
+                 f"/CN={self.dir.name} of the end-to-end tests", "-addext", "keyUsage=critical,keyCertSign")
 
-    def issue(self, name, days=90):
+    def issue(self, name, days=90, hosts="DNS:localhost,IP:127.0.0.1"):
         """A certificate and its key, new each time: two paths."""
         certificate, key, request = (self.dir / f"{name}.{end}" for end in ("pem", "key", "csr"))
         _openssl("req", "-new", *_EC, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         extensions = self.dir / "extensions"
-        extensions.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n")
+        extensions.write_text(f"subjectAltName={hosts}\nbasicConstraints=critical,CA:FALSE\n")
         _openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.dir / "ca.key", "-CAcreateserial",
                  "-days", days, "-extfile", extensions, "-out", certificate)
         return certificate, key

@@ -23,6 +23,9 @@ class Missing(Exception):
 class Kafka:
     """One broker that is its own controller; it keeps what it has over a restart."""
 
+    # For the command that makes its directory ready.
+    format_options = ""
+
     def __init__(self):
         self.lib = _lib()
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="heddle-kafka-"))
@@ -93,7 +96,7 @@ class Kafka:
 
     def _launch(self):
         java = f"java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '{self.lib}/*'"
-        run = (f"{java} kafka.tools.StorageTool format -t {CLUSTER} -g -c \"$0\" && "
+        run = (f"{java} kafka.tools.StorageTool format -t {CLUSTER} -g -c \"$0\" {self.format_options} && "
                f"exec {java} kafka.Kafka \"$0\"")
         ready = f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{self.port}'"
         command = ["sh", GUARD, self.directory, ready, "TERM", "sh", "-c", run, self.directory / "server.properties"]

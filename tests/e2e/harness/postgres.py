@@ -37,6 +37,7 @@ class Postgres:
         )
         if made.returncode:
             raise Missing(f"initdb: {made.stderr}")
+        self._prepare()
         for _ in range(5):
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.port = free.getsockname()[1]
@@ -99,10 +100,17 @@ class Postgres:
         self._end()
         shutil.rmtree(self.directory, ignore_errors=True)
 
+    def _prepare(self):
+        """For those that are set up otherwise."""
+
+    def _settings(self):
+        return ()
+
     def _launch(self):
         ready = f"{self.programs / 'pg_isready'} --quiet --host=127.0.0.1 --port={self.port} --username=heddle"
         settings = (f"port={self.port}", f"unix_socket_directories={self.directory}", "listen_addresses=127.0.0.1",
-                    "fsync=off", "full_page_writes=off", "max_connections=100")
+                    "fsync=off", "full_page_writes=off", "max_connections=100",
+                    *self._settings())
         command = ["sh", GUARD, self.directory, ready, "INT", *_as_postgres(), self.programs / "postgres", "-D",
                    self.directory / "data", *(word for setting in settings for word in ("-c", setting))]
         self.guard = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")

@@ -49,13 +49,19 @@ class Redis:
     def start(self):
         """Starts it, and waits until it answers."""
         self.child = subprocess.Popen(
-            ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            ["redis-server", *self._listens(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
              "--dir", self.dir],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=_dies_with_the_tests,
         )
         until(self._answers, "redis-server answers")
         return self
+
+    def _listens(self):
+        return ["--port", str(self.port)]
+
+    def _connect(self):
+        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
 
     def _answers(self):
         try:
@@ -79,7 +85,7 @@ class Redis:
 
     def ask(self, *words):
         """Sends a command; text, a number, None or a list comes back."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+        with self._connect() as connection:
             parts = [str(word).encode() for word in words]
             connection.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
             return _read(connection.makefile("rb"))

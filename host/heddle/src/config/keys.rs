@@ -74,6 +74,21 @@ choice! {
 }
 
 choice! {
+    /// How a node proves to brokers who it is.
+    KafkaLogin {
+        /// Not at all, or with a certificate.
+        None = "none",
+        /// It tells its password, over TLS only.
+        Plain = "plain",
+        /// It proves that it knows the password.
+        ScramSha256 = "scram-sha-256",
+        /// As before, with a longer digest.
+        ScramSha512 = "scram-sha-512",
+    }
+    form "\"none\", \"plain\", \"scram-sha-256\" or \"scram-sha-512\""
+}
+
+choice! {
     /// Where the archive is.
     StoreBackend {
         /// A file in the data directory.
@@ -222,6 +237,22 @@ sections! {
     kafka: KafkaSection {
         /// Some brokers, with commas: "kafka-1:9092,kafka-2:9092".
         brokers: String = "";
+        /// Connections to brokers are encrypted, and each broker's certificate and name is checked.
+        tls: bool = false;
+        /// File with the authorities that brokers' certificates must be of, in PEM form. Empty: those of the system.
+        tls_ca: PathBuf = "";
+        /// File with this node's certificate in PEM form, then those that lead to its authority, if brokers ask for one.
+        tls_certificate: PathBuf = "";
+        /// File with its private key in PEM form, without a passphrase.
+        tls_key: PathBuf = "";
+        /// How this node proves who it is: "none", "plain" (over TLS only), "scram-sha-256" or "scram-sha-512".
+        sasl: KafkaLogin = "none";
+        /// Its user at the brokers.
+        user: String = "";
+        /// Its password.
+        password: String = "" : secret;
+        /// File that holds the password instead.
+        password_file: PathBuf = "";
         /// Topics are called PREFIX.messages, PREFIX.group_messages and PREFIX.control, the consumer group PREFIX.workers.
         prefix: String = "heddle";
         /// Partitions of PREFIX.messages and of PREFIX.group_messages, each. Fixed when the topics are made.
@@ -251,6 +282,13 @@ sections! {
         url: String = "" : secret;
         /// Postgres: file that holds the URL instead.
         url_file: PathBuf = "";
+        /// Postgres: file with authorities that the server's certificate may be of, beside those of the system, in PEM form. With it connections are
+        /// encrypted, and certificate and host are checked, unless the URL has another `sslmode`.
+        tls_ca: PathBuf = "";
+        /// Postgres: file with this node's certificate in PEM form, then those that lead to its authority, if the server asks for one.
+        tls_certificate: PathBuf = "";
+        /// Postgres: file with its private key in PEM form, without a passphrase.
+        tls_key: PathBuf = "";
         /// Postgres: connections of this node.
         connections_max: u64 = 16 [2, 1_000];
         /// Postgres: how long a call may take; a batch of the archive six times that. A database that is away for longer stops no send and no push.
@@ -299,6 +337,12 @@ sections! {
         backend: RegistryBackend = "embedded";
         /// Address of Redis, like "redis://user:password@redis.example:6379"; "rediss://" for TLS, "?node=HOST:PORT" for more of a cluster, "?sentinelServiceName=NAME" for Sentinel.
         url: String = "" : secret;
+        /// With "rediss://": file with the authorities that Redis' certificate must be of, in PEM form. Empty: those of the system.
+        tls_ca: PathBuf = "";
+        /// With "rediss://": file with this node's certificate in PEM form, then those that lead to its authority, if Redis asks for one.
+        tls_certificate: PathBuf = "";
+        /// With "rediss://": file with its private key in PEM form, without a passphrase.
+        tls_key: PathBuf = "";
         /// What runs there: "standalone", "sentinel" or "cluster".
         mode: RedisKind = "standalone";
         /// What all keys and channels in Redis begin with.

@@ -2,6 +2,7 @@
 //!
 //! [`keys`] is the table that all of it comes from; [`Sources`] says where values are; [`Config`] is what the rest of the binary sees.
 
+mod backends;
 mod keys;
 mod problem;
 mod render;
@@ -14,8 +15,10 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 
+pub use backends::{BackendFile, backend_files, backend_warnings};
 pub use keys::{
-    Config, KEYS, LogBackend, LogFormat, ProxyProtocol, RedisKind, RegistryBackend, StoreBackend, UnknownUsers,
+    Config, KEYS, KafkaLogin, LogBackend, LogFormat, ProxyProtocol, RedisKind, RegistryBackend, StoreBackend,
+    UnknownUsers,
 };
 pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};
@@ -143,6 +146,13 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
         let remedy = "write log.backend = \"kafka\", or leave out kafka.brokers";
         say("kafka.brokers", "is set, and log.backend is \"embedded\"".to_owned(), remedy);
     }
+    from_file(
+        &mut config.kafka.password,
+        &config.kafka.password_file,
+        ["kafka.password", "kafka.password_file"],
+        &mut say,
+    );
+    let kafka = &config.kafka;
     let of_topics = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     if kafka.prefix.is_empty() || !kafka.prefix.bytes().all(of_topics) {
         let wrong = format!("{:?} has other characters than letters, digits, hyphens and underscores", kafka.prefix);
@@ -188,6 +198,7 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     }
     problems.extend(client_certificate(config).err());
     problems.extend(admin_certificate(config).err());
+    backends::check(config, problems);
 }
 
 /// A secret that stands in a file of its own: `keys` are its key and that of the file.

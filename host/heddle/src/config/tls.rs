@@ -23,7 +23,7 @@ pub fn admin_certificate(config: &Config) -> Result<Option<Certificate>, Problem
     certificate("admin", &config.admin.tls_certificate, &config.admin.tls_key)
 }
 
-fn certificate(section: &str, certificate: &Path, key: &Path) -> Result<Option<Certificate>, Problem> {
+pub(super) fn certificate(section: &str, certificate: &Path, key: &Path) -> Result<Option<Certificate>, Problem> {
     let problem = |key: &str, wrong: String, remedy: &str| Problem {
         key: format!("{section}.{key}"),
         origin: "checked".to_owned(),

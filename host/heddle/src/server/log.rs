@@ -2,14 +2,19 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use heddle_client::{Address, Sight, Trust};
 use heddle_log::{EmbeddedLog, KafkaLog, KafkaOpenError, Log, OpenError};
 use heddle_model::Clock;
 use tokio::sync::watch;
 
 use super::settings;
-use crate::config::{Config, LogBackend};
+use crate::config::{Config, KafkaLogin, LogBackend};
 use crate::failure::Failure;
+
+/// The longest look at a broker's certificate.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// An open log, whichever it is.
 #[derive(Clone)]
@@ -35,10 +40,10 @@ impl OpenLog {
             }
             LogBackend::Kafka => {
                 let opened = KafkaLog::open(settings::kafka(config), clock).await;
-                let log = opened.map_err(|error| match error {
-                    KafkaOpenError::Topic { .. } => Failure::usage(error.to_string()),
-                    _ => Failure::new(error.to_string()),
-                })?;
+                let log = match opened {
+                    Ok(log) => log,
+                    Err(error) => return Err(unopened(config, error).await),
+                };
                 Ok(Self::Kafka { log, failed: watch::Sender::new(None) })
             }
         }
@@ -66,6 +71,58 @@ impl OpenLog {
             Self::Kafka { log, .. } => log.close(),
         }
     }
+}
+
+async fn unopened(config: &Config, error: KafkaOpenError) -> Failure {
+    let key = match &error {
+        KafkaOpenError::Topic { .. } => return Failure::usage(error.to_string()),
+        KafkaOpenError::Refused { certificate: true, .. } => {
+            return Failure::new(format!("{error}{}", doubts(config).await));
+        }
+        KafkaOpenError::Unreachable { .. } => misunderstood(config).await,
+        _ => None,
+    };
+    Failure::new(key.unwrap_or_else(|| error.to_string()))
+}
+
+/// Why a broker's certificate is not believed: librdkafka does not tell.
+async fn doubts(config: &Config) -> String {
+    let kafka = &config.kafka;
+    let trust = if kafka.tls_ca.as_os_str().is_empty() { Trust::System } else { Trust::File(kafka.tls_ca.clone()) };
+    for broker in brokers(config) {
+        if let Sight::Distrusted(why) = look(broker, &trust).await {
+            return format!(" ({broker}: {why})");
+        }
+    }
+    String::new()
+}
+
+/// A broker that takes connections, and ends them for what it hears. librdkafka only says that there is none.
+async fn misunderstood(config: &Config) -> Option<String> {
+    let kafka = &config.kafka;
+    let asks = "takes connections and ends them: it may ask who we are. Set it, kafka.user and kafka.password";
+    for broker in brokers(config) {
+        let (key, wrong) = match (look(broker, &Trust::Certificates(Vec::new())).await, kafka.tls) {
+            (Sight::Distrusted(_) | Sight::Trusted, false) => {
+                ("kafka.tls", format!("is false, and {broker} speaks TLS: set it to true"))
+            }
+            (Sight::Plain, false) | (Sight::Distrusted(_) | Sight::Trusted, true) if kafka.sasl == KafkaLogin::None => {
+                ("kafka.sasl", format!("is \"none\", and {broker} {asks}"))
+            }
+            _ => continue,
+        };
+        return Some(format!("{key}: no broker of {:?} lets us in: {wrong}", kafka.brokers));
+    }
+    None
+}
+
+fn brokers(config: &Config) -> impl Iterator<Item = &str> {
+    config.kafka.brokers.split(',').map(str::trim)
+}
+
+async fn look(broker: &str, trust: &Trust) -> Sight {
+    let Ok(address) = Address::tls(broker, trust) else { return Sight::Nobody };
+    tokio::time::timeout(LOOK, address.look()).await.unwrap_or(Sight::Nobody)
 }
 
 /// What the log says, and the command that mends it where one does.

@@ -20,7 +20,7 @@ use heddle_registry::Registry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
 
-use crate::config::{Config, LogBackend};
+use crate::config::{Config, LogBackend, backend_warnings};
 use crate::failure::Failure;
 use crate::reload::Reloader;
 
@@ -76,6 +76,7 @@ impl Server {
         // Read first: a wrong name in the configuration should not cost an opened log.
         let policy_config = settings::policies(config, &builtins)?;
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
+        backend_warnings(config, clock.now()).iter().for_each(|warning| tracing::warn!("{warning}"));
 
         let log = OpenLog::open(config, &clock).await?;
         let store = OpenStore::open(config, &clock).await?;

@@ -26,8 +26,7 @@ impl Nodes {
                 bus: Box::new(move |inbox| Arc::new(EmbeddedBus::new(at, inbox))),
             });
         };
-        let wrong = |error| Failure::usage(format!("registry.url: {error}"));
-        let redis = Redis::connect(redis, Arc::clone(clock)).map_err(wrong)?;
+        let redis = Redis::connect(redis, Arc::clone(clock)).map_err(|wrong| Failure::usage(wrong.to_string()))?;
         let shown = redis.clone();
         tokio::spawn(async move { shown.announce().await });
         let maker = redis.clone();

@@ -1,19 +1,21 @@
 //! From the configuration to what each crate is told: the only place where names of keys meet names of fields.
 
+use std::path::{Path, PathBuf};
+
 use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
-use heddle_log::{KafkaConfig, LogConfig};
+use heddle_log::{KafkaConfig, KafkaLogin, KafkaSasl, KafkaTls, LogConfig};
 use heddle_model::{Hook, NodeId};
 use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
 use heddle_presence::PresenceConfig;
-use heddle_registry::{RedisConfig, RedisMode};
-use heddle_store::{PostgresConfig, StoreConfig};
+use heddle_registry::{RedisConfig, RedisMode, RedisTls};
+use heddle_store::{PostgresConfig, PostgresTls, StoreConfig};
 use heddle_wasm::Limits;
 
 use crate::config::{
-    Config, LogBackend, Problem, Problems, ProxyProtocol, RedisKind, RegistryBackend, UnknownUsers, admin_certificate,
-    client_certificate,
+    Config, KafkaLogin as Sasl, LogBackend, Problem, Problems, ProxyProtocol, RedisKind, RegistryBackend, UnknownUsers,
+    admin_certificate, client_certificate,
 };
 use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
@@ -26,6 +28,15 @@ fn small(number: u64) -> u32 {
 
 fn count(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn file(path: &Path) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then(|| path.to_owned())
+}
+
+/// Both are set or neither, which was checked.
+fn identity(certificate: &Path, key: &Path) -> Option<(PathBuf, PathBuf)> {
+    file(certificate).zip(file(key))
 }
 
 /// What this node is called.
@@ -50,6 +61,7 @@ pub fn redis(config: &Config, node: &NodeId) -> Option<RedisConfig> {
         queue_max: count(section.queue_max),
         queue_bytes_max: section.queue_bytes_max.bytes(),
         lease_ms: section.lease.millis(),
+        tls: RedisTls { ca: file(&section.tls_ca), identity: identity(&section.tls_certificate, &section.tls_key) },
         ..RedisConfig::new(section.url.clone(), mode, node.clone())
     })
 }
@@ -77,7 +89,19 @@ pub fn log(config: &Config) -> LogConfig {
 /// For the log on brokers.
 pub fn kafka(config: &Config) -> KafkaConfig {
     let section = &config.kafka;
+    let sasl = match section.sasl {
+        Sasl::None => None,
+        Sasl::Plain => Some(KafkaSasl::Plain),
+        Sasl::ScramSha256 => Some(KafkaSasl::ScramSha256),
+        Sasl::ScramSha512 => Some(KafkaSasl::ScramSha512),
+    };
+    let login = |sasl| KafkaLogin { sasl, user: section.user.clone(), password: section.password.clone() };
     KafkaConfig {
+        tls: section.tls.then(|| KafkaTls {
+            ca: file(&section.tls_ca),
+            identity: identity(&section.tls_certificate, &section.tls_key),
+        }),
+        login: sasl.map(login),
         prefix: section.prefix.clone(),
         partitions: small(section.partitions),
         replication: small(section.replication),
@@ -111,6 +135,7 @@ pub fn postgres(config: &Config) -> PostgresConfig {
         range_positions: section.range_positions,
         // A log in this node's data directory is nobody else's.
         alone: config.log.backend == LogBackend::Embedded,
+        tls: PostgresTls { ca: file(&section.tls_ca), identity: identity(&section.tls_certificate, &section.tls_key) },
         ..PostgresConfig::at(section.url.clone())
     }
 }

@@ -55,6 +55,8 @@ fn refused(error: &PostgresError) -> Failure {
     let text = format!("store.url: {error}");
     match error {
         PostgresError::Url { .. } => Failure::usage(text),
+        // It names its own key.
+        PostgresError::Tls { .. } => Failure::new(error.to_string()),
         _ => Failure::new(text),
     }
 }

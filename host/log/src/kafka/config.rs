@@ -3,11 +3,17 @@
 use heddle_model::{Millis, Topic};
 use rdkafka::ClientConfig;
 
+use super::security::{KafkaLogin, KafkaTls, secure};
+
 /// A log on Kafka or Redpanda.
 #[derive(Debug, Clone)]
 pub struct KafkaConfig {
     /// `host:port` of some brokers, with commas.
     pub brokers: String,
+    /// How connections are encrypted; without it they are not.
+    pub tls: Option<KafkaTls>,
+    /// Who we are, where brokers ask.
+    pub login: Option<KafkaLogin>,
     /// Topics are called `PREFIX.messages`, `PREFIX.group_messages` and `PREFIX.control`; the consumer group is `PREFIX.workers`.
     pub prefix: String,
     /// This node, as brokers show it.
@@ -47,6 +53,8 @@ impl KafkaConfig {
     pub fn new(brokers: &str, client: &str) -> Self {
         Self {
             brokers: brokers.to_owned(),
+            tls: None,
+            login: None,
             prefix: "heddle".to_owned(),
             client: client.to_owned(),
             partitions: 100,
@@ -76,6 +84,7 @@ impl KafkaConfig {
             .set("socket.keepalive.enable", "true")
             .set("socket.timeout.ms", "10000")
             .set("topic.metadata.refresh.interval.ms", "60000");
+        secure(&mut base, self.tls.as_ref(), self.login.as_ref());
         base
     }
 

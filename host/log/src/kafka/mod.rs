@@ -14,6 +14,7 @@ mod ids;
 mod look;
 mod produce;
 mod ring;
+mod security;
 mod settle;
 mod topics;
 mod turns;
@@ -35,6 +36,7 @@ use tokio::sync::watch;
 
 pub use config::KafkaConfig;
 pub use look::KafkaReader;
+pub use security::{KafkaLogin, KafkaSasl, KafkaTls};
 pub use topics::KafkaOpenError;
 
 use crate::slots::Slots;

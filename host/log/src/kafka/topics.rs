@@ -12,6 +12,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::config::KafkaConfig;
 use super::context::{Consumer, Quiet};
+use super::security;
 use crate::Identity;
 
 /// The longest that a broker may take to answer one question at start.
@@ -36,6 +37,20 @@ pub enum KafkaOpenError {
         /// What librdkafka says.
         source: KafkaError,
     },
+    /// Somebody answers, and does not believe us, or we do not believe them.
+    #[error("{key}: no broker of {brokers:?} lets us in: {reason}; {remedy}")]
+    Refused {
+        /// As configured.
+        brokers: String,
+        /// The key that most likely is wrong.
+        key: &'static str,
+        /// What librdkafka says.
+        reason: String,
+        /// What mends it.
+        remedy: String,
+        /// It is the broker's certificate that is not believed; librdkafka does not say why.
+        certificate: bool,
+    },
     /// A topic is not as it must be.
     #[error("Kafka topic {topic} {wrong}; {remedy}")]
     Topic {
@@ -50,6 +65,9 @@ pub enum KafkaOpenError {
 
 /// Makes what is missing, checks what is there, and reads which log it is.
 pub(crate) async fn prepare(config: &KafkaConfig) -> Result<Identity, KafkaOpenError> {
+    let arriving = config.clone();
+    let arrived = tokio::task::spawn_blocking(move || security::arrive(&arriving)).await;
+    arrived.unwrap_or(Err(KafkaOpenError::Setting(KafkaError::Canceled)))?;
     let admin: AdminClient<Quiet> = config.admin().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
     make(config, &admin).await.map_err(unreachable)??;

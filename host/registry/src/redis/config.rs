@@ -1,5 +1,6 @@
 //! What an operator says of Redis, and what the client is told of it.
 
+use std::fmt;
 use std::time::Duration;
 
 use fred::types::config::{
@@ -7,6 +8,8 @@ use fred::types::config::{
 };
 use fred::types::{Builder, RespVersion};
 use heddle_model::{Millis, NodeId};
+
+use super::RedisTls;
 
 /// Room that is left in the client's own queue for its housekeeping: if that finds no room, the client ends.
 const HOUSEKEEPING: usize = 1_024;
@@ -26,14 +29,19 @@ pub enum RedisMode {
 
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the address of Redis cannot be used: {0}")]
-pub struct RedisSettingError(pub(super) String);
+#[error("{key}: {wrong}")]
+pub struct RedisSettingError {
+    pub(super) key: &'static str,
+    pub(super) wrong: String,
+}
 
 /// What is needed to use Redis.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisConfig {
     /// `redis://user:password@host:port/db`; `rediss://` for TLS. More seeds: `?node=host:port`; Sentinel: `?sentinelServiceName=NAME`.
     pub url: String,
+    /// How Redis is believed, with `rediss://`.
+    pub tls: RedisTls,
     /// What runs there.
     pub mode: RedisMode,
     /// This node.
@@ -52,12 +60,25 @@ pub struct RedisConfig {
     pub routes_ms: Millis,
 }
 
+impl fmt::Debug for RedisConfig {
+    /// Without the URL: it holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("mode", &self.mode)
+            .field("node", &self.node)
+            .field("prefix", &self.prefix)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
 impl RedisConfig {
     /// The defaults.
     #[must_use]
     pub fn new(url: String, mode: RedisMode, node: NodeId) -> Self {
         Self {
             url,
+            tls: RedisTls::default(),
             mode,
             node,
             prefix: "heddle".to_owned(),
@@ -80,23 +101,36 @@ impl RedisConfig {
 
     /// A client, not connected.
     pub(super) fn builder(&self) -> Result<Builder, RedisSettingError> {
+        // Of TLS the client would only know the system's authorities.
+        let (url, tls) = match without_tls(&self.url) {
+            Some(url) => (url, Some(self.tls.config()?)),
+            None => (self.url.clone(), None),
+        };
         let config = match self.mode {
-            RedisMode::Standalone => Config::from_url_centralized(&self.url),
-            RedisMode::Sentinel => Config::from_url_sentinel(&self.url),
-            RedisMode::Cluster => Config::from_url_clustered(&self.url),
+            RedisMode::Standalone => Config::from_url_centralized(&url),
+            RedisMode::Sentinel => Config::from_url_sentinel(&url),
+            RedisMode::Cluster => Config::from_url_clustered(&url),
         };
         // The client's words may hold the password.
         let wrong = || match self.mode {
-            RedisMode::Standalone => "write redis://HOST:PORT".to_owned(),
-            RedisMode::Sentinel => {
-                "write redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379".to_owned()
-            }
-            RedisMode::Cluster => "write redis://HOST:PORT?node=HOST2:PORT".to_owned(),
+            RedisMode::Standalone => "redis://HOST:PORT",
+            RedisMode::Sentinel => "redis://SENTINEL:26379?sentinelServiceName=NAME&node=SENTINEL2:26379",
+            RedisMode::Cluster => "redis://HOST:PORT?node=HOST2:PORT",
         };
-        let mut config = config.map_err(|_| RedisSettingError(wrong()))?;
+        let mut config = config.map_err(|_| RedisSettingError {
+            key: "registry.url",
+            wrong: format!("the address of Redis cannot be used: write {}", wrong()),
+        })?;
+        let torn = |text: &String| text.contains(|letter: char| letter.is_whitespace() || letter.is_control());
+        if config.username.iter().chain(&config.password).any(torn) {
+            // The client greets in one line of words.
+            let wrong = "its user or password has a space, which the client cannot send: choose another".to_owned();
+            return Err(RedisSettingError { key: "registry.url", wrong });
+        }
         // It never waits for the first connection, and messages and answers come on one connection.
         config.fail_fast = false;
         config.version = RespVersion::RESP3;
+        config.tls = tls;
         let patience = self.patience();
         let mut builder = Builder::from_config(config);
         builder.set_connection_config(ConnectionConfig {
@@ -120,5 +154,40 @@ impl RedisConfig {
         policy.set_jitter(900);
         builder.set_policy(policy);
         Ok(builder)
+    }
+}
+
+/// A URL that asks for TLS, as the same without.
+fn without_tls(url: &str) -> Option<String> {
+    let plain = |with: &str, without: &str| url.strip_prefix(with).map(|rest| format!("{without}{rest}"));
+    plain("rediss", "redis").or_else(|| plain("valkeys", "valkey"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_cannot_be_sent_is_told_before_anything_is_tried_and_none_is_shown() {
+        let node = NodeId::new("n1").expect("it is a name");
+        let config = |url: &str| RedisConfig::new(url.to_owned(), RedisMode::Standalone, node.clone());
+        assert!(config("redis://u:p%2Fw@redis:6379").builder().is_ok());
+        let torn = config("redis://u:secret%20word@redis:6379");
+        let Err(told) = torn.builder() else { panic!("it is refused") };
+        let told = told.to_string();
+        assert!(told.starts_with("registry.url: ") && told.contains("a space") && !told.contains("secret"), "{told}");
+        assert!(!format!("{torn:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_url_that_asks_for_tls_is_known_by_its_scheme() {
+        for (url, wanted) in [
+            ("rediss://a:1", Some("redis://a:1")),
+            ("rediss-cluster://a:1", Some("redis-cluster://a:1")),
+            ("valkeys://a:1", Some("valkey://a:1")),
+            ("redis://rediss:1", None),
+        ] {
+            assert_eq!(without_tls(url).as_deref(), wanted, "{url}");
+        }
     }
 }

@@ -8,13 +8,15 @@ use std::time::Duration;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike as _, EventInterface as _, LuaInterface as _};
+use fred::types::config::Server;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, InfoKind};
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{RedisConfig, RedisSettingError, chance};
+use super::tls::Reason;
+use super::{RedisConfig, RedisSettingError, RedisTls, chance};
 use crate::RegistryError;
 
 /// So many deadlines missed in a row, and Redis counts as away.
@@ -32,7 +34,7 @@ pub(super) struct Link {
     permits_max: usize,
     deadline: Duration,
     health: Arc<Health>,
-    _tasks: [AbortOnDropHandle<()>; 2],
+    _tasks: [AbortOnDropHandle<()>; 3],
 }
 
 struct Health {
@@ -67,7 +69,10 @@ impl Health {
 impl Link {
     /// Begins to connect.
     pub(super) fn open(config: &RedisConfig) -> Result<Arc<Self>, RedisSettingError> {
-        let client = config.builder()?.build().map_err(|error| RedisSettingError(error.to_string()))?;
+        let client = config
+            .builder()?
+            .build()
+            .map_err(|error| RedisSettingError { key: "registry.url", wrong: error.to_string() })?;
         let health = Arc::new(Health {
             strikes: AtomicU32::new(0),
             away: AtomicBool::new(false),
@@ -75,6 +80,8 @@ impl Link {
             came: watch::Sender::new(0),
         });
         let watched = AbortOnDropHandle::new(tokio::spawn(watch_health(client.clone(), Arc::clone(&health))));
+        let said =
+            AbortOnDropHandle::new(tokio::spawn(say(client.error_rx(), health.came.subscribe(), config.tls.clone())));
         let dialed = AbortOnDropHandle::new(tokio::spawn(dial(client.clone())));
         let permits_max = config.queue_max.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Arc::new(Self {
@@ -83,7 +90,7 @@ impl Link {
             permits_max,
             deadline: config.deadline(),
             health,
-            _tasks: [watched, dialed],
+            _tasks: [watched, said, dialed],
         }))
     }
 
@@ -213,6 +220,28 @@ pub(super) async fn dial(client: Client) {
             Err(error) => tracing::error!(%error, "the Redis client failed, dialing again"),
         }
         pause().await;
+    }
+}
+
+/// Says why there is no connection, each kind of reason once until there is one again.
+async fn say(mut errors: broadcast::Receiver<(Error, Option<Server>)>, mut came: watch::Receiver<u64>, tls: RedisTls) {
+    let mut said = Vec::new();
+    loop {
+        match errors.recv().await {
+            Ok((error, _)) => {
+                if came.has_changed().unwrap_or(false) {
+                    came.mark_unchanged();
+                    said.clear();
+                }
+                let Some(Reason { kind, line }) = tls.explained(&error) else { continue };
+                if !said.contains(&kind) {
+                    said.push(kind);
+                    tracing::warn!("{line}");
+                }
+            }
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
+        }
     }
 }
 

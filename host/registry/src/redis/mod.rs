@@ -12,6 +12,7 @@ mod own;
 mod receive;
 mod registry;
 mod states;
+mod tls;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use bus::{Codec, RedisBus};
 pub use config::{RedisConfig, RedisMode, RedisSettingError};
 pub use registry::RedisRegistry;
 pub use states::RedisStates;
+pub use tls::RedisTls;
 
 use crate::Inbox;
 use keys::Keys;

@@ -20,6 +20,7 @@ mod owner;
 mod ranges;
 mod stream;
 mod text;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use heddle_model::Clock;
 
 pub use open::PostgresError;
+pub use tls::PostgresTls;
 
 use crate::Store;
 use connections::Connections;
@@ -41,6 +43,8 @@ const BATCH_DEADLINES: u32 = 6;
 pub struct PostgresConfig {
     /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, or with a directory of a Unix socket: `postgres:///DATABASE?host=/run/postgresql`.
     pub url: String,
+    /// What connections are encrypted with, where the URL's `sslmode` does not say it all.
+    pub tls: PostgresTls,
     /// Connections of this process, at least 1.
     pub connections_max: u32,
     /// How long a call may take, the wait for a connection included; a batch of the archiver six times that.
@@ -57,6 +61,7 @@ impl PostgresConfig {
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            tls: PostgresTls::default(),
             connections_max: 16,
             deadline: Duration::from_secs(5),
             range_positions: 1 << 22,

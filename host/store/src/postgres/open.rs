@@ -43,6 +43,18 @@ pub enum PostgresError {
         /// What the server said.
         reason: String,
     },
+    /// We do not believe the server, it does not believe us, or only one of us speaks TLS.
+    #[error("{key}: store at {server} and this node do not agree on TLS: {reason}; {remedy}")]
+    Tls {
+        /// Host and port.
+        server: String,
+        /// The key that most likely is wrong.
+        key: &'static str,
+        /// What went wrong.
+        reason: String,
+        /// What mends it.
+        remedy: String,
+    },
     /// A newer build wrote it.
     #[error(
         "store at {server} has schema version {found}, this build knows up to {known}: run a newer heddle, or restore a backup that this one wrote"
@@ -95,11 +107,12 @@ pub(super) struct Opened {
 pub(super) async fn open(config: &PostgresConfig) -> Result<Opened, PostgresError> {
     let options =
         PgConnectOptions::from_str(&config.url).map_err(|error| PostgresError::Url { reason: error.to_string() })?;
-    let options = tuned(options, config.deadline);
     let server = place(&options);
+    let options = tuned(config.tls.applied(options, &server)?, config.deadline);
     let connected = tokio::time::timeout(config.deadline, PgConnection::connect_with(&options)).await;
     let mut connection = match connected {
-        Ok(connected) => connected.map_err(|error| at(&server, "connect", &error))?,
+        Ok(connected) => connected
+            .map_err(|error| config.tls.refused(&server, &error).unwrap_or_else(|| at(&server, "connect", &error)))?,
         Err(_) => {
             let reason = format!("no answer within {} ms", config.deadline.as_millis());
             return Err(PostgresError::Unreachable { server, reason });

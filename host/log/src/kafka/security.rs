@@ -1,0 +1,295 @@
+//! How brokers are believed, how we prove ourselves to them, and what it means when that fails.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientConfig, ClientContext};
+
+use super::config::KafkaConfig;
+use super::topics::KafkaOpenError;
+
+/// The longest that one question for the brokers' list takes, and how many are asked before nobody answers.
+const ASK: Duration = Duration::from_millis(500);
+const ASKS: usize = 20;
+/// How long, and how often, what was said meanwhile is collected.
+const EVENTS: Duration = Duration::from_millis(50);
+const EVENTS_MAX: usize = 20;
+/// So many times in a row, and whoever refuses us means it.
+const REFUSALS: usize = 4;
+
+/// TLS to brokers. Their certificates and names are always checked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KafkaTls {
+    /// File with the authorities that are believed, in PEM form; without it, those of the system.
+    pub ca: Option<PathBuf>,
+    /// Files with our certificate and its key, in PEM form.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// How a password is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KafkaSasl {
+    /// By telling it.
+    Plain,
+    /// Without telling it. (RFC 7677)
+    ScramSha256,
+    /// As before, with a longer digest.
+    ScramSha512,
+}
+
+impl KafkaSasl {
+    fn mechanism(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// Who we are to brokers that ask.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KafkaLogin {
+    /// How it is proved.
+    pub sasl: KafkaSasl,
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for KafkaLogin {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaLogin").field("sasl", &self.sasl).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// What librdkafka is told of it.
+pub(crate) fn secure(settings: &mut ClientConfig, tls: Option<&KafkaTls>, login: Option<&KafkaLogin>) {
+    let protocol = match (tls, login) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    };
+    settings.set("security.protocol", protocol);
+    if let Some(tls) = tls {
+        settings
+            .set("enable.ssl.certificate.verification", "true")
+            .set("ssl.endpoint.identification.algorithm", "https");
+        // OpenSSL is linked in, and does not know where this system keeps its authorities.
+        let ca = tls.ca.as_ref().map_or("probe".into(), |path| path.to_string_lossy());
+        settings.set("ssl.ca.location", ca);
+        if let Some((certificate, key)) = &tls.identity {
+            settings
+                .set("ssl.certificate.location", certificate.to_string_lossy())
+                .set("ssl.key.location", key.to_string_lossy());
+        }
+    }
+    if let Some(login) = login {
+        settings
+            .set("sasl.mechanisms", login.sasl.mechanism())
+            .set("sasl.username", &login.user)
+            .set("sasl.password", &login.password);
+    }
+}
+
+/// Is it of those that no waiting mends?
+pub(crate) fn is_refusal(error: &KafkaError) -> bool {
+    matches!(error.rdkafka_error_code(), Some(Code::SSL | Code::Authentication))
+}
+
+/// Keeps the last thing that went wrong between a broker and us.
+#[derive(Default)]
+struct Ear(Mutex<Option<String>>);
+
+impl ClientContext for Ear {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, message, "librdkafka");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "librdkafka");
+        if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
+            *self.0.lock() = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Ear {}
+
+/// Waits until a broker lets us in; if none does, says why. Blocks.
+pub(crate) fn arrive(config: &KafkaConfig) -> Result<(), KafkaOpenError> {
+    let consumer: BaseConsumer<Ear> =
+        config.reader().create_with_context(Ear::default()).map_err(|error| unusable(config, error))?;
+    let mut refused = 0;
+    let mut last = KafkaError::Canceled;
+    for _ in 0..ASKS {
+        match consumer.fetch_metadata(None, ASK) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error,
+        }
+        // What went wrong comes as events.
+        for _ in 0..EVENTS_MAX {
+            if consumer.poll(EVENTS).is_none() {
+                break;
+            }
+        }
+        let reason = consumer.context().0.lock().clone();
+        refused =
+            if reason.as_deref().is_some_and(|reason| remedy(config, reason).is_some()) { refused + 1 } else { 0 };
+        if refused == REFUSALS {
+            break;
+        }
+    }
+    let brokers = config.brokers.clone();
+    let reason = consumer.context().0.lock().take();
+    Err(match reason.map(|reason| (remedy(config, &reason), reason)) {
+        Some((Some(Remedy { key, remedy, certificate }), reason)) => {
+            KafkaOpenError::Refused { brokers, key, reason: plainly(&reason), remedy, certificate }
+        }
+        _ => KafkaOpenError::Unreachable { brokers, source: last },
+    })
+}
+
+/// Files and settings that librdkafka does not take.
+fn unusable(config: &KafkaConfig, error: KafkaError) -> KafkaOpenError {
+    match (&config.tls, &error) {
+        (Some(_), KafkaError::ClientCreation(reason)) if reason.contains("ssl.") => KafkaOpenError::Refused {
+            brokers: config.brokers.clone(),
+            key: if reason.contains("ssl.ca.") { "kafka.tls_ca" } else { "kafka.tls_certificate" },
+            reason: reason.clone(),
+            remedy: "name files in PEM form".to_owned(),
+            certificate: false,
+        },
+        _ => KafkaOpenError::Setting(error),
+    }
+}
+
+/// What mends a refusal.
+struct Remedy {
+    key: &'static str,
+    remedy: String,
+    /// It is the broker's certificate that was not believed.
+    certificate: bool,
+}
+
+/// By the words of librdkafka, which has no codes for these.
+fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
+    let has = |words: &str| reason.contains(words);
+    let mend = |key, remedy: String| Some(Remedy { key, remedy, certificate: false });
+    let mine = config.tls.as_ref().and_then(|tls| tls.identity.as_ref());
+    if has("certificate could not be verified") || has("certificate verify failed") {
+        let ca = config.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+        let believed = ca.map_or("the system's authorities".to_owned(), |path| format!("the authorities in {path:?}"));
+        let remedy = format!(
+            "it must be of {believed}, of today, and for the host that kafka.brokers or the broker itself names"
+        );
+        return Some(Remedy { key: "kafka.tls_ca", remedy, certificate: true });
+    }
+    if has("PLAINTEXT broker listener") {
+        return mend(
+            "kafka.tls",
+            "is true, and this port does not speak TLS: name the port that does in kafka.brokers".to_owned(),
+        );
+    }
+    if has("client SSL authentication might be required") || has("certificate required") || has("alert number") {
+        return mend(
+            "kafka.tls_certificate",
+            match mine {
+                Some((certificate, _)) => format!(
+                    "the broker does not take {certificate:?}: name a certificate of an authority that it believes"
+                ),
+                None => "is empty, and the broker wants to see a certificate: name one that it believes, and its key"
+                    .to_owned(),
+            },
+        );
+    }
+    if has("Unsupported SASL mechanism") || has("mechanism handshake failed") {
+        return mend("kafka.sasl", "name a mechanism that this listener of the broker has".to_owned());
+    }
+    if has("uthentication fail") || has("SASL authentication error") {
+        let user = config.login.as_ref().map_or("", |login| login.user.as_str());
+        return mend("kafka.password", format!("correct it or kafka.user {user:?}, or make this user at the brokers"));
+    }
+    None
+}
+
+/// Without what is of librdkafka's settings, which nobody here can write.
+fn plainly(reason: &str) -> String {
+    let end = [
+        ": broker certificate could not",
+        ": connecting to a PLAINTEXT",
+        ": client SSL auth",
+        ": requesting ApiVersion",
+        ": verify that",
+        " (after ",
+    ];
+    let end = end.iter().filter_map(|words| reason.find(words)).min().unwrap_or(reason.len());
+    reason[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secured(tls: Option<KafkaTls>, login: Option<KafkaLogin>) -> KafkaConfig {
+        KafkaConfig { tls, login, ..KafkaConfig::new("kafka:9093", "n1") }
+    }
+
+    fn login(sasl: KafkaSasl) -> KafkaLogin {
+        KafkaLogin { sasl, user: "heddle".to_owned(), password: "tell nobody".to_owned() }
+    }
+
+    #[test]
+    fn each_client_is_told_the_same_and_checks_certificates_and_names() {
+        let identity = Some(("node.pem".into(), "node.key".into()));
+        let config =
+            secured(Some(KafkaTls { ca: Some("ca.pem".into()), identity }), Some(login(KafkaSasl::ScramSha512)));
+        for settings in [config.admin(), config.sender(), config.deriver(), config.reader(), config.member()] {
+            for (name, wanted) in [
+                ("security.protocol", "sasl_ssl"),
+                ("enable.ssl.certificate.verification", "true"),
+                ("ssl.endpoint.identification.algorithm", "https"),
+                ("ssl.ca.location", "ca.pem"),
+                ("ssl.certificate.location", "node.pem"),
+                ("ssl.key.location", "node.key"),
+                ("sasl.mechanisms", "SCRAM-SHA-512"),
+                ("sasl.username", "heddle"),
+                ("sasl.password", "tell nobody"),
+            ] {
+                assert_eq!(settings.get(name), Some(wanted), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_file_the_authorities_of_the_system_are_looked_for() {
+        let settings = secured(Some(KafkaTls::default()), None).reader();
+        assert_eq!(settings.get("security.protocol"), Some("ssl"));
+        assert_eq!(settings.get("ssl.ca.location"), Some("probe"));
+        assert_eq!(secured(None, None).reader().get("security.protocol"), Some("plaintext"));
+        let settings = secured(None, Some(login(KafkaSasl::ScramSha256))).reader();
+        assert_eq!(settings.get("security.protocol"), Some("sasl_plaintext"));
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let shown = format!("{:?}", secured(None, Some(login(KafkaSasl::Plain))));
+        assert!(shown.contains("heddle") && !shown.contains("tell nobody"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_a_refusal_is_waited_for() {
+        let config = secured(None, None);
+        for reason in ["Connect to ipv4#127.0.0.1:1 failed: Connection refused", "Failed to resolve 'kafka:9093'"] {
+            assert!(remedy(&config, reason).is_none(), "{reason}");
+        }
+    }
+}

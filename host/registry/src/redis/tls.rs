@@ -1,0 +1,117 @@
+//! TLS to Redis, and what it means when a connection does not come about.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fred::error::{Error, ErrorKind};
+use fred::rustls::crypto::ring;
+use fred::rustls::pki_types::pem::PemObject as _;
+use fred::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use fred::rustls::{ClientConfig, RootCertStore, version};
+use fred::types::config::{TlsConfig, TlsConnector};
+
+use super::RedisSettingError;
+
+/// TLS to Redis, where the URL begins with `rediss://`. Certificates and names are always checked; the files are read once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RedisTls {
+    /// File with the authorities that are believed, in PEM form; without it, those of the system.
+    pub ca: Option<PathBuf>,
+    /// Files with our certificate and its key, in PEM form.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why a connection did not come about: a word for each kind of reason, and the line for the log.
+pub(super) struct Reason {
+    pub(super) kind: &'static str,
+    pub(super) line: String,
+}
+
+impl RedisTls {
+    pub(super) fn config(&self) -> Result<TlsConfig, RedisSettingError> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .map_err(|error| wrong("registry.url", format!("TLS cannot be used: {error}")))?
+            .with_root_certificates(self.authorities()?);
+        let config = match &self.identity {
+            None => builder.with_no_client_auth(),
+            Some((certificate, key)) => {
+                let chain = certificates("registry.tls_certificate", certificate)?;
+                let private =
+                    PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("registry.tls_key", key, error))?;
+                builder
+                    .with_client_auth_cert(chain, private)
+                    .map_err(|error| unreadable("registry.tls_certificate", certificate, error))?
+            }
+        };
+        Ok(TlsConfig::from(TlsConnector::from(config)))
+    }
+
+    fn authorities(&self) -> Result<RootCertStore, RedisSettingError> {
+        let mut roots = RootCertStore::empty();
+        let found = match &self.ca {
+            Some(path) => certificates("registry.tls_ca", path)?,
+            None => fred::rustls_native_certs::load_native_certs().certs,
+        };
+        let (added, _) = roots.add_parsable_certificates(found);
+        match (added, &self.ca) {
+            (1.., _) => Ok(roots),
+            (_, Some(path)) => Err(wrong("registry.tls_ca", format!("{path:?} holds no certificate"))),
+            (_, None) => {
+                let what = "is empty, and this system trusts nobody: name a file, or install ca-certificates";
+                Err(wrong("registry.tls_ca", what.to_owned()))
+            }
+        }
+    }
+
+    /// What an error of the client says of connecting, with what mends it where waiting does not. `None` if it is of something else.
+    pub(super) fn explained(&self, error: &Error) -> Option<Reason> {
+        // The client shows errors as they are built.
+        let reason = error.details().trim_start_matches("Custom { kind: InvalidData, error: ").trim_end_matches(" }");
+        let (kind, line) = match error.kind() {
+            ErrorKind::Auth => (
+                "login",
+                format!(
+                    "registry.url: Redis refuses us: {reason}; correct user and password in it, or make that user there"
+                ),
+            ),
+            ErrorKind::IO | ErrorKind::Tls if reason.contains("InvalidCertificate(") => {
+                let believed = match &self.ca {
+                    Some(path) => format!("the authorities in {path:?}"),
+                    None => "the system's authorities".to_owned(),
+                };
+                let must = format!("it must be of {believed}, of today, and for the host in registry.url");
+                ("certificate", format!("registry.tls_ca: the certificate of Redis is not believed: {reason}; {must}"))
+            }
+            ErrorKind::IO | ErrorKind::Tls if reason.contains("AlertReceived(") => {
+                let mend = match &self.identity {
+                    Some((path, _)) => format!("{path:?} is not believed there: name another"),
+                    None => "Redis wants to see one: name it and its key".to_owned(),
+                };
+                ("identity", format!("registry.tls_certificate: Redis ended TLS: {reason}; {mend}"))
+            }
+            ErrorKind::IO | ErrorKind::Tls if reason.contains("InvalidMessage(") => (
+                "plain",
+                format!("registry.url: Redis does not speak TLS at this port: {reason}; name the port that does"),
+            ),
+            ErrorKind::IO | ErrorKind::Tls | ErrorKind::Timeout => {
+                ("away", format!("no connection to Redis: {error}; this node tries again"))
+            }
+            _ => return None,
+        };
+        Some(Reason { kind, line })
+    }
+}
+
+fn wrong(key: &'static str, wrong: String) -> RedisSettingError {
+    RedisSettingError { key, wrong }
+}
+
+fn unreadable(key: &'static str, path: &Path, error: impl std::fmt::Display) -> RedisSettingError {
+    wrong(key, format!("{path:?} cannot be used: {error}"))
+}
+
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, RedisSettingError> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    read.map_err(|error| unreadable(key, path, error))
+}
