@@ -15,6 +15,7 @@ use crate::server::settings;
 pub const LOG_DIR: &str = "log";
 
 /// A log that is looked into, whichever it is.
+#[allow(clippy::large_enum_variant, reason = "there is one, for as long as the command runs")]
 enum Opened {
     Files(LogReader),
     Topics(KafkaReader),
