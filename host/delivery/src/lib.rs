@@ -15,6 +15,7 @@ mod history;
 mod hub;
 mod judge;
 mod membership;
+mod neighbours;
 mod numbering;
 mod people;
 mod receipts;
