@@ -61,7 +61,7 @@ def node(kafka, postgres, redis, start):
         "presence": {"node_lease": "3 s"},
         "policies": {"config": {"last-seen": {"gone_ms": 1_000}}},
     }
-    return lambda number: start(config={**common, "node": {"id": f"n{number}"}})
+    return lambda number, **more: start(config={**common, "node": {"id": f"n{number}"}, **more})
 
 
 async def _meet(*nodes):
@@ -217,6 +217,18 @@ async def test_the_users_of_a_killed_node_go_offline_and_come_back_where_they_co
         await _told(a, bob, "online")
         assert (await _ask(a, carol))["status"] == "offline", "who did not come back is not there"
         await b.leave()
+        await _told(a, bob, "offline")
+
+
+async def test_the_users_of_a_node_that_is_stopped_go_offline_without_its_lease(node, name):
+    one, two = (node(number, presence={"node_lease": "1 h"}) for number in (1, 2))
+    await _meet(one, two)
+    alice, bob = name("alice"), name("bob")
+    _contacts(one, bob, alice)
+    async with Device(one, alice) as a, Device(two, bob):
+        await _watch(a, bob)
+        await _becomes(a, bob, "online")
+        assert two.stop() == 0
         await _told(a, bob, "offline")
 
 

@@ -213,6 +213,23 @@ mod tests {
     }
 
     #[test]
+    fn what_ten_thousand_connections_cost_is_what_the_documents_say() {
+        let size = |told| {
+            let node = NodeId::new("node-1").unwrap();
+            let tidings = Tidings { node, life: 1_700_000_000_000, number: 1_000_000, told };
+            NodeMessage::Tidings(tidings).encode().unwrap().len()
+        };
+        let connection = |n: u64| ConnectionId((1_700_000_000_000 << 20) + n);
+        let words = |said: &dyn Fn(u64) -> Said| {
+            (0..1_000).map(|n| Word { connection: connection(n), said: said(n) }).collect::<Vec<_>>()
+        };
+        let here = |n| Said::Here { user: user(&format!("somebody-{n:05}")), idle_ms: 100_000, declared: None };
+        assert!(size(Told::Renewal) <= 24, "{}", size(Told::Renewal));
+        assert!(size(Told::News(words(&|_| Said::Active))) <= 10_000);
+        assert!(size(Told::News(words(&here))) <= 30_000);
+    }
+
+    #[test]
     fn a_message_of_another_version_is_not_guessed_at() {
         let mut bytes = examples()[0].encode().unwrap();
         bytes[0] = VERSION + 1;

@@ -15,7 +15,8 @@ pub struct PresenceConfig {
     pub connections_per_user_max: usize,
     /// While a user is online, activity within so long of the last is noted without asking the policy.
     pub pause_ms: Millis,
-    /// Another node that was not heard for so long is gone, and all its connections with it. Each says a third of it apart that it is there.
+    /// Another node that was not heard for so long is gone, and all its connections with it. Each says three times within it that it is
+    /// there, and at least every five seconds.
     pub node_lease_ms: Millis,
     /// Connections of other nodes that are kept; later ones count as not there.
     pub remote_connections_max: usize,

@@ -19,6 +19,8 @@ const PAGES_MAX: usize = 4_096;
 const PEERS_MAX: usize = 1_024;
 /// The longest step that counts as listening.
 const STEP_MAX: Millis = 1_000;
+/// A node says at least so often that it is there.
+const RENEW_MAX: Millis = 5_000;
 /// The whole is told at most so often.
 const WHOLE_PAUSE: Millis = 1_000;
 
@@ -309,7 +311,7 @@ impl Room<'_> {
     }
 }
 
-/// How often a node says that it is there.
+/// How often a node says that it is there: also, how soon others notice that they missed something.
 fn renew_ms(config: &PresenceConfig) -> Millis {
-    (config.node_lease_ms / 3).max(1)
+    (config.node_lease_ms / 3).clamp(1, RENEW_MAX)
 }

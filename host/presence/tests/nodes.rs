@@ -299,7 +299,13 @@ async fn a_new_life_of_a_node_ends_the_old_one_at_once_and_old_news_do_not_bring
     let (one, two) = (Node::new("n1"), Node::new("n2"));
     two.report("bob", 1, ReportKind::Connected);
     two.report("carol", 2, ReportKind::Connected);
-    let old: Vec<Tidings> = two.letters().await.into_iter().map(|(_, tidings)| tidings).collect();
+    let mut old: Vec<Tidings> = Vec::new();
+    for _ in 0..5 {
+        two.report("carol", 2, ReportKind::Active);
+        old.extend(two.letters().await.into_iter().map(|(_, tidings)| tidings));
+    }
+    two.report("carol", 3, ReportKind::Connected);
+    old.extend(two.letters().await.into_iter().map(|(_, tidings)| tidings));
     old.iter().for_each(|tidings| one.presence.hear(tidings));
     one.presence.step().await;
     one.watch("bob").await;
@@ -308,10 +314,25 @@ async fn a_new_life_of_a_node_ends_the_old_one_at_once_and_old_news_do_not_bring
     again.report("bob", 1, ReportKind::Connected);
     pass(&[&one, &again], 1_000).await;
     old.iter().for_each(|tidings| one.presence.hear(tidings));
+    assert_eq!(one.presence.figures().remote, 1);
     pass(&[&one, &again], GRACE).await;
     assert_eq!(one.told(), [], "bob came back within the policy's grace");
     assert_eq!((one.status("bob").await, one.status("carol").await), (Status::Online, Status::Offline));
     assert_eq!(one.presence.figures().remote, 1);
+}
+
+#[tokio::test]
+async fn a_new_life_with_a_smaller_number_is_believed_once_the_old_one_is_silent() {
+    let (one, two) = (Node::new("n1"), Node::born("n2", 9, PresenceConfig::default()));
+    two.report("bob", 1, ReportKind::Connected);
+    pass(&[&one, &two], 1_000).await;
+    // Its clock went back.
+    let again = Node::born("n2", 2, PresenceConfig::default());
+    again.report("carol", 1, ReportKind::Connected);
+    pass(&[&one, &again], 2_000).await;
+    assert_eq!(one.status("carol").await, Status::Offline);
+    pass(&[&one, &again], LEASE + GRACE).await;
+    assert_eq!((one.status("bob").await, one.status("carol").await), (Status::Offline, Status::Online));
 }
 
 #[tokio::test]
