@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+from harness.backends import kafka, nodes, postgres  # noqa: E402, F401
 from harness.server import Heddle, binary, end_all  # noqa: E402
 
 

@@ -8,40 +8,11 @@ import pytest
 
 from harness.device import Device
 from harness.kafka import Kafka
-from harness.kafka import Missing as NoKafka
-from harness.postgres import Missing as NoPostgres
-from harness.postgres import Postgres
-from harness.waiting import until
+from harness.operator import roll
+from harness.server import heddle
+from harness.waiting import until, until_async
 
 AWAY_S = float(os.environ.get("HEDDLE_E2E_KAFKA_AWAY_S", "10"))
-
-
-def _server(make, missing, request):
-    try:
-        server = make()
-    except missing as why:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(why))
-        pytest.skip(str(why))
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n  {make.__name__} {server.version()}")
-    return server
-
-
-@pytest.fixture(scope="module")
-def kafka(request):
-    """One broker for this file; without Kafka its tests are skipped, under CI=true they fail."""
-    broker = _server(Kafka, NoKafka, request)
-    yield broker
-    broker.end()
-
-
-@pytest.fixture(scope="module")
-def postgres(request):
-    """One database server for this file."""
-    server = _server(Postgres, NoPostgres, request)
-    yield server
-    server.end()
 
 
 @pytest.fixture
@@ -51,21 +22,6 @@ def node(kafka, start):
     def make(**options):
         config = {"log": {"backend": "kafka"}, "kafka": kafka.config(), **options.pop("config", {})}
         return start(config=config, **options)
-
-    return make
-
-
-@pytest.fixture
-def nodes(kafka, postgres, start):
-    """Makes nodes of one cluster: the same topics, the same database."""
-
-    def make(count, **more):
-        common = {
-            "log": {"backend": "kafka"},
-            "kafka": kafka.config(),
-            "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s"},
-        }
-        return [start(config={**common, "node": {"id": f"n{number}"}, **more}) for number in range(1, count + 1)]
 
     return make
 
@@ -161,8 +117,11 @@ async def test_two_nodes_are_one_platform(nodes, name):
         await a.say(group=group, text="from one")
         await b.next("new_message", text="from one")
         await b.say(group=group, text="from two")
-        await a.next("new_message", text="from two")
-        assert [m["text"] for m in a.messages if m.get("group")] == [m["text"] for m in b.messages if m.get("group")]
+        for device in (a, b):
+            # Each has both, its own too, in one order.
+            of_group = lambda: [m["text"] for m in device.messages if m.get("group")]
+            await device.until(lambda: len(of_group()) == 2, "both of the group's")
+            assert of_group() == ["from one", "from two"]
     caught_up(one, two)
     for server in (one, two):
         async with Device(server, carol, f"tablet-{server.config['node']['id']}") as c:
@@ -204,3 +163,51 @@ async def test_the_same_send_at_two_nodes_is_one_message(nodes, name):
         await a.say(bob, "the end")
         await b.next("new_message", text="the end")
         assert b.texts() == [*(f"m{number}" for number in range(20)), "the end"]
+
+
+async def test_what_the_log_may_forget_is_not_added_to(kafka, postgres, start, name):
+    """The archive is away for longer than half of what the log keeps: sends are refused, and come through when it is back."""
+    database = postgres.database()
+    server = start(config={
+        "log": {"backend": "kafka"}, "kafka": kafka.config(retention="10 s"),
+        "store": {"backend": "postgres", "url": postgres.url(database), "deadline": "1 s"},
+    })
+    alice, bob = name("alice"), name("bob")
+    async with Device(server, alice) as a, Device(server, bob) as b:
+        await a.say(bob, "before")
+        await b.next("new_message", text="before")
+        caught_up(server)
+        postgres.pause()
+        try:
+            # Without the archive it goes on, for a while.
+            await a.say(bob, "meanwhile")
+            await until_async(lambda: server.metrics().get('heddle_retention_used_ratio{cursor="archived"}', 0) > 0.5, "it waits for too long")
+            refused = await a.refused("unavailable", bob, "too much", client_id="late")
+            assert refused["retryable"] is True
+        finally:
+            postgres.resume()
+        await until_async(lambda: server.metrics().get('heddle_retention_used_ratio{cursor="archived"}') == 0, "it is archived")
+        await a.say(bob, "too much", client_id="late")
+        await b.next("new_message", text="too much")
+        assert b.texts() == ["before", "meanwhile", "too much"]
+
+
+async def test_nodes_that_only_serve_clients_and_nodes_that_only_work(nodes, name):
+    door, worker = nodes(2, roles=(["gateway"], ["worker"]))
+    alice, bob = name("alice"), name("bob")
+    assert worker.client is None and worker.admin_rest().get("/readyz").ok()
+    shown = heddle("chat", "--user", "alice", "--data", worker.data, "--script", "-", stdin="")
+    assert shown.returncode != 0 and "serves no clients" in shown.stderr, shown.stderr
+    async with Device(door, alice, auto_ack=True) as a, Device(door, bob, auto_ack=True) as b:
+        group = door.rest(alice).group("g", [bob])
+        await a.say(bob, "direct")
+        await a.say(group=group, text="to all")
+        await b.until(lambda: sorted(b.texts()) == ["direct", "to all"], "both")
+        until(lambda: roll(door)["n2"]["partitions"] == 12, "one has all partitions")
+        assert roll(door)["n1"]["partitions"] == 0 and roll(door)["n2"]["clients"] == ""
+        # Who expands group messages is away: they are accepted, and come when it is back.
+        worker.kill()
+        await a.say(group=group, text="while nobody works")
+        worker.start()
+        await b.next("new_message", 60, text="while nobody works")
+    caught_up(worker)

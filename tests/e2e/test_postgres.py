@@ -8,27 +8,11 @@ import pytest
 
 from harness.device import Device
 from harness.policies import fixture
-from harness.postgres import Missing, Postgres
 from harness.server import heddle
 from harness.waiting import until, until_async
 
 AWAY_S = float(os.environ.get("HEDDLE_E2E_POSTGRES_AWAY_S", "20"))
 EPOCH_BITS, TOPICS = 43, {"messages": 0, "group_messages": 1}
-
-
-@pytest.fixture(scope="module")
-def postgres(request):
-    """One server for this file; without PostgreSQL its tests are skipped, under CI=true they fail."""
-    try:
-        server = Postgres()
-    except Missing as missing:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n  PostgreSQL {server.version()}")
-    yield server
-    server.end()
 
 
 @pytest.fixture

@@ -1,46 +1,16 @@
 """Presence, typing and replaced devices on several nodes of one platform: Kafka, PostgreSQL and Redis are real."""
 
-import os
 import signal
 import time
 
 import pytest
 
 from harness.device import Device
-from harness.kafka import Kafka
-from harness.kafka import Missing as NoKafka
-from harness.postgres import Missing as NoPostgres
-from harness.postgres import Postgres
 from harness.redis import Redis
 from harness.waiting import until_async
 
 # Far longer than any lease: a state that comes is waited for, however slow the machine is.
 LONG_S = 90
-
-
-def _server(make, missing):
-    try:
-        return make()
-    except missing as why:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(why))
-        pytest.skip(str(why))
-
-
-@pytest.fixture(scope="module")
-def kafka():
-    """One broker for this file."""
-    broker = _server(Kafka, NoKafka)
-    yield broker
-    broker.end()
-
-
-@pytest.fixture(scope="module")
-def postgres():
-    """One database server for this file."""
-    server = _server(Postgres, NoPostgres)
-    yield server
-    server.end()
 
 
 @pytest.fixture

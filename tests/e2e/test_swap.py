@@ -9,6 +9,7 @@ import pytest
 
 from harness.device import Device
 from harness.ledger import WINDOW, Ledger, Sender
+from harness.operator import changed, plugin
 from harness.policies import FOLDER, built, digest, fixture, truncated
 from harness.server import heddle
 
@@ -30,18 +31,6 @@ def variant(folder, letter, *, case=None):
         (folder / "cases").mkdir()
         (folder / "cases" / "wrong.json").write_text(json.dumps(case))
     return built(folder, folder / "mark.wasm")
-
-
-def plugin(server, *words):
-    """`heddle plugin WORDS` on that server."""
-    return heddle("plugin", *words, "--data", server.data, "--output", "json")
-
-
-def changed(server, *words):
-    """The same; it must succeed."""
-    done = plugin(server, *words)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def bad_files(folder):

@@ -47,6 +47,8 @@ pub struct DeliveryConfig {
     pub users_cached: usize,
     /// Messages that may be under way under one id, and in all.
     pub in_flight_max: usize,
+    /// How long a log that forgets by age alone keeps a record, ms.
+    pub retention_ms: u64,
     /// Limits of presence, which runs beside the workers.
     pub presence: heddle_presence::PresenceConfig,
 }
@@ -76,6 +78,7 @@ impl Default for DeliveryConfig {
             reject_unknown_users: false,
             users_cached: 50_000,
             in_flight_max: 100_000,
+            retention_ms: 7 * 24 * 60 * 60 * 1_000,
             presence: heddle_presence::PresenceConfig::default(),
         }
     }

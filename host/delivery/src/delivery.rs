@@ -27,7 +27,7 @@ use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, neighbours, share, worker};
+use crate::{NodeMessage, archiver, late, neighbours, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -108,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: InFlight,
     /// This node follows a log that others append to as well.
     pub(crate) follows: bool,
+    /// Why no send is accepted, while what waits could be forgotten by the log before it is safe.
+    pub(crate) late: Mutex<Option<String>>,
     /// What neither log nor archive has.
     pub(crate) holes: RwLock<Vec<Hole>>,
     partitions: HashMap<TopicPartition, Partition>,
@@ -160,6 +162,15 @@ pub struct Delivery {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// What a node works on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owned {
+    /// How many partitions.
+    pub partitions: u32,
+    /// Their records that nobody has worked on yet.
+    pub derive_lag: u64,
+}
+
 /// Who decided a message, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Explained {
@@ -206,7 +217,8 @@ impl Delivery {
         );
         let shared = Arc::new(Shared {
             groups: Groups::new(&config, partitioning, ports.store.clone()),
-            people: People::new(&config, ports.store.clone()),
+            people: People::new(&config, ports.store.clone(), &ports.clock, layout.shared),
+            late: Mutex::default(),
             receipts: Receipts::new(&config),
             in_flight: InFlight::new(config.in_flight_max),
             log: ports.log,
@@ -236,6 +248,7 @@ impl Delivery {
             shared.tasks.spawn(share::keep_derived(Arc::clone(&shared)));
             shared.presence.join(shared.node.clone(), shared.clock.now());
             shared.tasks.spawn(neighbours::run(Arc::clone(&shared), heard));
+            shared.tasks.spawn(late::watch(Arc::clone(&shared), shared.config.retention_ms.max(1)));
         }
         shared.tasks.spawn(listen_for_losses(Arc::clone(&shared)));
         for task in Receipts::tasks(&shared) {
@@ -294,6 +307,18 @@ impl Delivery {
     #[must_use]
     pub fn archive_lag(&self) -> u64 {
         self.shared.archive_lag()
+    }
+
+    /// What this node works on, and how far behind it is.
+    #[must_use]
+    pub fn owned(&self) -> Owned {
+        let shared = &self.shared;
+        let (mut partitions, mut derive_lag) = (0, 0);
+        for partition in shared.owned() {
+            partitions += 1;
+            derive_lag += shared.log.head(partition).borrow().saturating_sub(shared.log.derived(partition));
+        }
+        Owned { partitions, derive_lag }
     }
 
     /// Who decided a message. Asks the log first, then the archive.

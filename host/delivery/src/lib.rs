@@ -14,6 +14,7 @@ mod groups;
 mod history;
 mod hub;
 mod judge;
+mod late;
 mod membership;
 mod neighbours;
 mod numbering;
@@ -28,7 +29,7 @@ mod wire;
 mod worker;
 
 pub use config::DeliveryConfig;
-pub use delivery::{BusMaker, Delivery, DeliveryError, Explained, Ports};
+pub use delivery::{BusMaker, Delivery, DeliveryError, Explained, Owned, Ports};
 pub use event::{Event, Flags, Variant};
 pub use groups::GroupView;
 pub use history::{ConversationView, HistoryView, Status, ViewedMessage};

@@ -1,11 +1,13 @@
 //! What delivery remembers of users, and what presence asks of the rest.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use heddle_model::{Conversation, GroupId, Millis, NodeId, UserId};
+use heddle_model::{Clock, Conversation, GroupId, Millis, NodeId, UserId};
 use heddle_presence::{PresenceSink, Relations, Update, relation};
 use heddle_registry::Bus;
 use heddle_store::{Store, StoreError};
@@ -16,23 +18,64 @@ use crate::config::DeliveryConfig;
 use crate::delivery::Delivery;
 use crate::hub::NodeMessage;
 
+/// Where other nodes write to the store too: for so long what was read from it counts.
+const FRESH: Duration = Duration::from_secs(5);
+
 /// Bounded memories of rows that rarely change.
 pub(crate) struct People {
     store: Store,
     since: Mutex<LruCache<UserId, Millis>>,
-    muted: Mutex<LruCache<GroupId, Arc<HashSet<UserId>>>>,
-    mutes: Mutex<LruCache<UserId, Arc<[Conversation]>>>,
+    muted: Memory<GroupId, Arc<HashSet<UserId>>>,
+    mutes: Memory<UserId, Arc<[Conversation]>>,
     lamports: Mutex<LruCache<UserId, u64>>,
 }
 
+/// What was read from the store, and when. This node forgets what it changes itself.
+struct Memory<K: Hash + Eq, V> {
+    read: Mutex<LruCache<K, (V, Duration)>>,
+    clock: Arc<dyn Clock>,
+    /// Others change it as well.
+    shared: bool,
+}
+
+impl<K: Hash + Eq + Clone, V: Clone> Memory<K, V> {
+    fn new(size: NonZeroUsize, clock: Arc<dyn Clock>, shared: bool) -> Self {
+        Self { read: Mutex::new(LruCache::new(size)), clock, shared }
+    }
+
+    /// From memory, else from the store; while that is away, what it said last.
+    async fn get(&self, key: &K, store: impl Future<Output = Result<V, StoreError>>) -> Result<V, StoreError> {
+        let known = self.read.lock().get(key).cloned();
+        let now = self.clock.monotonic();
+        if let Some((value, at)) = &known
+            && (!self.shared || now.saturating_sub(*at) < FRESH)
+        {
+            return Ok(value.clone());
+        }
+        match (store.await, known) {
+            (Ok(value), _) => {
+                self.read.lock().put(key.clone(), (value.clone(), now));
+                Ok(value)
+            }
+            (Err(_), Some((value, _))) => Ok(value),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    fn forget(&self, key: &K) {
+        self.read.lock().pop(key);
+    }
+}
+
 impl People {
-    pub(crate) fn new(config: &DeliveryConfig, store: Store) -> Self {
+    /// `shared`: other nodes write to the store too.
+    pub(crate) fn new(config: &DeliveryConfig, store: Store, clock: &Arc<dyn Clock>, shared: bool) -> Self {
         let size = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         Self {
             store,
             since: Mutex::new(LruCache::new(size(config.users_cached))),
-            muted: Mutex::new(LruCache::new(size(config.groups_cached))),
-            mutes: Mutex::new(LruCache::new(size(config.users_cached))),
+            muted: Memory::new(size(config.groups_cached), Arc::clone(clock), shared),
+            mutes: Memory::new(size(config.users_cached), Arc::clone(clock), shared),
             lamports: Mutex::new(LruCache::new(size(config.users_cached))),
         }
     }
@@ -71,23 +114,14 @@ impl People {
 
     /// Has the user muted this conversation?
     pub(crate) async fn mutes(&self, user: &UserId, conversation: &Conversation) -> Result<bool, StoreError> {
-        if let Some(mutes) = self.mutes.lock().get(user) {
-            return Ok(mutes.contains(conversation));
-        }
-        let mutes: Arc<[Conversation]> = self.store.directory.mutes(user).await?.into();
-        let muted = mutes.contains(conversation);
-        self.mutes.lock().put(user.clone(), mutes);
-        Ok(muted)
+        let read = async { Ok(self.store.directory.mutes(user).await?.into()) };
+        Ok(self.mutes.get(user, read).await?.contains(conversation))
     }
 
     /// Who muted the group.
     pub(crate) async fn muted(&self, group: &GroupId) -> Result<Arc<HashSet<UserId>>, StoreError> {
-        if let Some(muted) = self.muted.lock().get(group) {
-            return Ok(Arc::clone(muted));
-        }
-        let muted: Arc<HashSet<_>> = Arc::new(self.store.directory.muted_members(group).await?.into_iter().collect());
-        self.muted.lock().put(group.clone(), Arc::clone(&muted));
-        Ok(muted)
+        let read = async { Ok(Arc::new(self.store.directory.muted_members(group).await?.into_iter().collect())) };
+        self.muted.get(group, read).await
     }
 }
 
@@ -115,9 +149,9 @@ impl Delivery {
     /// The store does not answer.
     pub async fn set_mute(&self, user: &UserId, conversation: &Conversation, muted: bool) -> Result<(), StoreError> {
         self.shared.store.directory.set_mute(user, conversation, muted).await?;
-        self.shared.people.mutes.lock().pop(user);
+        self.shared.people.mutes.forget(user);
         if let Conversation::Group(group) = conversation {
-            self.shared.people.muted.lock().pop(group);
+            self.shared.people.muted.forget(group);
         }
         Ok(())
     }
@@ -177,5 +211,44 @@ impl PresenceSink for NodeSink {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heddle_model::ManualClock;
+
+    use super::*;
+
+    async fn read(memory: &Memory<u8, u8>, store: Result<u8, StoreError>) -> Result<u8, StoreError> {
+        memory.get(&1, async { store }).await
+    }
+
+    fn away() -> Result<u8, StoreError> {
+        Err(StoreError::Unavailable { operation: "read", reason: "away".to_owned() })
+    }
+
+    #[tokio::test]
+    async fn what_others_change_counts_for_a_while_and_longer_while_the_store_is_away() {
+        let clock = Arc::new(ManualClock::at(1));
+        let memory = Memory::new(NonZeroUsize::MIN, Arc::clone(&clock) as Arc<dyn Clock>, true);
+        assert!(read(&memory, away()).await.is_err());
+        assert_eq!(read(&memory, Ok(7)).await.unwrap(), 7);
+        clock.advance(4_999);
+        assert_eq!(read(&memory, Ok(8)).await.unwrap(), 7);
+        clock.advance(1);
+        assert_eq!(read(&memory, away()).await.unwrap(), 7);
+        assert_eq!(read(&memory, Ok(8)).await.unwrap(), 8);
+        memory.forget(&1);
+        assert!(read(&memory, away()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_only_this_node_changes_counts_until_it_does() {
+        let clock = Arc::new(ManualClock::at(1));
+        let memory = Memory::new(NonZeroUsize::MIN, Arc::clone(&clock) as Arc<dyn Clock>, false);
+        assert_eq!(read(&memory, Ok(7)).await.unwrap(), 7);
+        clock.advance(1 << 40);
+        assert_eq!(read(&memory, Ok(8)).await.unwrap(), 7);
     }
 }

@@ -252,6 +252,11 @@ impl Delivery {
 impl Shared {
     /// The record to append, or what to tell the sender at once.
     async fn decide(&self, send: &Submission, id: MessageId) -> Result<(Record, Arc<Message>), SendOutcome> {
+        self.policies.knows().map_err(|reason| unavailable(&send.client_id, &reason))?;
+        let late = self.late.lock().clone();
+        if let Some(reason) = late {
+            return Err(unavailable(&send.client_id, &reason));
+        }
         let body = BodyHash::of(send.text.as_deref(), send.data.as_deref());
         if let Some(first) = self.first(send, id, body).await? {
             return Err(first);
@@ -438,7 +443,11 @@ impl Shared {
 
     async fn appended(&self, appended: Result<Appended, AppendError>, message: &Message) -> SendOutcome {
         match appended {
-            Ok(Appended::New(place)) => accepted(message, self.numbering.position(place.offset)),
+            // Another set may decide since. What stands is what was decided, and whoever sends it again is told so. (DELIVERY 27)
+            Ok(Appended::New(place)) => match self.policies.knows() {
+                Ok(()) => accepted(message, self.numbering.position(place.offset)),
+                Err(reason) => unavailable(&message.client_id, &reason),
+            },
             Ok(Appended::Existing(_)) => match self.told(&message.client_id, message.id, message.body).await {
                 Ok(outcome) | Err(outcome) => outcome,
             },

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use heddle_delivery::Delivery;
 use heddle_model::{Clock, Millis, NodeId};
 use heddle_policy::Policies;
+use heddle_store::{NodeRow, StoreError};
 
 use crate::auth::AuthConfig;
 use crate::proxy::Network;
@@ -14,8 +15,8 @@ use crate::tls::Certificate;
 /// Everything that an operator may set. Times in milliseconds.
 #[derive(Debug, Clone)]
 pub struct GatewayConfig {
-    /// Where clients connect (`gateway.listen`); port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where clients connect (`gateway.listen`); port 0 takes a free one. None: this node only works on the log.
+    pub listen: Option<SocketAddr>,
     /// Where operators connect (`admin.listen`); port 0 takes a free one.
     pub admin_listen: SocketAddr,
     /// What clients get TLS with; without it they get none.
@@ -90,7 +91,7 @@ impl GatewayConfig {
     #[must_use]
     pub fn new(listen: SocketAddr, admin_listen: SocketAddr, auth: AuthConfig) -> Self {
         Self {
-            listen,
+            listen: Some(listen),
             admin_listen,
             tls: None,
             admin_tls: None,
@@ -157,6 +158,10 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
 }
 
+/// Who is there: this node as it is, the others as they said last.
+pub type Roll =
+    Arc<dyn Fn() -> std::pin::Pin<Box<dyn Future<Output = Result<Vec<NodeRow>, StoreError>> + Send>> + Send + Sync>;
+
 /// Reads the configuration again: the gateway's, and what else differs. The error is for the operator.
 pub type Reload = Arc<dyn Fn() -> Result<(GatewayConfig, Reloaded), String> + Send + Sync>;
 
@@ -177,6 +182,8 @@ pub struct GatewayDeps {
     pub readiness: Readiness,
     /// What `/policies/log` answers.
     pub plugin_log: PluginLog,
+    /// What `/nodes` answers.
+    pub nodes: Roll,
     /// What `/config/reload` does.
     pub reload: Reload,
     /// The build, for `/version`.

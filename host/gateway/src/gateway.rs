@@ -11,6 +11,7 @@ use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::core::Core;
 use crate::error::GatewayError;
 use crate::listener::{Door, accept};
+use crate::load::Load;
 use crate::{admin, rest};
 
 /// Two bound listeners and what stands behind them.
@@ -18,7 +19,7 @@ pub struct Gateway {
     core: Arc<Core>,
     clients: Option<TcpListener>,
     operators: Option<TcpListener>,
-    client_address: SocketAddr,
+    client_address: Option<SocketAddr>,
     admin_address: SocketAddr,
     stop_admin: CancellationToken,
 }
@@ -39,18 +40,21 @@ impl Gateway {
     /// An address is taken, or a key verifies nothing.
     pub async fn bind(config: GatewayConfig, deps: GatewayDeps) -> Result<Self, GatewayError> {
         let auth = Auth::new(config.auth.clone(), Arc::clone(&deps.clock))?;
-        let (clients, client_address) = listen("gateway.listen", config.listen).await?;
+        let clients = match config.listen {
+            Some(address) => Some(listen("gateway.listen", address).await?),
+            None => None,
+        };
+        let (clients, client_address) = clients.unzip();
         let (operators, admin_address) = listen("admin.listen", config.admin_listen).await?;
         config.warnings(deps.clock.now()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let core = Arc::new(Core::new(config, deps, auth));
         let stop_admin = CancellationToken::new();
-        let (clients, operators) = (Some(clients), Some(operators));
-        Ok(Self { core, clients, operators, client_address, admin_address, stop_admin })
+        Ok(Self { core, clients, operators: Some(operators), client_address, admin_address, stop_admin })
     }
 
-    /// Where clients connect.
+    /// Where clients connect, if they do.
     #[must_use]
-    pub fn client_address(&self) -> SocketAddr {
+    pub fn client_address(&self) -> Option<SocketAddr> {
         self.client_address
     }
 
@@ -65,6 +69,12 @@ impl Gateway {
     pub fn certificates(&self) -> Vec<(&'static str, Vec<u8>)> {
         let config = self.core.config();
         config.certificates().into_iter().map(|(section, it)| (section, it.leaf().to_vec())).collect()
+    }
+
+    /// How busy it is, now and later.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load { core: Arc::clone(&self.core), clients: self.client_address, admin: self.admin_address }
     }
 
     /// Starts both accept loops and returns. A second call does nothing.

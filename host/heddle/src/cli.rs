@@ -39,6 +39,8 @@ pub enum Command {
     Log(LogCommand),
     /// Say who decided about a message: generation, plugin, digest, microseconds
     Explain(ExplainArgs),
+    /// List the nodes that share log and store: roles, load, generation, how far behind
+    Nodes(NodesArgs),
     /// Build plugins, and change which decide, while the server runs
     #[command(subcommand)]
     Plugin(crate::plugin::PluginCommand),
@@ -261,6 +263,24 @@ pub struct ExplainArgs {
     /// The id, as `accepted` and `new_message` carry it
     pub message_id: String,
     /// Where the server is.
+    #[command(flatten)]
+    pub server: crate::admin::AdminArgs,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `heddle nodes`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heddle nodes                                         as the server of ./heddle-data sees them
+  heddle nodes --admin 10.0.0.5:7601 --token \"$TOKEN\"
+  watch -n 2 heddle nodes --data /var/lib/heddle
+  heddle nodes --output json | jq '.nodes[] | select(.age_ms > 10000) | .node'     those that died
+
+TO DERIVE and TO ARCHIVE count the records of a node's partitions that it has not worked on, or not archived, yet.")]
+pub struct NodesArgs {
+    /// Where a server is.
     #[command(flatten)]
     pub server: crate::admin::AdminArgs,
     /// For people or programs

@@ -16,6 +16,7 @@ mod explain;
 mod failure;
 mod log_cat;
 mod named;
+mod nodes;
 mod plugin;
 mod ready;
 mod reload;
@@ -63,6 +64,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Chat(args) => chat::command(&args).map(|()| None),
         Command::Config(command) => small_runtime()?.block_on(config_command::command(&command)).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
+        Command::Nodes(args) => small_runtime()?.block_on(nodes::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
         Command::Plugin(command) => {
             let runtime = small_runtime()?;

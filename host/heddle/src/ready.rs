@@ -17,8 +17,8 @@ use crate::named::Named;
 /// Everything that is worth saying.
 #[derive(Debug)]
 pub struct Ready {
-    /// Where clients connect.
-    pub client: SocketAddr,
+    /// Where clients connect, if they do.
+    pub client: Option<SocketAddr>,
     /// Where operators connect.
     pub admin: SocketAddr,
     /// Tokens of `heddle dev`, by user.
@@ -56,7 +56,7 @@ impl Ready {
             })
             .collect();
         serde_json::json!({
-            "client": self.client.to_string(), "admin": self.admin.to_string(), "tokens": tokens,
+            "client": self.client, "admin": self.admin.to_string(), "tokens": tokens,
             "admin_token": self.admin_token, "generation": self.generation, "policies": policies,
         })
         .to_string()
@@ -71,9 +71,10 @@ impl Ready {
         let (for_clients, for_you) = (scheme(self.tls.0), scheme(self.tls.1));
         // The other commands look into ./heddle-data by themselves.
         let in_data = if self.data == Path::new("./heddle-data") { String::new() } else { format!(" --data {data}") };
+        let clients = client.map_or_else(|| "none here".to_owned(), |client| client.to_string());
         let mut lines = vec![
             format!(
-                "# Heddle is ready after {} ms. Clients: {client}, you: {admin}, data: {data}",
+                "# Heddle is ready after {} ms. Clients: {clients}, you: {admin}, data: {data}",
                 self.took.as_millis()
             ),
             format!("# Generation {generation} decides, with these components:"),
@@ -92,6 +93,10 @@ impl Ready {
             lines.push(format!("#   and {} more: {program} dev --output json", self.policies.len() - 8));
         }
         lines.extend(self.tokens.iter().map(|(user, token)| format!("{}={token}", user.to_uppercase())));
+        let Some(client) = client else {
+            lines.push(format!("{program} nodes{in_data}   # the others, some of which serve clients"));
+            return lines.join("\n");
+        };
         lines.push("# In another terminal:".to_owned());
         let partner = if self.bot { "   # bob answers" } else { "" };
         lines.push(format!("{program} chat --user alice{in_data}{partner}"));
@@ -108,8 +113,8 @@ impl Ready {
 /// How other commands find a running server: `run.json` in its data directory, readable by its user only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFile {
-    /// Where clients connect.
-    pub client: SocketAddr,
+    /// Where clients connect, if they do.
+    pub client: Option<SocketAddr>,
     /// Where operators connect.
     pub admin: SocketAddr,
     /// For the admin listener.
@@ -157,9 +162,14 @@ impl RunFile {
     /// Where clients connect, for this machine's own commands.
     ///
     /// # Errors
-    /// If TLS cannot be set up.
+    /// If TLS cannot be set up, or it serves no clients.
     pub fn client_address(&self) -> Result<Address, Failure> {
-        self.address(self.client, self.client_tls)
+        self.address(self.client()?, self.client_tls)
+    }
+
+    fn client(&self) -> Result<SocketAddr, Failure> {
+        let none = || "the server of this directory serves no clients (node.roles): name one that does with --server";
+        self.client.ok_or_else(|| Failure::missing(none().to_owned()))
     }
 
     /// Where operators connect, for this machine's own commands.
@@ -171,8 +181,11 @@ impl RunFile {
     }
 
     /// Where clients connect, as a person would name it.
-    pub fn named_client(&self) -> Named {
-        Named { authority: self.client.to_string(), tls: self.client_tls }
+    ///
+    /// # Errors
+    /// If it serves none.
+    pub fn named_client(&self) -> Result<Named, Failure> {
+        Ok(Named { authority: self.client()?.to_string(), tls: self.client_tls })
     }
 
     fn address(&self, at: SocketAddr, tls: bool) -> Result<Address, Failure> {

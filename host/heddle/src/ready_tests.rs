@@ -19,7 +19,7 @@ fn ready(policies: usize) -> Ready {
         tally: Tally::default(),
     };
     Ready {
-        client: "127.0.0.1:7600".parse().unwrap(),
+        client: Some("127.0.0.1:7600".parse().unwrap()),
         admin: "127.0.0.1:7601".parse().unwrap(),
         tokens: vec![("alice".into(), "a.b.c".into()), ("bob".into(), "d.e.f".into())],
         admin_token: "admin".into(),

@@ -9,7 +9,7 @@ use heddle_model::{Clock as _, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{DevArgs, Output, PolicyFlag, ServeArgs};
-use crate::config::{Config, Sources, check_serve};
+use crate::config::{Config, LogBackend, Sources, check_serve};
 use crate::failure::Failure;
 use crate::ready::{Ready, RunFile};
 use crate::reload::Reloader;
@@ -212,7 +212,10 @@ fn say(text: &str) -> Result<(), Failure> {
 
 async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(), Failure> {
     let mut failed = server.log_failed();
-    let data = wish.config.node.data_dir.display().to_string();
+    let kept = match wish.config.log.backend {
+        LogBackend::Embedded => format!("on disk in {}", wish.config.node.data_dir.display()),
+        LogBackend::Kafka => format!("with the brokers at {}", wish.config.kafka.brokers),
+    };
     let asked = async {
         while stop.told().await == Told::Reload {
             match server.gateway().reload() {
@@ -228,7 +231,7 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
             RunFile::remove(&wish.config.node.data_dir);
             // What the kernel holds after a failed sync is not known: leave, and recover from disk at the next start.
             return Err(Failure::new(format!(
-                "the log in {data} is closed: {reason}. Everything acknowledged is on disk; look after the disk, then start again"
+                "the log is closed: {reason}. Everything acknowledged is {kept}; look after the disk, then start again"
             )));
         }
     }
@@ -237,7 +240,7 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
     let drained = tokio::select! {
         drained = server.drain() => drained,
         () = stop.asked() => {
-            tell(wish, &format!("stopped at once. Everything acknowledged is on disk in {data}; the next start recovers."));
+            tell(wish, &format!("stopped at once. Everything acknowledged is {kept}; the next start recovers."));
             return Ok(());
         }
     };
@@ -248,7 +251,7 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
     tell(
         wish,
         &format!(
-            "stopped. {} connections were sent away{left}. Every accepted message is on disk in {data}; devices resume from their position.",
+            "stopped. {} connections were sent away{left}. Every accepted message is {kept}; devices resume from their position.",
             drained.connections
         ),
     );

@@ -178,6 +178,14 @@ pub trait Log: Send + Sync + 'static {
     /// The offset after the last durable record, now and as it grows.
     fn head(&self, partition: TopicPartition) -> watch::Receiver<Offset>;
 
+    /// The head as whoever keeps the log says now: what another node appended before this call lies below it.
+    ///
+    /// # Errors
+    /// Nobody says.
+    async fn head_now(&self, partition: TopicPartition) -> Result<Offset, String> {
+        Ok(*self.head(partition).borrow())
+    }
+
     /// Begins to read ahead: the first that will be asked for is `from`. Once per partition; a log that is not shared has no need of it.
     fn follow(&self, _partition: TopicPartition, _from: Offset) {}
 

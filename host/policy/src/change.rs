@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_model::{Digest, Hook};
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
 use serde_json::{Map, Value, json};
 
+use crate::cluster::Proposal;
 use crate::content::{Content, Entry, TrialMode};
 use crate::edit::{edit, set_by_operator};
 use crate::floor::Floor;
@@ -16,6 +16,9 @@ use crate::load::{self, Plan};
 use crate::policies::Policies;
 use crate::seal::{self, Seal};
 use crate::{ChangeError, Generation, PluginRef, PolicyConfig, TrialRef, measure};
+
+/// Generations that are searched for an earlier one.
+pub(crate) const BACK_MAX: u64 = 64;
 
 /// What an operator wants to be otherwise.
 #[derive(Debug, Clone)]
@@ -97,6 +100,21 @@ pub struct Changed {
     pub now: Arc<Generation>,
 }
 
+/// What a set has beside its plugins.
+pub(crate) struct Carried {
+    /// Digest of the configuration that it grew from.
+    pub(crate) configured: String,
+    /// Generations whose records the built-in plan fans out.
+    pub(crate) revoked: BTreeSet<u64>,
+}
+
+impl Carried {
+    /// As before.
+    pub(crate) fn of(before: &Content) -> Self {
+        Self { configured: before.configured.clone(), revoked: before.revoked.clone() }
+    }
+}
+
 impl Change {
     /// In a word, for the audit.
     fn word(&self) -> &'static str {
@@ -126,7 +144,7 @@ impl Policies {
     pub async fn change(&self, request: Request) -> Result<Changed, ChangeError> {
         let _only = self.shared.changing.try_lock().map_err(|_| ChangeError::Busy)?;
         let floor = &self.shared.floor;
-        let (newest, before) = newest(floor).await?;
+        let (newest, before) = self.newest().await?;
         let base = match &request.change {
             Change::Rollback { to } => Content { trial: None, ..older(floor, newest.number, *to).await? },
             Change::Revoke { generation } if generation.is_none_or(|it| it == newest.number) => {
@@ -151,7 +169,7 @@ impl Policies {
             revoked.insert(generation.unwrap_or(newest.number));
         }
         let said = (&*request.who, request.change.word(), &*request.why);
-        self.decide(&newest, &before, &config, revoked, said).await
+        self.decide(&newest, &before, &config, Carried { revoked, ..Carried::of(&before) }, said).await
     }
 
     /// Puts a policy set in place of `before`. `said`: who, what, why.
@@ -160,34 +178,48 @@ impl Policies {
         newest: &CatalogGeneration,
         before: &Content,
         config: &PolicyConfig,
-        revoked: BTreeSet<u64>,
-        (who, what, why): (&str, &str, &str),
+        carried: Carried,
+        said: (&str, &str, &str),
     ) -> Result<Changed, ChangeError> {
         let shared = &*self.shared;
         let floor = &shared.floor;
         let plan = Plan::check(config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
-        let content = plan.content(Some(before), &before.configured, &floor.limits);
-        let content = Content { revoked, ..content };
+        let content = plan.content(Some(before), &carried.configured, &floor.limits);
+        let content = Content { revoked: carried.revoked, ..content };
         if content.canonical().1 == newest.content {
             return Ok(Changed { before: newest.number, now: self.current() });
         }
-        let number = newest.number + 1;
-        let audit = audit(floor.deps.clock.now(), (who, what, why), Some(newest), number, &content);
-        let generation = floor.establish(&plan, &content, number, audit).await?.ok_or(ChangeError::Conflict)?;
-        let (before, now) = self.put(generation).await?;
-        tracing::info!(generation = now.number(), before, who, what, why, "another policy set decides");
-        Ok(Changed { before, now })
+        let before = self.current().number();
+        let least = shared.following.as_ref().map_or(0, |following| following.next_number());
+        let number = least.max(newest.number + 1);
+        let audit = audit(floor.deps.clock.now(), said, Some(newest), number, &content);
+        match &shared.following {
+            None => {
+                let generation = floor.establish(&plan, &content, number, audit).await?;
+                self.swap(Self::warm(generation.ok_or(ChangeError::Conflict)?).await?);
+                let (who, what, why) = said;
+                tracing::info!(generation = number, before, who, what, why, "another policy set decides");
+            }
+            Some(following) => {
+                let generation = Self::warm(floor.load(&plan, &content, number).await?).await?;
+                floor.keep_files(&plan, audit.at).await?;
+                following.agree(generation, proposal(&content, audit)).await?;
+            }
+        }
+        Ok(Changed { before, now: self.current() })
+    }
+
+    /// Measures it, which warms its instances.
+    pub(crate) async fn warm(mut generation: Generation) -> Result<Arc<Generation>, ChangeError> {
+        let warmed = tokio::task::spawn_blocking(move || {
+            generation.micros = measure::medians(&generation);
+            Arc::new(generation)
+        });
+        warmed.await.map_err(|error| ChangeError::Refused { problems: vec![error.to_string()] })
     }
 
     /// From now on it decides. Answers the number of the one before.
-    async fn put(&self, generation: Generation) -> Result<(u64, Arc<Generation>), ChangeError> {
-        let warmed = tokio::task::spawn_blocking(move || {
-            let mut generation = generation;
-            generation.micros = measure::medians(&generation);
-            generation
-        });
-        let generation = warmed.await.map_err(|error| ChangeError::Refused { problems: vec![error.to_string()] })?;
-        let now = Arc::new(generation);
+    pub(crate) fn swap(&self, now: Arc<Generation>) -> u64 {
         let decided = self.shared.current.swap(Arc::clone(&now));
         let before = decided.number();
         let mut older = self.shared.older.lock();
@@ -196,56 +228,21 @@ impl Policies {
         for number in &now.revoked {
             older.pop(number);
         }
-        drop(older);
-        Ok((before, now))
+        before
     }
 
-    /// Takes over the newest policy set of the catalog, if another node made it.
-    async fn adopt(&self) -> Result<(), ChangeError> {
-        let _changing = self.shared.changing.lock().await;
-        let floor = &self.shared.floor;
-        let (newest, content) = newest(floor).await?;
-        if newest.number <= self.current().number() {
-            return Ok(());
-        }
-        let config = resolve(&content, floor).await?;
-        let plan = Plan::check(&config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
-        let generation = floor.load(&plan, &content, newest.number).await?;
-        let (before, now) = self.put(generation).await?;
-        tracing::info!(generation = now.number(), before, "the policy set of another node decides");
-        Ok(())
+    /// The newest generation, and its content.
+    pub(crate) async fn newest(&self) -> Result<(CatalogGeneration, Content), ChangeError> {
+        let newest = match &self.shared.following {
+            Some(following) => following.newest(),
+            None => self.shared.floor.deps.catalog.newest_generation().await?,
+        };
+        let newest = newest.ok_or(ChangeError::Conflict)?;
+        let content = Content::parse(&newest.json).ok_or_else(|| ChangeError::Unknown {
+            what: format!("the content of generation {} in a form that this build reads", newest.number),
+        })?;
+        Ok((newest, content))
     }
-
-    /// Where several nodes share a catalog: takes over what another one made, within `every`, as long as the handle lives.
-    pub fn follow(&self, every: Duration) {
-        let shared = Arc::downgrade(&self.shared);
-        tokio::spawn(async move {
-            let mut failed = 0;
-            loop {
-                tokio::time::sleep(every).await;
-                let Some(shared) = shared.upgrade() else { return };
-                match (Self { shared }).adopt().await {
-                    Ok(()) => failed = 0,
-                    Err(error) => {
-                        failed += 1;
-                        // A catalog that is away for a moment is no news.
-                        if failed % 60 == 10 {
-                            tracing::error!(%error, "the newest policy set is not taken over, an older one decides");
-                        }
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// The newest generation of the catalog, and its content.
-pub(crate) async fn newest(floor: &Floor) -> Result<(CatalogGeneration, Content), ChangeError> {
-    let newest = floor.deps.catalog.newest_generation().await?.ok_or(ChangeError::Conflict)?;
-    let content = Content::parse(&newest.json).ok_or_else(|| ChangeError::Unknown {
-        what: format!("the content of generation {} in a form that this build reads", newest.number),
-    })?;
-    Ok((newest, content))
 }
 
 impl Policies {
@@ -258,12 +255,20 @@ impl Policies {
     }
 }
 
-/// The content to go back to.
+/// The content to go back to. Numbers that nodes did not agree on are missing.
 async fn older(floor: &Floor, newest: u64, to: Option<u64>) -> Result<Content, ChangeError> {
-    let number = to.unwrap_or_else(|| newest.saturating_sub(1));
-    let row = floor.deps.catalog.generation(number).await?;
-    row.and_then(|row| Content::parse(&row.json))
-        .ok_or_else(|| ChangeError::Unknown { what: format!("generation {number}") })
+    let candidates = match to {
+        Some(number) => number..=number,
+        None => newest.saturating_sub(BACK_MAX).max(1)..=newest.saturating_sub(1),
+    };
+    let named = *candidates.end();
+    for number in candidates.rev() {
+        if let Some(row) = floor.deps.catalog.generation(number).await? {
+            let content = Content::parse(&row.json);
+            return content.ok_or_else(|| ChangeError::Unknown { what: format!("generation {number}") });
+        }
+    }
+    Err(ChangeError::Unknown { what: format!("generation {named}") })
 }
 
 /// The policy set of a content as an operator would have asked for it, with this build's built-in plugins.
@@ -315,6 +320,12 @@ async fn prove(floor: &Floor, file: &PluginRef) -> Result<(), ChangeError> {
     floor.deps.loader.prove(&packed).await.map_err(|problems| ChangeError::Refused {
         problems: problems.into_iter().map(|problem| format!("{}: {problem}", file.source)).collect(),
     })
+}
+
+/// What is said to the other nodes.
+pub(crate) fn proposal(content: &Content, audit: AuditEntry) -> Proposal {
+    let AuditEntry { at, who, what, why, detail } = audit;
+    Proposal { json: content.canonical().0, at, who, what, why, detail }
 }
 
 /// A row of the audit. `said`: who, what, why.

@@ -5,7 +5,7 @@ use heddle_model::{Clock, Hook};
 use heddle_store::Catalog;
 
 use crate::content::TrialMode;
-use crate::{Loader, RecordConfig};
+use crate::{Cluster, Loader, RecordConfig};
 
 /// A plugin that an operator put into a chain.
 #[derive(Debug, Clone)]
@@ -106,4 +106,6 @@ pub struct PolicyDeps {
     pub builtins: Vec<(Hook, &'static [u8])>,
     /// What makes a component of a plugin file.
     pub loader: Arc<dyn Loader>,
+    /// The other nodes; none: there is one.
+    pub cluster: Option<Cluster>,
 }

@@ -9,6 +9,12 @@ pub enum StartError {
         /// Each names its hook and file.
         problems: Vec<String>,
     },
+    /// What several nodes agreed cannot be read or written.
+    #[error("policies cannot be agreed with the other nodes: {reason}")]
+    Cluster {
+        /// What happened.
+        reason: String,
+    },
     /// The catalog failed.
     #[error("policies cannot be recorded in the catalog: {0}")]
     Catalog(#[from] StoreError),
@@ -35,6 +41,12 @@ pub enum ChangeError {
         /// Each names its file.
         problems: Vec<String>,
     },
+    /// The other nodes cannot be asked.
+    #[error("the nodes cannot agree now: {reason}")]
+    Cluster {
+        /// What happened.
+        reason: String,
+    },
     /// The catalog failed; try again.
     #[error("the catalog does not answer: {0}")]
     Catalog(#[from] StoreError),
@@ -44,7 +56,19 @@ impl From<StartError> for ChangeError {
     fn from(error: StartError) -> Self {
         match error {
             StartError::Refused { problems } => Self::Refused { problems },
+            StartError::Cluster { reason } => Self::Cluster { reason },
             StartError::Catalog(error) => Self::Catalog(error),
+        }
+    }
+}
+
+impl From<ChangeError> for StartError {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::Refused { problems } => Self::Refused { problems },
+            ChangeError::Catalog(error) => Self::Catalog(error),
+            ChangeError::Cluster { reason } => Self::Cluster { reason },
+            other => Self::Refused { problems: vec![other.to_string()] },
         }
     }
 }
@@ -59,5 +83,13 @@ pub enum PolicyError {
         number: u64,
         /// What the store said.
         source: StoreError,
+    },
+    /// Other nodes agreed on it, and this one has not met that yet; try again.
+    #[error("generation {number} is not known here yet, generation {current} decides")]
+    Ahead {
+        /// Which.
+        number: u64,
+        /// The one that decides here.
+        current: u64,
     },
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use heddle_model::{Conversation, Digest, Hook};
+use heddle_model::{Conversation, Digest, Hook, Millis};
 use heddle_pack::OnFailure;
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
 use serde_json::Value;
 
 use crate::arm::{Arm, Canary, place};
+use crate::change::resolve;
 use crate::component::{Component, Gone};
 use crate::content::{Content, Entry, Previous, TrialMode};
 use crate::generation::{Luck, PolicyInfo, Standing};
@@ -19,7 +20,7 @@ use crate::shadow::Shadow;
 use crate::state::States;
 use crate::tap::Tapped;
 use crate::watch::Watch;
-use crate::{Generation, PolicyDeps, PolicyLimits, StartError, Tally};
+use crate::{ChangeError, Generation, PolicyDeps, PolicyLimits, StartError, Tally};
 
 /// All that does not change from generation to generation.
 pub(crate) struct Floor {
@@ -51,11 +52,24 @@ impl Floor {
     ) -> Result<Option<Generation>, StartError> {
         let generation = self.load(plan, content, number).await?;
         let (at, (json, sum)) = (audit.at, content.canonical());
+        self.keep_files(plan, at).await?;
+        let row = CatalogGeneration { number, content: sum, json, at, why: audit.why.clone() };
+        Ok(self.deps.catalog.add_generation(row, audit).await?.then_some(generation))
+    }
+
+    /// Puts the files of a set into the catalog.
+    pub(crate) async fn keep_files(&self, plan: &Plan, at: Millis) -> Result<(), StoreError> {
         for file in plan.files(at) {
             self.deps.catalog.add_plugin(file).await?;
         }
-        let row = CatalogGeneration { number, content: sum, json, at, why: audit.why.clone() };
-        Ok(self.deps.catalog.add_generation(row, audit).await?.then_some(generation))
+        Ok(())
+    }
+
+    /// Loads a set that was made before, perhaps elsewhere, from the catalog's files.
+    pub(crate) async fn load_content(&self, content: &Content, number: u64) -> Result<Generation, ChangeError> {
+        let config = resolve(content, self).await?;
+        let plan = Plan::check(&config, &self.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
+        Ok(self.load(&plan, content, number).await?)
     }
 
     /// Loads every plugin of a new set; everything that is wrong at once.

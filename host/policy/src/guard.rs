@@ -7,10 +7,10 @@ use heddle_model::Hook;
 use heddle_pack::OnFailure;
 use metrics::counter;
 use tokio::sync::mpsc::Receiver;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::arm::leaves_band;
-use crate::change::{newest, recorded, resolve};
+use crate::change::{BACK_MAX, Carried, recorded, resolve};
 use crate::content::Content;
 use crate::edit::replace;
 use crate::health::Alarm;
@@ -19,8 +19,8 @@ use crate::{ChangeError, PluginRef, WatchConfig};
 
 /// How often the arms are compared.
 const LOOK: Duration = Duration::from_millis(200);
-/// Generations that are searched for an earlier version.
-const BACK_MAX: u64 = 64;
+/// How often another node may be quicker with the same.
+const TRIES: usize = 3;
 
 /// Runs until the policies are gone.
 pub(crate) async fn guard(shared: Weak<Shared>, mut alarms: Receiver<Alarm>, config: WatchConfig) {
@@ -36,10 +36,18 @@ pub(crate) async fn guard(shared: Weak<Shared>, mut alarms: Receiver<Alarm>, con
         };
         let Some(shared) = shared.upgrade() else { return };
         let policies = Policies { shared };
-        let done = match alarm {
-            Some(alarm) => policies.heed(&alarm, config.breaker).await,
-            None => policies.compare_arms(config.canary_band_percent).await,
-        };
+        let mut done = Ok(());
+        for _ in 0..TRIES {
+            done = match &alarm {
+                Some(alarm) => policies.heed(alarm, config.breaker).await,
+                None => policies.compare_arms(config.canary_band_percent).await,
+            };
+            // Another node sees the same, and may have done what is to be done.
+            if !matches!(done, Err(ChangeError::Busy | ChangeError::Conflict)) {
+                break;
+            }
+            sleep(LOOK).await;
+        }
         if let Err(error) = done {
             tracing::error!(%error, "a policy that fails cannot be taken back, its failure mode goes on deciding");
         }
@@ -87,23 +95,23 @@ impl Policies {
 
     async fn abandon(&self, why: &str) -> Result<(), ChangeError> {
         let _only = self.shared.changing.lock().await;
-        let (newest, before) = newest(&self.shared.floor).await?;
+        let (newest, before) = self.newest().await?;
         let mut config = resolve(&before, &self.shared.floor).await?;
         if config.trial.take().is_none() {
             return Ok(());
         }
-        self.decide(&newest, &before, &config, before.revoked.clone(), ("heddle", "abandon", why)).await.map(drop)
+        self.decide(&newest, &before, &config, Carried::of(&before), ("heddle", "abandon", why)).await.map(drop)
     }
 
     /// The present set, with the version before of this plugin.
     async fn take_back(&self, hook: Hook, name: &str, why: &str) -> Result<(), ChangeError> {
         let _only = self.shared.changing.lock().await;
         let floor = &self.shared.floor;
-        let (newest, before) = newest(floor).await?;
+        let (newest, before) = self.newest().await?;
         let mut config = resolve(&before, floor).await?;
         let with = self.earlier(newest.number, &before, hook, name).await?;
         replace(&mut config, hook, name, with);
-        self.decide(&newest, &before, &config, before.revoked.clone(), ("heddle", "break", why)).await.map(drop)
+        self.decide(&newest, &before, &config, Carried::of(&before), ("heddle", "break", why)).await.map(drop)
     }
 
     /// What stood there before: another version, or none.

@@ -10,6 +10,7 @@ mod arm;
 mod ask;
 mod call;
 mod change;
+mod cluster;
 mod component;
 mod config;
 mod content;
@@ -44,6 +45,7 @@ pub use ask::{
 };
 pub use call::{Answer, Call, SeenMessage};
 pub use change::{Change, Changed, Request};
+pub use cluster::{Cluster, Control};
 pub use component::{Component, Fault, Loader};
 pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits, TrialRef, WatchConfig};
 pub use content::TrialMode;

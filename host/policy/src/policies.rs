@@ -9,7 +9,8 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
-use crate::change::{audit, grown};
+use crate::change::{Carried, audit, grown, proposal};
+use crate::cluster::{Following, confirm, obey};
 use crate::content::Content;
 use crate::floor::Floor;
 use crate::guard::guard;
@@ -23,6 +24,8 @@ use crate::{Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartEr
 const ALARMS_MAX: usize = 16;
 /// How often the next number may be somebody else's.
 const NUMBER_TRIES: usize = 3;
+/// Why a start makes a generation.
+const NAMES_ANOTHER: &str = "the configuration, or this build, names another policy set";
 
 /// The handle: cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ pub(crate) struct Shared {
     /// Held while an older generation is loaded: two workers that meet it do not load it twice.
     loading: tokio::sync::Mutex<()>,
     pub(crate) floor: Floor,
+    /// Where there are several nodes: what they agreed.
+    pub(crate) following: Option<Arc<Following>>,
 }
 
 /// How much it holds, for gauges.
@@ -65,8 +70,17 @@ impl Policies {
         let watch = Arc::new(watch.map_err(|error| refused(vec![format!("a thread cannot be started: {error}")]))?);
         let states = Arc::new(States::new(config.limits.states_max));
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
+        let cluster = deps.cluster.clone();
         let floor = Floor { deps, limits, trust, states, watch };
-        let mut generation = first(&config, &floor).await?;
+        let following = match cluster {
+            Some(cluster) => Some(
+                Following::begin(cluster, Arc::clone(&floor.deps.clock))
+                    .await
+                    .map_err(|reason| StartError::Cluster { reason })?,
+            ),
+            None => None,
+        };
+        let (mut generation, configured) = first(&config, &floor, following.as_deref()).await?;
         generation.micros = measure::medians(&generation);
         let older = NonZeroUsize::new(config.limits.generations_max).unwrap_or(NonZeroUsize::MIN);
         let policies = Self {
@@ -76,10 +90,45 @@ impl Policies {
                 changing: tokio::sync::Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
                 floor,
+                following: following.clone(),
             }),
         };
-        tokio::spawn(guard(Arc::downgrade(&policies.shared), heard, config.watch));
+        let weak = || Arc::downgrade(&policies.shared);
+        if let Some(following) = following {
+            tokio::spawn(obey(weak(), Arc::clone(&following)));
+            tokio::spawn(confirm(weak(), following));
+        }
+        tokio::spawn(guard(weak(), heard, config.watch.clone()));
+        if !configured {
+            policies.propose_configured(&config).await?;
+        }
         Ok(policies)
+    }
+
+    /// Where nodes agreed on another set than this one's configuration names, which changed: asks them for it. That another node cannot have it (of
+    /// an older build, say) keeps this one from nothing.
+    async fn propose_configured(&self, config: &PolicyConfig) -> Result<(), StartError> {
+        let _only = self.shared.changing.lock().await;
+        let (newest, before) = self.newest().await?;
+        let grown = grown(config, Some(&newest), &self.shared.floor).await;
+        let carried = Carried { configured: load::fingerprint(config), ..Carried::of(&before) };
+        let said = ("heddle", "start", NAMES_ANOTHER);
+        match self.decide(&newest, &before, grown.as_ref().unwrap_or(config), carried, said).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, generation = newest.number, "the nodes keep their policy set, this one's configuration or build names another");
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether this node knows what decides now: where nodes agree on a policy set, one that was cut off or stood still may not, and must neither
+    /// decide nor say `accepted`. (DELIVERY 27)
+    ///
+    /// # Errors
+    /// Why it does not, for whoever asks.
+    pub fn knows(&self) -> Result<(), String> {
+        self.shared.following.as_ref().map_or(Ok(()), |following| following.knows())
     }
 
     /// The generation that decides now: one atomic load.
@@ -100,6 +149,10 @@ impl Policies {
         if let Some(held) = self.held(number) {
             return Ok(held);
         }
+        let current = self.current().number();
+        if number > current && self.shared.following.is_some() {
+            return Err(PolicyError::Ahead { number, current });
+        }
         let loaded = self.load(number).await.map_err(|source| PolicyError::Catalog { number, source })?;
         let loaded = Arc::new(loaded);
         self.shared.older.lock().put(number, Arc::clone(&loaded));
@@ -118,7 +171,8 @@ impl Policies {
         if current.number() == number {
             return Some(current);
         }
-        self.shared.older.lock().get(&number).cloned()
+        let older = self.shared.older.lock().get(&number).cloned();
+        older.or_else(|| self.shared.following.as_ref()?.held(number))
     }
 
     async fn load(&self, number: u64) -> Result<Generation, StoreError> {
@@ -154,10 +208,18 @@ impl Policies {
     }
 }
 
-/// The set to start with, recorded if it is a new one.
-async fn first(config: &PolicyConfig, floor: &Floor) -> Result<Generation, StartError> {
+/// The set to start with, recorded if it is a new one; and whether it is the one that the configuration names.
+async fn first(
+    config: &PolicyConfig,
+    floor: &Floor,
+    following: Option<&Following>,
+) -> Result<(Generation, bool), StartError> {
     for _ in 0..NUMBER_TRIES {
-        let newest = floor.deps.catalog.newest_generation().await?;
+        let agreed = following.and_then(Following::newest);
+        let newest = match &agreed {
+            Some(agreed) => Some(agreed.clone()),
+            None => floor.deps.catalog.newest_generation().await?,
+        };
         let grown = grown(config, newest.as_ref(), floor).await;
         let plan = Plan::check(grown.as_ref().unwrap_or(config), &floor.deps.builtins)
             .map_err(|problems| StartError::Refused { problems })?;
@@ -165,14 +227,31 @@ async fn first(config: &PolicyConfig, floor: &Floor) -> Result<Generation, Start
         let content = plan.content(before.as_ref(), &load::fingerprint(config), &config.limits);
         let (_, sum) = content.canonical();
         let number = newest.as_ref().map_or(0, |newest| newest.number);
-        if newest.as_ref().is_some_and(|newest| newest.content == sum) {
-            return floor.load(&plan, &content, number).await;
+        let same = newest.as_ref().is_some_and(|newest| newest.content == sum);
+        if same && (following.is_none() || agreed.is_some()) {
+            return Ok((floor.load(&plan, &content, number).await?, true));
         }
-        let at = floor.deps.clock.now();
-        let said = ("heddle", "start", "the configuration, or this build, names another policy set");
-        let audit = audit(at, said, newest.as_ref(), number + 1, &content);
-        if let Some(made) = floor.establish(&plan, &content, number + 1, audit).await? {
-            return Ok(made);
+        if agreed.is_some() {
+            // The others go on with it, until they are ready for another.
+            let content = before.ok_or_else(|| StartError::Cluster {
+                reason: format!("generation {number} has a form that this build does not read, run a newer one"),
+            })?;
+            return Ok((floor.load_content(&content, number).await?, false));
+        }
+        let number = if same { number } else { number + 1 };
+        let said = ("heddle", "start", NAMES_ANOTHER);
+        let audit = audit(floor.deps.clock.now(), said, newest.as_ref(), number, &content);
+        match following {
+            Some(following) => {
+                floor.keep_files(&plan, audit.at).await?;
+                let founded = following.found(number, proposal(&content, audit)).await;
+                founded.map_err(|reason| StartError::Cluster { reason })?;
+            }
+            None => {
+                if let Some(made) = floor.establish(&plan, &content, number, audit).await? {
+                    return Ok((made, true));
+                }
+            }
         }
     }
     let taken = format!("the next generation number was taken {NUMBER_TRIES} times by others, start again");

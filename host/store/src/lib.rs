@@ -14,8 +14,9 @@ mod sqlite;
 pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
     ConversationRow, Cursor, DeadLetter, DeviceRow, Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember,
-    GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, ReceiptRow,
-    ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
+    GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS,
+    NodeReport, NodeRow, Nodes, ReceiptRow, ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead,
+    UNREAD_MAX,
 };
 pub use postgres::{PostgresConfig, PostgresError, PostgresStore};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

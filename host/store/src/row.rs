@@ -1,10 +1,10 @@
 //! Rows of more than one column, as every database gives them.
 
-use heddle_model::{Digest, MessageId, Position, TopicPartition};
+use heddle_model::{Digest, MessageId, NodeId, Position, TopicPartition};
 
 use crate::cell::{fixed, partition, position, uint};
 use crate::fault::Fault;
-use crate::{ArchivedRecord, CatalogGeneration};
+use crate::{ArchivedRecord, CatalogGeneration, NodeReport, NodeRow};
 
 /// Number, content, JSON, time, why.
 pub(crate) type GenerationColumns = (i64, Vec<u8>, String, i64, String);
@@ -40,4 +40,22 @@ pub(crate) fn present(bytes: Option<Vec<u8>>, at: i64) -> Result<Vec<u8>, Fault>
 /// Partition and cursor.
 pub(crate) fn derived_row((code, upto): (i64, i64)) -> Result<(TopicPartition, Position), Fault> {
     Ok((partition("derived_cursors", code)?, position("derived_cursors", upto)?))
+}
+
+/// Node, report as JSON, age.
+pub(crate) type NodeColumns = (String, String, i64);
+
+pub(crate) fn node((node, report, age): NodeColumns) -> Result<NodeRow, Fault> {
+    let broken = |reason: String| Fault::broken("nodes", reason);
+    Ok(NodeRow {
+        report: serde_json::from_str(&report).map_err(|error| broken(format!("{node}: {error}")))?,
+        node: NodeId::new(&node).map_err(|error| broken(error.to_string()))?,
+        // A clock that was set back makes nobody older.
+        age_ms: uint("nodes", age.max(0))?,
+    })
+}
+
+/// As JSON.
+pub(crate) fn report(report: &NodeReport) -> Result<String, Fault> {
+    serde_json::to_string(report).map_err(|error| Fault::broken("nodes", error.to_string()))
 }

@@ -1,5 +1,6 @@
 //! The operators' listener: health and figures without a token, everything else with one, and the page `/try`.
 
+mod nodes;
 mod policies;
 
 use std::net::SocketAddr;
@@ -29,7 +30,7 @@ const TRY_PAGE: &str = include_str!("../../assets/try/index.html");
 #[derive(Clone)]
 struct Admin {
     core: Arc<Core>,
-    client_address: SocketAddr,
+    client_address: Option<SocketAddr>,
 }
 
 /// Somebody who may look.
@@ -76,7 +77,7 @@ impl Admin {
     }
 }
 
-pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
+pub(crate) fn router(core: Arc<Core>, client_address: Option<SocketAddr>) -> Router {
     let dev = core.config().dev.is_some();
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -87,6 +88,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: SocketAddr) -> Router {
         .route("/explain/{message}", get(explain))
         .merge(policies::routes())
         .route("/connections", get(connections))
+        .route("/nodes", get(nodes::nodes))
         .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));
@@ -217,5 +219,5 @@ async fn try_tokens(State(admin): State<Admin>, query: axum::extract::Query<TryQ
         }
     }
     let admin_token = token("operator", Role::PolicyAdmin)?;
-    Ok(Json(json!({"client": admin.client_address.to_string(), "tokens": tokens, "admin_token": admin_token})))
+    Ok(Json(json!({"client": admin.client_address, "tokens": tokens, "admin_token": admin_token})))
 }

@@ -340,5 +340,6 @@ fn refused(error: ChangeError) -> Refused {
         ChangeError::Unknown { .. } => Refused::new(ErrorCode::NotFound, text),
         ChangeError::Refused { .. } => Refused(Problem::new(ErrorCode::Invalid, text).with_status(422)),
         ChangeError::Catalog(error) => error.into(),
+        ChangeError::Cluster { .. } => Refused::new(ErrorCode::Unavailable, text),
     }
 }

@@ -36,8 +36,9 @@ const ADMIN_DEFAULT: &str = "127.0.0.1:7601";
 pub fn command(args: &ChatArgs) -> Result<(), Failure> {
     let token = token(args)?;
     let running = RunFile::read(&args.data).ok();
-    let running =
-        running.filter(|it| args.server.as_ref().is_none_or(|server| server.authority == it.client.to_string()));
+    let is_it =
+        |named: &crate::named::Named, run: &RunFile| run.client.is_some_and(|at| named.authority == at.to_string());
+    let running = running.filter(|run| args.server.as_ref().is_none_or(|named| is_it(named, run)));
     let server = server(args, running.as_ref())?;
     let device =
         args.device.clone().unwrap_or_else(|| if args.script.is_some() { "script" } else { "terminal" }.into());
@@ -84,7 +85,7 @@ fn server(args: &ChatArgs, running: Option<&RunFile>) -> Result<Address, Failure
     match (&args.server, running) {
         (_, Some(running)) if args.ca.is_none() => running.client_address(),
         (Some(server), _) => server.address(args.ca.as_deref()),
-        (None, Some(running)) => running.named_client().address(args.ca.as_deref()),
+        (None, Some(running)) => running.named_client()?.address(args.ca.as_deref()),
         (None, None) => Ok(Address::from(SERVER_DEFAULT)),
     }
 }

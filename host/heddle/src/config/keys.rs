@@ -87,7 +87,7 @@ choice! {
 sections! {
     /// This process.
     node: Node {
-        /// "gateway": clients connect here. "worker": derives and archives its share of the partitions of a log on Kafka.
+        /// "gateway": clients connect here, at `gateway.listen`. "worker": derives and archives its share of the partitions. On Kafka a node may be one of both.
         roles: Vec<String> = ["gateway", "worker"];
         /// What this node is called among the others; each has a name of its own.
         id: String = "node-1";
@@ -232,8 +232,8 @@ sections! {
         min_in_sync: u64 = 2 [1, 32];
         /// Takes topics with fewer than 3 copies or fewer than 2 in sync: they lose records with a broker.
         lenient: bool = false;
-        /// What is older is removed, when the topics are made.
-        retention: Span = "7 d" ["1 min", "3650 d"];
+        /// What is older is removed, when the topics are made. Sends are refused while a record has waited for half of it to be worked on or archived.
+        retention: Span = "7 d" ["10 s", "3650 d"];
         /// Of two records of one message so near each other the second does not count. What is sent again later is found by the archive.
         dedupe_window: Span = "10 min" ["1 s", "1 d"];
         /// A send that the brokers do not acknowledge in this time is answered with "unavailable".

@@ -124,9 +124,12 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     for unknown in roles.iter().filter(|role| !["gateway", "worker"].contains(&role.as_str())) {
         say("node.roles", format!("has {unknown:?}"), "write \"gateway\", \"worker\" or both");
     }
-    if !roles.iter().any(|role| role == "gateway") {
-        let remedy = "add it, and leave the node out of the load balancer";
-        say("node.roles", "has no \"gateway\", without which a node cannot be yet".to_owned(), remedy);
+    if roles.is_empty() {
+        say("node.roles", "is empty, and a node does something".to_owned(), "write \"gateway\", \"worker\" or both");
+    }
+    if config.log.backend == LogBackend::Embedded && !roles.iter().any(|role| role == "gateway") {
+        let remedy = "add \"gateway\": nobody else reaches an embedded log";
+        say("node.roles", "has no \"gateway\", and log.backend is \"embedded\"".to_owned(), remedy);
     }
     if config.log.backend == LogBackend::Embedded && !roles.iter().any(|role| role == "worker") {
         let remedy = "add \"worker\": nobody else works on an embedded log";

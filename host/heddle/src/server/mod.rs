@@ -1,8 +1,10 @@
 //! A server: build its parts from the floor up, bind, serve, drain. The one place that names concrete backends.
 
+mod control;
 mod engine;
 mod log;
 mod nodes;
+mod roll;
 pub mod settings;
 mod store;
 mod telemetry;
@@ -13,7 +15,7 @@ use std::time::Duration;
 use heddle_delivery::{Delivery, Ports};
 use heddle_gateway::{Drained, Gateway, GatewayDeps};
 use heddle_model::{Clock, Hook, SystemClock, UserId};
-use heddle_policy::{Policies, PolicyDeps, PolicyInfo};
+use heddle_policy::{Cluster, Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::Registry;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::watch;
@@ -22,15 +24,17 @@ use crate::config::{Config, LogBackend};
 use crate::failure::Failure;
 use crate::reload::Reloader;
 
+use control::LogControl;
 use engine::{PluginLogs, WasmLoader};
 use log::OpenLog;
+use roll::Roll;
 use store::OpenStore;
 pub use telemetry::install as install_telemetry;
 
 /// How long the archive may take to catch up at the end. What it does not reach, the next start does.
 const SETTLE: Duration = Duration::from_secs(5);
-/// A policy set that another node made decides here after so long at the latest.
-const ADOPT: Duration = Duration::from_millis(500);
+/// How long every node that lives may take to load a policy set that one of them proposes.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The exporter folds what its histograms collected this often.
 const METRICS_UPKEEP: Duration = Duration::from_secs(5);
 
@@ -42,6 +46,7 @@ pub struct Server {
     log: OpenLog,
     store: OpenStore,
     registry: Arc<dyn Registry>,
+    roll: Arc<Roll>,
     upkeep: tokio::task::JoinHandle<()>,
 }
 
@@ -77,12 +82,18 @@ impl Server {
         let ports = store.ports();
         let plugin_logs = PluginLogs::new(config);
         let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);
-        let deps = PolicyDeps { catalog: Arc::clone(&ports.catalog), clock: Arc::clone(&clock), builtins, loader };
+        let several = config.log.backend == LogBackend::Kafka;
+        let roll = Roll::new(config, &node, Arc::clone(&ports.nodes), clock.now(), several);
+        roll.enter().await.map_err(|error| failed(&error))?;
+        let cluster = several.then(|| Cluster {
+            node: node.clone(),
+            control: Arc::new(LogControl::new(log.port(), Arc::clone(&ports.nodes))),
+            ready_within: READY_WITHIN,
+        });
+        let catalog = Arc::clone(&ports.catalog);
+        let deps = PolicyDeps { catalog, clock: Arc::clone(&clock), builtins, loader, cluster };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
 
-        if config.log.backend == LogBackend::Kafka {
-            policies.follow(ADOPT);
-        }
         let nodes = nodes::Nodes::build(config, &node, &clock)?;
         let ports = Ports {
             log: log.port(),
@@ -95,7 +106,8 @@ impl Server {
         };
         let delivery = Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
-        let (log_failed, shown) = (log.failed(), policies.clone());
+        let (log_failed, shown, deciding, called) =
+            (log.failed(), policies.clone(), policies.clone(), Arc::clone(&roll));
         let deps = GatewayDeps {
             delivery: delivery.clone(),
             policies: policies.clone(),
@@ -104,14 +116,19 @@ impl Server {
             metrics: Arc::new(move || metrics.render() + &shown.exposition()),
             readiness: Arc::new(move || match &*log_failed.borrow() {
                 Some(reason) => Err(format!("the log is closed: {reason}")),
-                None => Ok(()),
+                None => deciding.knows(),
+            }),
+            nodes: Arc::new(move || {
+                let roll = Arc::clone(&called);
+                Box::pin(async move { roll.call().await })
             }),
             plugin_log: Arc::new(move || plugin_logs.json()),
             reload: Arc::new(move || reloader.reload().map_err(|failure| failure.to_string())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
-        Ok(Self { gateway, delivery, policies, log, store, registry: nodes.registry, upkeep })
+        roll.serves(delivery.clone(), policies.clone(), gateway.load());
+        Ok(Self { gateway, delivery, policies, log, store, registry: nodes.registry, roll, upkeep })
     }
 
     /// Makes these users each other's contacts, so that each sees when another is there.
@@ -157,6 +174,7 @@ impl Server {
     pub async fn drain(self) -> Drained {
         let drained = self.gateway.drain().await;
         self.registry.leave().await;
+        self.roll.leave().await;
         self.delivery.stop(SETTLE).await;
         self.gateway.stop();
         self.upkeep.abort();

@@ -88,7 +88,7 @@ pub fn kafka(config: &Config) -> KafkaConfig {
         append_ms: section.append_deadline.millis(),
         session_ms: section.session_timeout.millis(),
         cache_bytes: section.cache_bytes_max.bytes(),
-        works: config.node.roles.iter().any(|role| role == "worker"),
+        works: has_role(config, "worker"),
         ..KafkaConfig::new(&section.brokers, &config.node.id)
     }
 }
@@ -141,8 +141,13 @@ pub fn delivery(config: &Config) -> DeliveryConfig {
         reject_unknown_users: users.unknown == UnknownUsers::Reject,
         users_cached: count(users.cached_max),
         in_flight_max: count(section.in_flight_max),
+        retention_ms: config.kafka.retention.millis(),
         presence: presence(config),
     }
+}
+
+fn has_role(config: &Config, role: &str) -> bool {
+    config.node.roles.iter().any(|it| it == role)
 }
 
 /// For presence.
@@ -208,6 +213,7 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
         drain_reconnect_ms: section.drain_reconnect_delay.millis(),
         drain_ms: section.drain_deadline.millis(),
         dev,
+        listen: has_role(config, "gateway").then_some(section.listen),
         ..GatewayConfig::new(section.listen, config.admin.listen, auth(config, admin_token)?)
     })
 }

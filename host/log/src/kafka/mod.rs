@@ -433,6 +433,15 @@ impl Log for KafkaLog {
         slot.map_or_else(|| watch::channel(0).1, |slot| self.shared.heads[slot].subscribe())
     }
 
+    async fn head_now(&self, partition: TopicPartition) -> Result<Offset, String> {
+        let slot = self.slot(partition)?;
+        let (shared, asker) = (Arc::clone(&self.shared), Arc::clone(&self.asker));
+        let asked = tokio::task::spawn_blocking(move || topics::bounds(&asker, &shared.config, partition)).await;
+        let (_, head) = asked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        self.shared.grown(slot, head);
+        Ok(head)
+    }
+
     fn follow(&self, partition: TopicPartition, from: Offset) {
         if let Some(slot) = self.shared.slots.index(partition)
             && !self.shared.followed[slot].swap(true, Ordering::AcqRel)

@@ -1,6 +1,7 @@
 //! Real components in the host's chains, a catalog in SQLite.
 
 mod changes;
+mod cluster;
 mod components;
 mod trials;
 mod world;

@@ -86,8 +86,13 @@ impl World {
         let named = heddle_builtin::plugins();
         let builtins =
             named.into_iter().map(|(hook, plugin)| (Hook::named(hook).expect("a hook"), plugin.bytes)).collect();
-        let deps =
-            PolicyDeps { catalog: store.store().catalog, clock: clock(), builtins, loader: Arc::new(EngineLoader) };
+        let deps = PolicyDeps {
+            catalog: store.store().catalog,
+            clock: clock(),
+            builtins,
+            loader: Arc::new(EngineLoader),
+            cluster: None,
+        };
         let record = RecordConfig { one_in: 1, bodies: true, ..RecordConfig::default() };
         let watch = WatchConfig { record, ..WatchConfig::default() };
         let policies = Policies::start(PolicyConfig { chains, watch, ..PolicyConfig::default() }, deps).await?;
@@ -170,7 +175,7 @@ impl RoutingRights for Rights {
 const BODY: MessageView<'static> =
     MessageView { kind: "message", text: Some("hello"), data: None, tags: &[], lamport: 1, sender_since: 0 };
 
-fn clock() -> Arc<dyn Clock> {
+pub(crate) fn clock() -> Arc<dyn Clock> {
     Arc::new(SystemClock::new())
 }
 

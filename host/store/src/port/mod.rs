@@ -9,6 +9,7 @@ mod directory;
 mod epochs;
 mod error;
 mod groups;
+mod nodes;
 mod rows;
 
 pub use archive::{
@@ -21,6 +22,7 @@ pub use directory::{Contact, Directory};
 pub use epochs::{Epochs, Hole};
 pub use error::StoreError;
 pub use groups::{GroupMember, GroupRow, Groups};
+pub use nodes::{NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes};
 pub use rows::{
     ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StreamRow,
 };
@@ -40,4 +42,6 @@ pub struct Store {
     pub catalog: Arc<dyn Catalog>,
     /// Lives of the log.
     pub epochs: Arc<dyn Epochs>,
+    /// The nodes that share it.
+    pub nodes: Arc<dyn Nodes>,
 }

@@ -14,6 +14,7 @@ mod groups;
 mod history;
 mod members;
 mod migrate;
+mod nodes;
 mod open;
 mod owner;
 mod ranges;
@@ -120,6 +121,7 @@ impl PostgresStore {
             groups: Arc::new(self.clone()),
             catalog: Arc::new(self.clone()),
             epochs: Arc::new(self.clone()),
+            nodes: Arc::new(self.clone()),
         }
     }
 

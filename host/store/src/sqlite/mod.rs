@@ -11,6 +11,7 @@ mod groups;
 mod history;
 mod lock;
 mod members;
+mod nodes;
 mod open;
 mod reader;
 mod rows;
@@ -85,6 +86,7 @@ impl SqliteStore {
             groups: Arc::new(self.clone()),
             catalog: Arc::new(self.clone()),
             epochs: Arc::new(self.clone()),
+            nodes: Arc::new(self.clone()),
         }
     }
 

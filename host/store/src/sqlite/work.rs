@@ -1,11 +1,11 @@
 //! Everything that can be written.
 
-use heddle_model::{Conversation, Millis, Position, TopicPartition, UserId};
+use heddle_model::{Conversation, Millis, NodeId, Position, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::{archive, catalog, devices, directory, epochs};
+use super::{archive, catalog, devices, directory, epochs, nodes};
 use crate::fault::Fault;
-use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole};
+use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole, NodeReport};
 
 /// One write.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub(super) enum Work {
     Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
     AddHole(Hole),
     AddLoss { user: UserId, upto: Position },
+    Beat(NodeId, NodeReport),
+    Leave(NodeId),
 }
 
 /// What came of it.
@@ -50,6 +52,8 @@ impl Work {
             Self::Epoch { .. } => "epoch",
             Self::AddHole(_) => "add hole",
             Self::AddLoss { .. } => "add loss",
+            Self::Beat(..) => "beat",
+            Self::Leave(_) => "leave",
         }
     }
 
@@ -82,6 +86,8 @@ impl Work {
             }
             Self::AddHole(hole) => epochs::add_hole(connection, hole).await?,
             Self::AddLoss { user, upto } => epochs::add_loss(connection, user, *upto).await?,
+            Self::Beat(node, report) => nodes::beat(connection, node, report).await?,
+            Self::Leave(node) => nodes::leave(connection, node).await?,
         }
         Ok(Outcome::Done)
     }

@@ -8,6 +8,7 @@ mod epochs;
 mod fixture;
 mod groups;
 mod history;
+mod nodes;
 
 use std::sync::{Arc, Once};
 
@@ -113,6 +114,9 @@ macro_rules! checks {
                 a_log_that_lost_records_gets_a_new_epoch,
                 an_older_log_that_comes_back_gets_a_new_epoch,
                 a_new_life_of_the_log_begins_after_a_hole,
+            }
+            nodes {
+                a_node_is_there_as_it_said_last,
             }
         }
     };

@@ -1,0 +1,60 @@
+"""Fixtures: the real servers that nodes stand on, each started once per file and ended with it; and nodes of one cluster."""
+
+import os
+
+import pytest
+
+from .kafka import Kafka
+from .kafka import Missing as NoKafka
+from .postgres import Missing as NoPostgres
+from .postgres import Postgres
+
+
+def started(make, missing, request):
+    """Starts a server and says which; without it tests are skipped, under CI=true they fail."""
+    try:
+        server = make()
+    except missing as why:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(why))
+        pytest.skip(str(why))
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n  {make.__name__} {server.version()}")
+    return server
+
+
+@pytest.fixture(scope="module")
+def kafka(request):
+    """One broker."""
+    broker = started(Kafka, NoKafka, request)
+    yield broker
+    broker.end()
+
+
+@pytest.fixture(scope="module")
+def postgres(request):
+    """One database server."""
+    server = started(Postgres, NoPostgres, request)
+    yield server
+    server.end()
+
+
+@pytest.fixture
+def nodes(kafka, postgres, start):
+    """Makes nodes of one cluster: the same topics, the same database. `roles`: those of each, in order."""
+
+    def make(count, roles=(), **more):
+        common = {
+            "log": {"backend": "kafka"},
+            "kafka": kafka.config(),
+            "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s"},
+        }
+        made = []
+        for number in range(1, count + 1):
+            node = {"id": f"n{number}"}
+            if roles:
+                node["roles"] = roles[number - 1]
+            made.append(start(config={**common, "node": node, **more}))
+        return made
+
+    return make

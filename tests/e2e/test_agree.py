@@ -1,0 +1,184 @@
+"""Several nodes, one policy set: on a real Kafka and PostgreSQL, while nodes come, go and stand still."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import time
+
+import pytest
+from websockets.exceptions import WebSocketException
+
+from harness.device import Closed, Device
+from harness.operator import changed, plugin, roll
+from harness.policies import fixture
+from harness.server import heddle
+from harness.waiting import NotInTime, until, until_async
+
+SWAPS = int(os.environ.get("HEDDLE_E2E_AGREE_SWAPS", "12"))
+# A node knows within so long what decides, or accepts nothing. (DELIVERY 27)
+CONFIRMED_S = 5
+# Beyond a node's lease, so that nobody waits for it.
+FROZEN_S = 12
+
+
+def serve(generation, *nodes):
+    """Waits until that generation decides at each of them."""
+    for node in nodes:
+        until(lambda node=node: changed(node, "list")["generation"] == generation, f"{generation} decides at {node.config['node']['id']}")
+
+
+async def test_what_an_operator_sees_of_three_nodes(nodes, name):
+    one, two, three = nodes(3)
+    alice = name("alice")
+    async with Device(two, alice):
+        # What it says of itself is renewed every two seconds.
+        until(lambda: roll(one)["n2"]["connections"] == 1, "the connection at another node is seen")
+        until(lambda: sum(node["partitions"] for node in roll(one).values()) == 12, "each partition has one owner")
+        seen = roll(three)
+        assert sorted(seen) == ["n1", "n2", "n3"]
+        assert {node["state"] for node in seen.values()} == {"serving"}
+        assert seen["n2"]["clients"] == two.client and seen["n1"]["roles"] == ["gateway", "worker"]
+    shown = heddle("nodes", "--data", one.data).stdout.splitlines()
+    assert shown[0].split()[:3] == ["NODE", "STATE", "ROLES"] and len(shown) == 4, shown
+    two.kill()
+    until(lambda: roll(one)["n2"]["age_ms"] > 10_000, "a node that died is gone", 30)
+    assert "gone for" in heddle("nodes", "--data", one.data).stdout
+    three.stop()
+    assert sorted(roll(one)) == ["n1", "n2"], "a node that goes in order leaves nothing"
+    one.admin_rest().get("/nodes").problem(401, "unauthorized")
+
+
+async def test_a_plugin_that_is_deployed_at_one_node_decides_at_all(nodes, name):
+    one, two = nodes(2)
+    alice, bob = name("alice"), name("bob")
+    async with Device(two, alice) as a:
+        await a.say(bob, "before")
+        generation = changed(one, "deploy", fixture("deny-all"), "-m", "nobody speaks")["generation"]
+        serve(generation, one, two)
+        await a.refused("refused", bob, "no")
+        # A node that comes later meets what the others have.
+        history = [change["what"] for change in changed(two, "history")["changes"]]
+        assert history == ["deploy", "start"], history
+        back = changed(two, "rollback")["generation"]
+        assert back == generation + 1
+        serve(back, one)
+        await a.say(bob, "after")
+    one.restart()
+    assert changed(one, "list")["generation"] == back
+
+
+async def test_of_four_deploys_at_once_one_wins(nodes):
+    three = nodes(3)
+    bursts = [f'commands={{"chat-message": {{"burst": {burst}, "per_second": 5}}}}' for burst in (10, 11, 12, 13)]
+    asked = [asyncio.to_thread(plugin, three[at % 3], "set", "token-bucket", burst) for at, burst in enumerate(bursts)]
+    done = await asyncio.gather(*asked)
+    won = [it for it in done if it.returncode == 0]
+    lost = [it.stderr for it in done if it.returncode != 0]
+    # Those that come when the first is through may win the next number.
+    assert won and all("another" in said for said in lost), lost
+    newest = max(changed(node, "list")["generation"] for node in three)
+    assert newest == 1 + len(won)
+    serve(newest, *three)
+
+
+class Speaker:
+    """Sends at one node, one message after another, until each is accepted, whatever happens to the node."""
+
+    def __init__(self, node, user, to):
+        self.node, self.user, self.to = node, user, to
+        # (client_id, message_id, generation, when it was sent first)
+        self.accepted, self.done = [], False
+        self.first = None
+
+    @property
+    def client_id(self):
+        return f"{self.user}-{len(self.accepted) + 1}"
+
+    async def run(self):
+        """Until `done`, and what is under way is accepted."""
+        while not self.done or self.first:
+            try:
+                async with Device(self.node, self.user) as device:
+                    while not self.done or self.first:
+                        await self._send(device)
+            except (Closed, NotInTime, OSError, WebSocketException):
+                await asyncio.sleep(0.2)
+
+    async def _send(self, device):
+        again = {"resend": True} if self.first else {}
+        self.first = self.first or time.monotonic()
+        await device.post(self.to, self.client_id, client_id=self.client_id, **again)
+        outcome = await device.outcome(self.client_id, 20)
+        if outcome["type"] != "accepted":
+            assert outcome["code"] == "unavailable", outcome
+            await asyncio.sleep(0.2)
+            return
+        # Whether this try was decided or an earlier one, none was before the first.
+        self.accepted.append((self.client_id, outcome["message_id"], outcome["generation"], self.first))
+        self.first = None
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(900)
+async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, name, capsys):
+    one, two, three = nodes(3)
+    bob = name("bob")
+    until(lambda: len(roll(one)) == 3, "all are on the roll")
+    changed(one, "deploy", fixture("mark"))
+    speakers = [Speaker(node, name(f"speaker{number}"), bob) for number, node in enumerate((one, two, three), 1)]
+    marks, news, ended = {}, [], asyncio.Event()
+
+    async def swap():
+        for number in range(SWAPS):
+            letter = f"v{number}"
+            while True:
+                done = await asyncio.to_thread(plugin, one, "set", "mark", f'mark="{letter}"')
+                if done.returncode == 0:
+                    break
+                # Who comes or goes at this moment may make it fail: then nothing has changed, and it is tried again.
+                assert "nodes" in done.stderr or "ready" in done.stderr or "another" in done.stderr, done.stderr
+                await asyncio.sleep(0.5)
+            generation = json.loads(done.stdout)["generation"]
+            marks[generation] = letter
+            news.append((time.monotonic(), generation))
+            await asyncio.sleep(0.3)
+        ended.set()
+
+    async def disturb():
+        while not ended.is_set():
+            await asyncio.to_thread(two.kill)
+            await asyncio.sleep(1)
+            await asyncio.to_thread(two.start)
+            three.signal(signal.SIGSTOP)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), FROZEN_S)
+            three.signal(signal.SIGCONT)
+            await asyncio.sleep(2)
+
+    async with Device(one, bob, auto_ack=True) as b:
+        running = [asyncio.create_task(speaker.run()) for speaker in speakers]
+        await asyncio.gather(swap(), disturb())
+        for speaker in speakers:
+            speaker.done = True
+        await asyncio.gather(*running)
+        accepted = [row for speaker in speakers for row in speaker.accepted]
+        await until_async(lambda: len(b.messages) >= len(accepted), "bob has all", 60)
+        assert sorted(b.texts()) == sorted(client_id for client_id, *_ in accepted), "each once"
+        tags = {m["message_id"]: m.get("tags", {}).get("mark") for m in b.messages}
+    newest = max(marks)
+    serve(newest, one, two, three)
+    for client_id, message_id, generation, first in accepted:
+        known = [number for at, number in news if at + CONFIRMED_S < first]
+        assert generation >= max(known, default=0), f"{client_id} was decided by {generation}, {max(known)} was known to all"
+        if generation in marks:
+            assert tags[message_id] == marks[generation], (client_id, generation, tags[message_id])
+    # Every node tells of a message what its sender was told.
+    for client_id, message_id, generation, _ in accepted[:: max(1, len(accepted) // 10)]:
+        for node in (one, two, three):
+            told = node.explain(message_id)
+            assert told.returncode == 0 and f"generation     {generation}\n" in told.stdout, (client_id, generation, told)
+    with capsys.disabled():
+        print(f"\n  agreed: {len(marks)} sets by three nodes under {len(accepted)} messages, of which one came and went and one stood still")
