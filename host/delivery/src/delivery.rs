@@ -14,7 +14,7 @@ use heddle_presence::Presence;
 use heddle_registry::{Bus, Registry};
 use heddle_store::{Hole, Store, StoreError};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,7 +27,7 @@ use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, late, share, worker};
+use crate::{NodeMessage, archiver, late, neighbours, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -202,7 +202,12 @@ impl Delivery {
 
         let hub = Arc::new(Hub::default());
         let inbox = Arc::clone(&hub);
-        let bus = (ports.bus)(Arc::new(move |message| inbox.receive(message)));
+        let (told, heard) = mpsc::channel(neighbours::WAITING_MAX);
+        let bus = (ports.bus)(Arc::new(move |message| match message {
+            // What finds no room is asked for later.
+            NodeMessage::Tidings(tidings) => drop(told.try_send(tidings.clone())),
+            other => inbox.receive(other),
+        }));
         let presence = Presence::start(
             config.presence.clone(),
             Arc::new(ports.policies.clone()),
@@ -241,6 +246,8 @@ impl Delivery {
             shared.tasks.spawn(share::own(Arc::clone(&shared)));
             shared.tasks.spawn(share::follow_archive(Arc::clone(&shared)));
             shared.tasks.spawn(share::keep_derived(Arc::clone(&shared)));
+            shared.presence.join(shared.node.clone(), shared.clock.now());
+            shared.tasks.spawn(neighbours::run(Arc::clone(&shared), heard));
             shared.tasks.spawn(late::watch(Arc::clone(&shared), shared.config.retention_ms.max(1)));
         }
         shared.tasks.spawn(listen_for_losses(Arc::clone(&shared)));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use heddle_model::{ConnectionId, GroupId, Position, UserId};
-use heddle_presence::Visible;
+use heddle_presence::{Tidings, Visible};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
 
@@ -55,6 +55,8 @@ pub enum NodeMessage {
         /// Why.
         why: Kick,
     },
+    /// What a node tells of its connections.
+    Tidings(Tidings),
 }
 
 /// Why a connection must go.
@@ -183,6 +185,8 @@ impl Hub {
                 each(to, &|| Mail::Typing(Box::new(typing.clone())));
             }
             NodeMessage::Presence { seen, to } => each(to, &|| Mail::Presence(Box::new(seen.clone()))),
+            // It has a queue of its own.
+            NodeMessage::Tidings(_) => {}
             NodeMessage::Kick { connection, why } => {
                 if let Some(mailbox) = mailboxes.get(connection) {
                     let code = if *why == Kick::Replaced { 1 } else { 2 };

@@ -16,6 +16,7 @@ mod hub;
 mod judge;
 mod late;
 mod membership;
+mod neighbours;
 mod numbering;
 mod people;
 mod receipts;

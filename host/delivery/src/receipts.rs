@@ -389,8 +389,8 @@ impl Delivery {
         let (users, group) = match to {
             Conversation::Direct(user) => (vec![user.clone()], None),
             Conversation::Group(group) => {
-                let view = self.shared.groups.view(group).await.map_err(|e| ReadError::Unavailable(e.to_string()))?;
-                let view = view.filter(|view| view.is_member(from));
+                let view = self.shared.group_of(group, from).await;
+                let view = view.map_err(|error| ReadError::Unavailable(error.to_string()))?;
                 let view = view.ok_or_else(|| ReadError::NotMember(to.to_string()))?;
                 (view.members.keys().filter(|user| *user != from).cloned().collect(), Some(group.clone()))
             }

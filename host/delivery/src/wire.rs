@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use heddle_model::{ConnectionId, GroupId, Millis, Position, Record, UserId};
-use heddle_presence::{Status, Visible};
+use heddle_model::{ConnectionId, GroupId, Millis, NodeId, Position, Record, UserId};
+use heddle_presence::{Declared, Said, Status, Tidings, Told, Visible, Word};
 use serde::{Deserialize, Serialize};
 
 use crate::{Event, Kick, NodeMessage};
@@ -20,6 +20,24 @@ enum Wire {
     Typing { from: UserId, group: Option<GroupId>, started: bool, to: Vec<ConnectionId> },
     Presence { user: UserId, status: u8, last_seen: Option<Millis>, to: Vec<ConnectionId> },
     Kick { connection: ConnectionId, replaced: bool },
+    Tidings { node: NodeId, life: u64, number: u64, told: WireTold },
+}
+
+#[derive(Serialize, Deserialize)]
+enum WireTold {
+    Renewal,
+    News(Vec<WireWord>),
+    Whole { page: u32, pages: u32, words: Vec<WireWord> },
+    Ask { whole: bool },
+}
+
+/// One word of a connection. Most are `Active`.
+#[derive(Serialize, Deserialize)]
+enum WireWord {
+    Active(ConnectionId),
+    Here(ConnectionId, UserId, Millis, Option<(Millis, u8)>),
+    Gone(ConnectionId),
+    Declared(ConnectionId, (Millis, u8)),
 }
 
 impl NodeMessage {
@@ -46,6 +64,18 @@ impl NodeMessage {
                 to: to.clone(),
             },
             Self::Kick { connection, why } => Wire::Kick { connection: *connection, replaced: *why == Kick::Replaced },
+            Self::Tidings(Tidings { node, life, number, told }) => {
+                let words = |words: &[Word]| words.iter().map(wire_word).collect();
+                let told = match told {
+                    Told::Renewal => WireTold::Renewal,
+                    Told::News(news) => WireTold::News(words(news)),
+                    Told::Whole { page, pages, words: whole } => {
+                        WireTold::Whole { page: *page, pages: *pages, words: words(whole) }
+                    }
+                    Told::Ask { whole } => WireTold::Ask { whole: *whole },
+                };
+                Wire::Tidings { node: node.clone(), life: *life, number: *number, told }
+            }
         };
         postcard::to_extend(&wire, vec![VERSION]).ok()
     }
@@ -67,8 +97,46 @@ impl NodeMessage {
             Wire::Kick { connection, replaced } => {
                 Self::Kick { connection, why: if replaced { Kick::Replaced } else { Kick::Revoked } }
             }
+            Wire::Tidings { node, life, number, told } => {
+                let words = |words: Vec<WireWord>| words.into_iter().map(word_of).collect::<Option<Vec<Word>>>();
+                let told = match told {
+                    WireTold::Renewal => Told::Renewal,
+                    WireTold::News(news) => Told::News(words(news)?),
+                    WireTold::Whole { page, pages, words: whole } => Told::Whole { page, pages, words: words(whole)? },
+                    WireTold::Ask { whole } => Told::Ask { whole },
+                };
+                Self::Tidings(Tidings { node, life, number, told })
+            }
         })
     }
+}
+
+fn wire_word(word: &Word) -> WireWord {
+    let pair = |declared: &Declared| (declared.at, status_number(declared.status));
+    match &word.said {
+        Said::Active => WireWord::Active(word.connection),
+        Said::Gone => WireWord::Gone(word.connection),
+        Said::Declared(declared) => WireWord::Declared(word.connection, pair(declared)),
+        Said::Here { user, idle_ms, declared } => {
+            WireWord::Here(word.connection, user.clone(), *idle_ms, declared.as_ref().map(pair))
+        }
+    }
+}
+
+fn word_of(word: WireWord) -> Option<Word> {
+    let declared_of = |(at, status)| Some(Declared { at, status: status_of(status)? });
+    Some(match word {
+        WireWord::Active(connection) => Word { connection, said: Said::Active },
+        WireWord::Gone(connection) => Word { connection, said: Said::Gone },
+        WireWord::Declared(connection, declared) => Word { connection, said: Said::Declared(declared_of(declared)?) },
+        WireWord::Here(connection, user, idle_ms, declared) => {
+            let declared = match declared {
+                Some(pair) => Some(declared_of(pair)?),
+                None => None,
+            };
+            Word { connection, said: Said::Here { user, idle_ms, declared } }
+        }
+    })
 }
 
 fn status_number(status: Status) -> u8 {
@@ -107,6 +175,17 @@ mod tests {
         });
         let event = Arc::new(Event::new(Position(99), receipt, 123).unwrap());
         let (to, group) = (vec![ConnectionId(1), ConnectionId(u64::MAX)], GroupId::new("g").unwrap());
+        let declared = Declared { at: 12, status: Status::Away };
+        let word = |said| Word { connection: ConnectionId(u64::MAX), said };
+        let words = vec![
+            word(Said::Active),
+            word(Said::Gone),
+            word(Said::Declared(declared)),
+            word(Said::Here { user: user("bob"), idle_ms: 3, declared: Some(declared) }),
+            word(Said::Here { user: user("bob"), idle_ms: 3, declared: None }),
+        ];
+        let tidings =
+            |told| NodeMessage::Tidings(Tidings { node: NodeId::new("n1").unwrap(), life: 9, number: 77, told });
         let seen = |status| Visible { user: user("bob"), status, last_seen: Some(9) };
         vec![
             NodeMessage::Push { event, to: vec![(ConnectionId(1), Position(3)), (ConnectionId(2), Position::START)] },
@@ -118,6 +197,10 @@ mod tests {
             NodeMessage::Presence { seen: seen(Status::Online), to },
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Replaced },
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Revoked },
+            tidings(Told::Renewal),
+            tidings(Told::Ask { whole: true }),
+            tidings(Told::News(words.clone())),
+            tidings(Told::Whole { page: 2, pages: 7, words }),
         ]
     }
 
@@ -130,6 +213,22 @@ mod tests {
     }
 
     #[test]
+    fn what_ten_thousand_connections_cost_is_what_the_documents_say() {
+        let size = |told| {
+            let node = NodeId::new("node-1").unwrap();
+            let tidings = Tidings { node, life: 1_700_000_000_000, number: 1_000_000, told };
+            NodeMessage::Tidings(tidings).encode().unwrap().len()
+        };
+        let connection = |n: u64| ConnectionId((1_700_000_000_000 << 20) + n);
+        let words = |said: &dyn Fn(u64) -> Said| {
+            (0..1_000).map(|n| Word { connection: connection(n), said: said(n) }).collect::<Vec<_>>()
+        };
+        let here = |n| Said::Here { user: user(&format!("somebody-{n:05}")), idle_ms: 100_000, declared: None };
+        let sizes = [Told::Renewal, Told::News(words(&|_| Said::Active)), Told::News(words(&here))].map(size);
+        assert!(sizes[0] <= 24 && sizes[1] <= 11_000 && sizes[2] <= 31_000, "{sizes:?}");
+    }
+
+    #[test]
     fn a_message_of_another_version_is_not_guessed_at() {
         let mut bytes = examples()[0].encode().unwrap();
         bytes[0] = VERSION + 1;
@@ -139,7 +238,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_bytes_are_refused_and_never_a_panic(which in 0usize..9, at in 0usize..80, byte in any::<u8>(), cut in 0usize..80) {
+        fn damaged_bytes_are_refused_and_never_a_panic(which in 0usize..13, at in 0usize..80, byte in any::<u8>(), cut in 0usize..80) {
             let mut bytes = examples()[which].encode().unwrap();
             let at = at % bytes.len();
             bytes[at] = byte;

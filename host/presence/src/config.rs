@@ -15,6 +15,11 @@ pub struct PresenceConfig {
     pub connections_per_user_max: usize,
     /// While a user is online, activity within so long of the last is noted without asking the policy.
     pub pause_ms: Millis,
+    /// Another node that was not heard for so long is gone, and all its connections with it. Each says three times within it that it is
+    /// there, and at least every five seconds.
+    pub node_lease_ms: Millis,
+    /// Connections of other nodes that are kept; later ones count as not there.
+    pub remote_connections_max: usize,
 }
 
 impl Default for PresenceConfig {
@@ -26,6 +31,8 @@ impl Default for PresenceConfig {
             watchers_per_user_max: 10_000,
             connections_per_user_max: 32,
             pause_ms: 5_000,
+            node_lease_ms: 15_000,
+            remote_connections_max: 400_000,
         }
     }
 }

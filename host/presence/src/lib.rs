@@ -1,14 +1,17 @@
-//! Who is there: the owner's side of presence. (DELIVERY rule 21.)
+//! Who is there. (DELIVERY rule 21.)
 //!
-//! It runs on the node that owns a user's home partition: takes leased reports from gateways, asks a policy what they mean, keeps timers
-//! and watchers, and hands updates to a sink. It deliberately knows no component, no socket and no store: policy, relations and sink are traits.
+//! It takes leased reports from the gateway of its node and, where several nodes are one platform, [`Tidings`] of the others, asks a policy what
+//! they mean, keeps timers and watchers, and hands updates to a sink. Every node knows all connections, asks the policy itself and tells the
+//! connections that it holds. It deliberately knows no component, no socket, no bus and no store: policy, relations and sink are traits.
 //! Nothing that a message depends on is here: presence may be empty, stale or down.
 //!
-//! Read first: [`Presence`] (the handle) and [`PresencePolicy`] (who decides).
+//! Read first: [`Presence`] (the handle), [`PresencePolicy`] (who decides) and [`Tidings`] (what nodes tell each other).
 
 mod config;
+mod peers;
 mod port;
 mod presence;
+mod tidings;
 mod users;
 
 pub use config::{PresenceConfig, PresenceError};
@@ -17,3 +20,4 @@ pub use port::{
     Visibility, Visible, relation,
 };
 pub use presence::{Presence, PresenceFigures};
+pub use tidings::{Declared, Said, Tidings, Told, Word};

@@ -2,14 +2,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use heddle_model::{Clock, Millis, UserId};
+use heddle_model::{Clock, Millis, NodeId, UserId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::peers::Peers;
 use crate::users::{Now, State, Users};
 use crate::{
     Observation, PresenceConfig, PresenceError, PresencePolicy, PresenceSink, Relations, Report, Socket, Status,
-    Update, Visibility, Visible,
+    Tidings, Update, Visibility, Visible,
 };
 
 /// The longest sleep: a clock that was moved by hand is noticed after it.
@@ -18,6 +19,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(1);
 const ASKED_FIRST_MAX: usize = 64;
 /// Viewers whose relations are asked for at once.
 const VIEWERS_PAGE: usize = 500;
+/// Where the steady clock begins: others tell of what was before this process.
+const STEADY_START: Millis = 1 << 40;
 
 /// The handle: cheap to clone; all clones are one.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ struct Shared {
     sink: Arc<dyn PresenceSink>,
     clock: Arc<dyn Clock>,
     users: Mutex<Users>,
+    /// Other nodes, if there are any. Locked before the users.
+    peers: Mutex<Option<Peers>>,
     ask: Arc<Notify>,
     tell: Arc<Notify>,
 }
@@ -45,7 +50,11 @@ pub struct PresenceFigures {
     pub watchers: usize,
     /// Users that wait for a timer.
     pub timers: usize,
-    /// Users and watchers for whom there was no room, since the start.
+    /// Other nodes that are heard.
+    pub nodes: usize,
+    /// Connections of other nodes.
+    pub remote: usize,
+    /// Users, watchers and connections of other nodes for whom there was no room, since the start.
     pub refused: u64,
 }
 
@@ -76,8 +85,40 @@ impl Presence {
         sink: Arc<dyn PresenceSink>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (users, ask, tell) = (Mutex::default(), Arc::default(), Arc::default());
-        Self { shared: Arc::new(Shared { config, policy, relations, sink, clock, users, ask, tell }) }
+        let (users, peers, ask, tell) = (Mutex::default(), Mutex::default(), Arc::default(), Arc::default());
+        Self { shared: Arc::new(Shared { config, policy, relations, sink, clock, users, peers, ask, tell }) }
+    }
+
+    /// From now on this node is one of several: what is reported here is told to the others by [`tell`](Self::tell), and what they tell comes in by
+    /// [`hear`](Self::hear). `life` tells processes of one name apart, and grows from one to the next. Call it before anything is reported.
+    pub fn join(&self, node: NodeId, life: u64) {
+        *self.shared.peers.lock() = Some(Peers::new(node.clone(), life, self.shared.now()));
+        self.shared.users.lock().join(node);
+    }
+
+    /// Takes in what another node tells, in whatever order and however often it comes.
+    pub fn hear(&self, tidings: &Tidings) {
+        if let Some(peers) = self.shared.peers.lock().as_mut() {
+            peers.hear(&self.shared.config, self.shared.now(), &mut self.shared.users.lock(), tidings);
+        }
+        self.shared.ask.notify_one();
+    }
+
+    /// What is to be sent now, and to whom; none: to all nodes. To be called a few times a second, and sent in order; each may be lost.
+    #[must_use]
+    pub fn tell(&self) -> Vec<(Option<NodeId>, Tidings)> {
+        let mut peers = self.shared.peers.lock();
+        let Some(peers) = peers.as_mut() else { return Vec::new() };
+        let letters = peers.tell(&self.shared.config, self.shared.now(), &mut self.shared.users.lock());
+        self.shared.ask.notify_one();
+        letters
+    }
+
+    /// The way to the others is there, perhaps again: the next [`tell`](Self::tell) asks how far they are.
+    pub fn hail(&self) {
+        if let Some(peers) = self.shared.peers.lock().as_mut() {
+            peers.hail();
+        }
     }
 
     /// Does all that is due now. With [`start`](Self::start) nobody needs to call it.
@@ -137,15 +178,16 @@ impl Presence {
     /// How much it holds.
     #[must_use]
     pub fn figures(&self) -> PresenceFigures {
+        let (nodes, remote, no_room) = self.shared.peers.lock().as_ref().map_or((0, 0, 0), Peers::figures);
         let (users, watchers, timers, refused) = self.shared.users.lock().figures();
-        PresenceFigures { users, watchers, timers, refused }
+        PresenceFigures { users, watchers, timers, nodes, remote, refused: refused + no_room }
     }
 }
 
 impl Shared {
     fn now(&self) -> Now {
         let steady = Millis::try_from(self.clock.monotonic().as_millis()).unwrap_or(Millis::MAX);
-        Now { wall: self.clock.now(), steady }
+        Now { wall: self.clock.now(), steady: steady.saturating_add(STEADY_START) }
     }
 
     /// Asks the policy one question, outside the lock; false if there is none.
@@ -213,10 +255,11 @@ impl Shared {
     }
 
     async fn visible(&self, user: &UserId, visibility: Visibility) -> Visible {
-        let State { status, mut seen } = self.users.lock().state(user);
-        if visibility == Visibility::StatusAndLastSeen && seen.is_none() {
-            seen = self.relations.last_seen(user).await;
-            if let Some(at) = seen {
+        let State { status, mut seen, doubted } = self.users.lock().state(user);
+        if visibility == Visibility::StatusAndLastSeen && (seen.is_none() || doubted) {
+            let archived = self.relations.last_seen(user).await;
+            seen = seen.max(archived);
+            if let Some(at) = archived {
                 self.users.lock().remember_seen(user, at);
             }
         }

@@ -1,13 +1,18 @@
 //! The state: plain and synchronous. Whoever holds the lock may change it; nothing here calls out.
 
+mod remote;
+
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use heddle_model::{Millis, UserId};
 
-use crate::{Event, PresenceConfig, PresenceError, Report, ReportKind, Sighting, Socket, Status};
+use self::remote::Own;
+use crate::{Declared, Event, PresenceConfig, PresenceError, Report, ReportKind, Said, Sighting, Socket, Status};
 
 /// Events of one user that wait for the policy; older ones give way.
 const PENDING_MAX: usize = 8;
+/// Until then holds what has no lease of its own.
+const NEVER: Millis = Millis::MAX;
 
 /// Two clocks, read once per step: the wall for what people see, the other for spans.
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +24,27 @@ pub(crate) struct Now {
 /// One user.
 #[derive(Default)]
 struct Tracked {
-    sockets: Vec<(Socket, Millis)>,
+    sockets: Vec<Held>,
     watchers: HashSet<Socket>,
     status: Option<Status>,
-    declared: Option<Status>,
     seen_wall: Option<Millis>,
+    /// Somebody may have seen the user later: the archive is asked again.
+    seen_doubted: bool,
     seen_steady: Millis,
     recheck_at: Option<Millis>,
     timer_at: Option<Millis>,
     pending: Vec<Event>,
     to_announce: bool,
     evictable: bool,
+}
+
+/// One connection of a user.
+struct Held {
+    socket: Socket,
+    /// When its lease ends; one of another node goes with the lease of that node.
+    until: Millis,
+    /// What its user declared, as the node knows that holds it. It alone says so: all nodes come to see the same.
+    declared: Option<Declared>,
 }
 
 /// What a connection watches.
@@ -52,6 +67,8 @@ pub(crate) struct Users {
     /// Users without sockets, watchers and work, longest first; perhaps no longer so.
     evictable: VecDeque<UserId>,
     refused: u64,
+    /// What other nodes are to be told, if there are any.
+    own: Option<Own>,
 }
 
 /// What the policy is to be told.
@@ -70,6 +87,8 @@ pub(crate) struct Question {
 pub(crate) struct State {
     pub(crate) status: Option<Status>,
     pub(crate) seen: Option<Millis>,
+    /// It may have been later.
+    pub(crate) doubted: bool,
 }
 
 impl Users {
@@ -81,24 +100,29 @@ impl Users {
             return;
         }
         let tracked = self.tracked.entry(user.clone()).or_default();
-        let known = tracked.sockets.iter().position(|(socket, _)| *socket == report.socket);
+        let known = tracked.place(&report.socket);
         let paused = now.steady.saturating_sub(tracked.seen_steady) >= config.pause_ms;
+        let until = now.steady + config.lease_ms;
+        let mut forgotten = None;
         let event = match (report.kind, known) {
             (ReportKind::Disconnected, None) => None,
             (ReportKind::Disconnected, Some(at)) => {
                 tracked.sockets.swap_remove(at);
-                tracked.disconnected();
                 Some(Event::Disconnected)
             }
             (kind, None) => {
-                tracked.connect(config, now, &report.socket);
+                let declared = tracked.declared();
+                forgotten = tracked.connect(config, Held { socket: report.socket.clone(), until, declared });
+                if tracked.seen_wall.is_none() || tracked.sockets.len() == 1 {
+                    tracked.seen(now);
+                }
                 match kind {
                     ReportKind::Declared(_) => Some(Event::Declared),
                     _ => Some(Event::Connected),
                 }
             }
             (kind, Some(at)) => {
-                tracked.sockets[at].1 = now.steady + config.lease_ms;
+                tracked.sockets[at].until = until;
                 match kind {
                     ReportKind::Alive | ReportKind::Disconnected => None,
                     ReportKind::Connected => Some(Event::Connected),
@@ -108,11 +132,16 @@ impl Users {
             }
         };
         if let ReportKind::Declared(status) = report.kind {
-            tracked.declared = Some(status);
+            let after = tracked.declared().map_or(0, |last| last.at + 1);
+            let declared = Declared { at: now.wall.max(after), status };
+            for held in tracked.sockets.iter_mut().filter(|held| held.socket.node == report.socket.node) {
+                held.declared = Some(declared);
+            }
         }
         if matches!(report.kind, ReportKind::Active | ReportKind::Connected | ReportKind::Declared(_)) {
             tracked.seen(now);
         }
+        self.say(user, now, report, known.is_none(), forgotten);
         if let Some(event) = event {
             self.ask(user, event);
         }
@@ -129,14 +158,20 @@ impl Users {
             let Some(tracked) = self.tracked.get_mut(&user) else { continue };
             tracked.timer_at = None;
             let before = tracked.sockets.len();
-            tracked.sockets.retain(|(_, until)| *until > now.steady);
+            let own = &mut self.own;
+            tracked.sockets.retain(|held| {
+                let holds = held.until > now.steady;
+                if let Some(own) = own.as_mut().filter(|_| !holds) {
+                    own.say(held.socket.connection, Said::Gone);
+                }
+                holds
+            });
             let ended = before - tracked.sockets.len();
             let recheck = tracked.recheck_at.is_some_and(|at| at <= now.steady);
             if recheck {
                 tracked.recheck_at = None;
             }
             if ended > 0 {
-                tracked.disconnected();
                 self.ask(&user, Event::Disconnected);
             } else if recheck {
                 self.ask(&user, Event::Idle);
@@ -164,7 +199,7 @@ impl Users {
                 event,
                 connections: u32::try_from(tracked.sockets.len()).unwrap_or(u32::MAX),
                 idle_ms: now.steady.saturating_sub(tracked.seen_steady),
-                declared: tracked.declared,
+                declared: tracked.declared().map(|declared| declared.status),
                 previous: tracked.status.unwrap_or(Status::Offline),
                 user,
             };
@@ -214,15 +249,18 @@ impl Users {
 
     /// Where a user stands.
     pub(crate) fn state(&self, user: &UserId) -> State {
-        self.tracked
-            .get(user)
-            .map_or_else(State::default, |tracked| State { status: tracked.status, seen: tracked.seen_wall })
+        self.tracked.get(user).map_or_else(State::default, |tracked| State {
+            status: tracked.status,
+            seen: tracked.seen_wall,
+            doubted: tracked.seen_doubted,
+        })
     }
 
-    /// Keeps what the archive knew of a user that was not seen since the start.
+    /// Keeps what the archive knew of a user that was not seen since the start, or that others may have seen.
     pub(crate) fn remember_seen(&mut self, user: &UserId, at: Millis) {
         if let Some(tracked) = self.tracked.get_mut(user) {
-            tracked.seen_wall.get_or_insert(at);
+            tracked.seen_wall = tracked.seen_wall.max(Some(at));
+            tracked.seen_doubted = false;
         }
     }
 
@@ -300,7 +338,7 @@ impl Users {
     /// Sees to it that the user's timer is not later than what it waits for.
     fn arm(&mut self, user: &UserId) {
         let Some(tracked) = self.tracked.get_mut(user) else { return };
-        let lease = tracked.sockets.iter().map(|(_, until)| *until).min();
+        let lease = tracked.sockets.iter().map(|held| held.until).filter(|until| *until < NEVER).min();
         let Some(due) = [lease, tracked.recheck_at].into_iter().flatten().min() else { return };
         match tracked.timer_at {
             Some(at) if at <= due => {}
@@ -346,18 +384,19 @@ impl Users {
 }
 
 impl Tracked {
-    fn connect(&mut self, config: &PresenceConfig, now: Now, socket: &Socket) {
-        if self.sockets.len() >= config.connections_per_user_max
-            && let Some(soonest) = (0..self.sockets.len()).min_by_key(|at| self.sockets[*at].1)
-        {
-            self.sockets.swap_remove(soonest);
-        }
+    fn place(&self, socket: &Socket) -> Option<usize> {
+        self.sockets.iter().position(|held| held.socket == *socket)
+    }
+
+    /// Adds a connection, and says which one is forgotten for it.
+    fn connect(&mut self, config: &PresenceConfig, held: Held) -> Option<Socket> {
+        let full = self.sockets.len() >= config.connections_per_user_max;
+        let soonest = (0..self.sockets.len()).filter(|_| full).min_by_key(|at| self.sockets[*at].until);
+        let forgotten = soonest.map(|soonest| self.sockets.swap_remove(soonest).socket);
         // Most users have one, and there are many users.
         self.sockets.reserve_exact(1);
-        self.sockets.push((socket.clone(), now.steady + config.lease_ms));
-        if self.seen_wall.is_none() || self.sockets.len() == 1 {
-            self.seen(now);
-        }
+        self.sockets.push(held);
+        forgotten
     }
 
     fn seen(&mut self, now: Now) {
@@ -365,11 +404,20 @@ impl Tracked {
         self.seen_steady = now.steady;
     }
 
-    /// What a client declared ends with the user's last connection.
-    fn disconnected(&mut self) {
-        if self.sockets.is_empty() {
-            self.declared = None;
+    /// As [`seen`](Self::seen), but a while ago; false if the user was seen since.
+    fn seen_before(&mut self, now: Now, idle_ms: Millis) -> bool {
+        let (wall, steady) = (now.wall.saturating_sub(idle_ms), now.steady.saturating_sub(idle_ms));
+        let newer = steady > self.seen_steady;
+        if newer {
+            self.seen_steady = steady;
+            self.seen_wall = self.seen_wall.max(Some(wall));
         }
+        newer
+    }
+
+    /// What the user's client declared last. It ends with the user's last connection.
+    fn declared(&self) -> Option<Declared> {
+        self.sockets.iter().filter_map(|held| held.declared).max()
     }
 
     fn is_idle(&self) -> bool {

@@ -360,12 +360,17 @@ sections! {
     presence: PresenceSection {
         /// A connection of which nothing was heard for so long counts as gone.
         lease: Span = "90 s" ["1 s", "1 d"];
-        /// Users with a known status.
+        /// Users with a known status, at whatever node they are.
         users_max: u64 = 200_000 [16, 10_000_000];
         /// Users that one connection may watch.
         watched_max: u64 = 500 [1, 10_000];
         /// Connections that may watch one user.
         watchers_max: u64 = 10_000 [1, 1_000_000];
+        /// Where several nodes are one platform: a node that others have not heard for so long counts as gone, and its connections with it.
+        /// Each tells the others three times within it, and at least every 5 s, that it is there.
+        node_lease: Span = "15 s" ["1 s", "1 h"];
+        /// Connections at other nodes that a node keeps in mind.
+        remote_max: u64 = 400_000 [16, 100_000_000];
         /// While a user is online, activity within so long is noted without asking the policy.
         pause: Span = "5 s" ["0 ms", "5 min"];
     }

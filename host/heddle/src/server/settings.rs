@@ -184,6 +184,8 @@ fn presence(config: &Config) -> PresenceConfig {
         watched_per_connection_max: count(section.watched_max),
         watchers_per_user_max: count(section.watchers_max),
         pause_ms: section.pause.millis(),
+        node_lease_ms: section.node_lease.millis(),
+        remote_connections_max: count(section.remote_max),
         ..PresenceConfig::default()
     }
 }
