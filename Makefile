@@ -7,9 +7,11 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 export HEDDLE_CACHE := $(CACHE)
 DATA ?= ./heddle-data
 ARGS ?=
+FAULTS_S ?= 300
+FAULTS_CLIENTS ?= 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint figures clean-data
+.PHONY: help run build test lint faults figures clean-data
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +34,12 @@ test: lint ## Run everything: lints, unit tests, end-to-end tests against the re
 	cargo test --workspace --quiet
 	$(MAKE) --no-print-directory build
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" tests/e2e/run
+
+faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS=60, 100 policy sets, then builds with planted defects
+	@deploy/setup.sh test
+	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" HEDDLE_E2E_FAULTS_S="$(FAULTS_S)" \
+	  HEDDLE_E2E_FAULTS_CLIENTS="$(FAULTS_CLIENTS)" HEDDLE_E2E_AGREE_SWAPS=100 tests/e2e/run test_cluster.py test_agree.py
+	tests/planted/run
 
 figures: ## Measure, with a release build, and print the tables of the README
 	@deploy/setup.sh test

@@ -97,3 +97,20 @@ fn no_channel_is_unbounded() {
         assert!(!text(&file).contains("unbounded_channel"), "{} has an unbounded channel", shown(&file));
     }
 }
+
+#[test]
+fn planted_defects_fit_the_code() {
+    // A patch that does not apply is a defect that no run looks for any more.
+    let folder = std::fs::read_dir(root().join("tests/planted")).expect("planted defects");
+    let files = folder.map(|entry| entry.expect("a file").path());
+    let patches: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|it| it == "patch")).collect();
+    assert_eq!(patches.len(), 3, "{patches:?}");
+    for patch in patches {
+        let said = text(&patch);
+        let target = said.lines().find_map(|line| line.strip_prefix("+++ b/")).expect("a file that it changes");
+        let source = text(&root().join(target));
+        for line in said.lines().filter(|line| line.starts_with([' ', '-']) && !line.starts_with("---")) {
+            assert!(source.contains(&line[1..]), "{}: {target} has no line {:?}", shown(&patch), &line[1..]);
+        }
+    }
+}
