@@ -77,3 +77,15 @@ fn every_crate_of_the_host_stands_in_the_architecture() {
         assert!(architecture.contains(&format!("`{}`", of.name)), "ARCHITECTURE.md does not speak of `{}`", of.name);
     }
 }
+
+#[test]
+fn no_document_holds_two_versions_of_itself() {
+    // What a merge left undecided is in nobody's way until somebody reads it.
+    for document in
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "PROTOCOL.md", "deploy/GUIDE.md"]
+    {
+        let said = text(&root().join(document));
+        let marker = said.lines().position(|line| line.starts_with("<<<<<<<") || line.starts_with(">>>>>>>"));
+        assert_eq!(marker, None, "{document} has the marks of a merge");
+    }
+}
