@@ -8,13 +8,13 @@ import signal
 import time
 
 import pytest
-from websockets.exceptions import WebSocketException
 
-from harness.device import Closed, Device
+from harness.device import Device
 from harness.operator import changed, plugin, roll
 from harness.policies import fixture
 from harness.server import heddle
-from harness.waiting import NotInTime, until, until_async
+from harness.speaker import Speaker
+from harness.waiting import until, until_async
 
 SWAPS = int(os.environ.get("HEDDLE_E2E_AGREE_SWAPS", "12"))
 # A node knows within so long what decides, or accepts nothing. (DELIVERY 27)
@@ -83,44 +83,6 @@ async def test_of_four_deploys_at_once_one_wins(nodes):
     serve(newest, *three)
 
 
-class Speaker:
-    """Sends at one node, one message after another, until each is accepted, whatever happens to the node."""
-
-    def __init__(self, node, user, to):
-        self.node, self.user, self.to = node, user, to
-        # (client_id, message_id, generation, when it was sent first)
-        self.accepted, self.done = [], False
-        self.first = None
-
-    @property
-    def client_id(self):
-        return f"{self.user}-{len(self.accepted) + 1}"
-
-    async def run(self):
-        """Until `done`, and what is under way is accepted."""
-        while not self.done or self.first:
-            try:
-                async with Device(self.node, self.user) as device:
-                    while not self.done or self.first:
-                        await self._send(device)
-            except (Closed, NotInTime, OSError, WebSocketException):
-                await asyncio.sleep(0.2)
-
-    async def _send(self, device):
-        again = {"resend": True} if self.first else {}
-        self.first = self.first or time.monotonic()
-        await device.post(self.to, self.client_id, client_id=self.client_id, **again)
-        outcome = await device.outcome(self.client_id, 20)
-        if outcome["type"] != "accepted":
-            assert outcome["code"] == "unavailable", outcome
-            await asyncio.sleep(0.2)
-            return
-        # Whether this try was decided or an earlier one, none was before the first.
-        self.accepted.append((self.client_id, outcome["message_id"], outcome["generation"], self.first))
-        self.first = None
-        await asyncio.sleep(0.02)
-
-
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
 async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, name, capsys):
@@ -182,3 +144,31 @@ async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, name, capsys):
             assert told.returncode == 0 and f"generation     {generation}\n" in told.stdout, (client_id, generation, told)
     with capsys.disabled():
         print(f"\n  agreed: {len(marks)} sets by three nodes under {len(accepted)} messages, of which one came and went and one stood still")
+
+
+@pytest.mark.heavy
+async def test_a_rolling_restart_loses_nothing_and_sends_clients_away_in_order(nodes, name):
+    three = nodes(3)
+    bob = name("bob")
+    speakers = [Speaker(three[number % 3], name(f"speaker{number}"), bob) for number in range(9)]
+    running = [asyncio.create_task(speaker.run()) for speaker in speakers]
+    for node in three:
+        await until_async(lambda: all(speaker.accepted for speaker in speakers), "everybody speaks")
+        assert await asyncio.to_thread(node.stop) == 0
+        before = [len(speaker.accepted) for speaker in speakers]
+        elsewhere = [number for number, speaker in enumerate(speakers) if speaker.node is not node]
+        await until_async(lambda: all(len(speakers[n].accepted) > before[n] + 5 for n in elsewhere), "the others go on", 60)
+        await asyncio.to_thread(node.start)
+        await until_async(lambda: all(len(s.accepted) > b for s, b in zip(speakers, before, strict=True)), "all are back", 60)
+    for speaker in speakers:
+        speaker.done = True
+    await asyncio.gather(*running)
+    accepted = sorted(client_id for speaker in speakers for client_id, *_ in speaker.accepted)
+    async with Device(three[0], bob, auto_ack=True) as b:
+        await b.until(lambda: len(b.messages) >= len(accepted), "bob has all", 60)
+        assert sorted(b.texts()) == accepted, "each once"
+        for speaker in speakers:
+            mine = [text for text in b.texts() if text.startswith(f"{speaker.user}-")]
+            assert mine == [client_id for client_id, *_ in speaker.accepted], "in order"
+    # Told to go, and to come back: never cut off.
+    assert {code for speaker in speakers for code in speaker.closed} == {4001}

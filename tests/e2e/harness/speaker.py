@@ -1,0 +1,51 @@
+"""A client that says one thing after another, whatever happens to its node."""
+
+import asyncio
+import time
+
+from websockets.exceptions import WebSocketException
+
+from .device import Closed, Device
+from .waiting import NotInTime
+
+
+class Speaker:
+    """Sends at one node, one message after another, until each is accepted, whatever happens to the node."""
+
+    def __init__(self, node, user, to):
+        self.node, self.user, self.to = node, user, to
+        # (client_id, message_id, generation, when it was sent first)
+        self.accepted, self.done = [], False
+        self.first = None
+        # Codes with which its connections were closed.
+        self.closed = []
+
+    @property
+    def client_id(self):
+        return f"{self.user}-{len(self.accepted) + 1}"
+
+    async def run(self):
+        """Until `done`, and what is under way is accepted."""
+        while not self.done or self.first:
+            try:
+                async with Device(self.node, self.user) as device:
+                    while not self.done or self.first:
+                        await self._send(device)
+            except (Closed, NotInTime, OSError, WebSocketException) as error:
+                if isinstance(error, Closed):
+                    self.closed.append(error.code)
+                await asyncio.sleep(0.2)
+
+    async def _send(self, device):
+        again = {"resend": True} if self.first else {}
+        self.first = self.first or time.monotonic()
+        await device.post(self.to, self.client_id, client_id=self.client_id, **again)
+        outcome = await device.outcome(self.client_id, 20)
+        if outcome["type"] != "accepted":
+            assert outcome["code"] == "unavailable", outcome
+            await asyncio.sleep(0.2)
+            return
+        # Whether this try was decided or an earlier one, none was before the first.
+        self.accepted.append((self.client_id, outcome["message_id"], outcome["generation"], self.first))
+        self.first = None
+        await asyncio.sleep(0.02)
