@@ -63,6 +63,7 @@ async def test_each_path_and_method_is_answered_as_its_schema_says(start, name):
         ("GET", "/policies/history?limit=3", None),
         ("GET", f"/policies/files/{digest(fixture('mark'))}", None),
         ("GET", "/policies/files/beef", None),
+        ("GET", "/nodes", None),
         ("POST", "/config/reload", b""),
     ]
     seen = set()

@@ -26,6 +26,8 @@ const CONFIRMED_WITHIN: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(1);
 /// Between two tries of something that failed.
 const RETRY: Duration = Duration::from_millis(500);
+/// What every entry begins with, whatever its kind.
+const ENTRY: &[u8] = b"{\"type\":";
 /// How often what a node has to say is written before it gives up.
 const WRITES: usize = 3;
 
@@ -137,8 +139,8 @@ impl Following {
     /// What is known after this record, and what that changes.
     fn met(&self, record: &[u8]) -> Result<(Ledger, News), String> {
         let mut ledger = self.ledger.borrow().clone();
-        // The log's own records are no JSON objects.
-        if record.first() != Some(&b'{') {
+        // The log's own record, which says which log it is, may be any bytes: a brace is not enough to tell it.
+        if !record.starts_with(ENTRY) {
             return Ok((ledger, News::Void));
         }
         let entry = serde_json::from_slice::<Entry>(record);
