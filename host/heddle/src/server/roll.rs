@@ -24,6 +24,8 @@ pub(super) struct Roll {
     shared: bool,
     start: NodeReport,
     parts: OnceLock<Parts>,
+    /// It left, and renews nothing any more. Held while the row is written.
+    left: tokio::sync::Mutex<bool>,
 }
 
 /// What its report is made of.
@@ -48,7 +50,14 @@ impl Roll {
             derive_lag: 0,
             archive_lag: 0,
         };
-        Arc::new(Self { node: node.clone(), nodes, shared, start, parts: OnceLock::new() })
+        Arc::new(Self {
+            node: node.clone(),
+            nodes,
+            shared,
+            start,
+            parts: OnceLock::new(),
+            left: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Renews the row until the roll is dropped. The first row stands when this returns: a policy set waits for this node too.
@@ -65,6 +74,10 @@ impl Roll {
             loop {
                 tokio::time::sleep(BEAT).await;
                 let Some(this) = weak.upgrade() else { return };
+                let left = this.left.lock().await;
+                if *left {
+                    return;
+                }
                 if let Err(error) = this.nodes.beat(&this.node, &this.report()).await {
                     tracing::debug!(%error, "this node's row waits for the store");
                 }
@@ -80,6 +93,8 @@ impl Roll {
 
     /// It goes in order.
     pub(super) async fn leave(&self) {
+        let mut left = self.left.lock().await;
+        *left = true;
         if self.shared
             && let Err(error) = self.nodes.leave(&self.node).await
         {
