@@ -276,8 +276,7 @@ async fn what_a_node_prepared_before_it_died_is_abandoned() {
     let json = nodes.store.generation(1).await.unwrap().unwrap().json;
     let proposal =
         serde_json::json!({ "json": json, "at": 1, "who": "g", "what": "deploy", "why": "", "detail": "{}" });
-    let prepare = serde_json::json!({ "type": "prepare", "number": 2, "by": "ghost", "proposal": proposal });
-    nodes.topic.write(prepare.to_string());
+    nodes.topic.write(format!(r#"{{"type":"prepare","number":2,"by":"ghost","proposal":{proposal}}}"#));
     until("somebody ends it", || {
         let records = nodes.topic.records.lock();
         records.iter().any(|record| String::from_utf8_lossy(record).contains("ghost proposed it and is gone"))
