@@ -238,9 +238,7 @@ impl Policies {
             None => self.shared.floor.deps.catalog.newest_generation().await?,
         };
         let newest = newest.ok_or(ChangeError::Conflict)?;
-        let content = Content::parse(&newest.json).ok_or_else(|| ChangeError::Unknown {
-            what: format!("the content of generation {} in a form that this build reads", newest.number),
-        })?;
+        let content = parsed(newest.number, &newest.json)?;
         Ok((newest, content))
     }
 }
@@ -255,6 +253,13 @@ impl Policies {
     }
 }
 
+/// The content of a generation, taken apart.
+pub(crate) fn parsed(number: u64, json: &str) -> Result<Content, ChangeError> {
+    Content::parse(json).ok_or_else(|| ChangeError::Unknown {
+        what: format!("the content of generation {number} in a form that this build reads"),
+    })
+}
+
 /// The content to go back to. Numbers that nodes did not agree on are missing.
 async fn older(floor: &Floor, newest: u64, to: Option<u64>) -> Result<Content, ChangeError> {
     let candidates = match to {
@@ -264,8 +269,7 @@ async fn older(floor: &Floor, newest: u64, to: Option<u64>) -> Result<Content, C
     let named = *candidates.end();
     for number in candidates.rev() {
         if let Some(row) = floor.deps.catalog.generation(number).await? {
-            let content = Content::parse(&row.json);
-            return content.ok_or_else(|| ChangeError::Unknown { what: format!("generation {number}") });
+            return parsed(number, &row.json);
         }
     }
     Err(ChangeError::Unknown { what: format!("generation {named}") })

@@ -41,6 +41,12 @@ pub enum ChangeError {
         /// Each names its file.
         problems: Vec<String>,
     },
+    /// A node could not have the set that this one proposed, or was not ready in time.
+    #[error("the nodes keep their policy set, {why}")]
+    Abandoned {
+        /// Which node says so, and why.
+        why: String,
+    },
     /// The other nodes cannot be asked.
     #[error("the nodes cannot agree now: {reason}")]
     Cluster {

@@ -9,8 +9,8 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
-use crate::change::{Carried, audit, grown, proposal};
-use crate::cluster::{Following, confirm, obey};
+use crate::change::{Carried, audit, grown, parsed, proposal};
+use crate::cluster::{Following, confirm, obey, tidy};
 use crate::content::Content;
 use crate::floor::Floor;
 use crate::guard::guard;
@@ -18,7 +18,7 @@ use crate::load::{self, Plan};
 use crate::meter::exposition;
 use crate::state::States;
 use crate::watch::Watch;
-use crate::{Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, measure};
+use crate::{ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, measure};
 
 /// Alarms of plugins that nobody has looked at yet.
 const ALARMS_MAX: usize = 16;
@@ -96,7 +96,8 @@ impl Policies {
         let weak = || Arc::downgrade(&policies.shared);
         if let Some(following) = following {
             tokio::spawn(obey(weak(), Arc::clone(&following)));
-            tokio::spawn(confirm(weak(), following));
+            tokio::spawn(confirm(weak(), Arc::clone(&following)));
+            tokio::spawn(tidy(weak(), following));
         }
         tokio::spawn(guard(weak(), heard, config.watch.clone()));
         if !configured {
@@ -115,6 +116,8 @@ impl Policies {
         let said = ("heddle", "start", NAMES_ANOTHER);
         match self.decide(&newest, &before, grown.as_ref().unwrap_or(config), carried, said).await {
             Ok(_) => Ok(()),
+            // What cannot be loaded here is this node's own fault.
+            Err(error @ (ChangeError::Refused { .. } | ChangeError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, generation = newest.number, "the nodes keep their policy set, this one's configuration or build names another");
                 Ok(())
@@ -233,9 +236,7 @@ async fn first(
         }
         if agreed.is_some() {
             // The others go on with it, until they are ready for another.
-            let content = before.ok_or_else(|| StartError::Cluster {
-                reason: format!("generation {number} has a form that this build does not read, run a newer one"),
-            })?;
+            let content = parsed(number, &newest.map(|newest| newest.json).unwrap_or_default())?;
             return Ok((floor.load_content(&content, number).await?, false));
         }
         let number = if same { number } else { number + 1 };

@@ -338,7 +338,9 @@ fn refused(error: ChangeError) -> Refused {
             Refused(problem)
         }
         ChangeError::Unknown { .. } => Refused::new(ErrorCode::NotFound, text),
-        ChangeError::Refused { .. } => Refused(Problem::new(ErrorCode::Invalid, text).with_status(422)),
+        ChangeError::Refused { .. } | ChangeError::Abandoned { .. } => {
+            Refused(Problem::new(ErrorCode::Invalid, text).with_status(422))
+        }
         ChangeError::Catalog(error) => error.into(),
         ChangeError::Cluster { .. } => Refused::new(ErrorCode::Unavailable, text),
     }

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ledger::{Ledger, News};
 use super::{Agreed, Cluster, Control, Entry};
-use crate::content::Content;
+use crate::change::parsed;
 use crate::floor::Floor;
 use crate::policies::{Policies, Shared};
 use crate::{ChangeError, Generation};
@@ -114,8 +114,14 @@ impl Following {
         self.prepared.lock().push((content, generation));
     }
 
-    pub(super) fn let_go(&self, content: Digest) {
-        self.prepared.lock().retain(|(of, _)| *of != content);
+    /// This one is not proposed any more; what another node prepared stays, were it the same.
+    pub(super) fn let_go(&self, generation: &Arc<Generation>) {
+        self.prepared.lock().retain(|(_, held)| !Arc::ptr_eq(held, generation));
+    }
+
+    fn forget(&self, agreed: &Agreed) {
+        let content = agreed.content();
+        self.prepared.lock().retain(|(of, generation)| *of != content || generation.number() != agreed.number);
     }
 
     /// Reads to the end before anything decides here.
@@ -159,11 +165,11 @@ impl Following {
             return Err(broken.clone());
         }
         let since = millis(self.clock.monotonic()).saturating_sub(self.confirmed.load(Ordering::Acquire));
-        if u128::from(since) <= CONFIRMED_WITHIN.as_millis() {
+        if since <= millis(CONFIRMED_WITHIN) {
             return Ok(());
         }
         Err(format!(
-            "this node has not known for {} s which policy set decides, it reads the control log",
+            "this node has not known for {} s which policy set decides: it cannot read control to its end",
             since / 1_000
         ))
     }
@@ -257,7 +263,7 @@ pub(crate) async fn obey(shared: Weak<Shared>, following: Arc<Following>) {
                 News::Abandoned => {
                     if let Some(loading) = loading.take() {
                         loading.task.abort();
-                        following.let_go(loading.agreed.content());
+                        following.forget(&loading.agreed);
                     }
                 }
                 News::Ready | News::Void => {}
@@ -269,9 +275,8 @@ pub(crate) async fn obey(shared: Weak<Shared>, following: Arc<Following>) {
     }
 }
 
-/// Makes sure, again and again, that nothing was written that is not obeyed yet.
+/// Makes sure, again and again, that nothing was written that is not obeyed yet. It asks nobody else: a store that hangs must not make it late.
 pub(crate) async fn confirm(shared: Weak<Shared>, following: Arc<Following>) {
-    let mut seen = None;
     let mut applied = following.applied.subscribe();
     loop {
         let asked = following.clock.monotonic();
@@ -284,7 +289,17 @@ pub(crate) async fn confirm(shared: Weak<Shared>, following: Arc<Following>) {
             Err(reason) => tracing::debug!(reason, "nobody says where the control log ends"),
         }
         gauge!("heddle_control_known").set(f64::from(u8::from(following.knows().is_ok())));
-        let Some(strong) = shared.upgrade() else { return };
+        if shared.strong_count() == 0 {
+            return;
+        }
+        sleep(ASK).await;
+    }
+}
+
+/// Records what waits for the catalog, and ends what nobody carries through.
+pub(crate) async fn tidy(shared: Weak<Shared>, following: Arc<Following>) {
+    let mut seen = None;
+    while let Some(strong) = shared.upgrade() {
         following.record(&strong.floor).await;
         drop(strong);
         seen = following.sweep(seen).await;
@@ -300,11 +315,11 @@ fn load_apart(shared: Weak<Shared>, agreed: Arc<Agreed>) -> Loading {
         let Some(shared) = shared.upgrade() else { return };
         let policies = Policies { shared };
         let Some(following) = policies.shared.following.clone() else { return };
-        // This node proposed it, and would not have before it was loaded.
-        if following.loaded(&agreed).is_some() {
+        let by = following.node().clone();
+        // This node proposed it, and would not have before it was loaded. Were the same another's, that one waits to hear that it is ready here.
+        if agreed.by == by && following.loaded(&agreed).is_some() {
             return;
         }
-        let by = following.node().clone();
         match policies.load_agreed(&agreed).await {
             Ok(generation) => {
                 following.hold(agreed.content(), generation);
@@ -336,7 +351,7 @@ async fn enforce(shared: &Weak<Shared>, following: &Following, agreed: Arc<Agree
         match loaded {
             Ok(generation) => {
                 let before = policies.swap(generation);
-                following.let_go(agreed.content());
+                following.forget(&agreed);
                 tracing::info!(generation = agreed.number, before, by = %agreed.by, "another policy set decides");
                 following.unrecorded.lock().push_back(agreed);
                 following.record(&policies.shared.floor).await;
@@ -354,17 +369,10 @@ async fn enforce(shared: &Weak<Shared>, following: &Following, agreed: Arc<Agree
 impl Policies {
     /// Loads and warms a policy set from the catalog's files.
     pub(crate) async fn load_agreed(&self, agreed: &Agreed) -> Result<Arc<Generation>, ChangeError> {
-        let content = content(agreed)?;
+        let content = parsed(agreed.number, &agreed.proposal.json)?;
         let generation = self.shared.floor.load_content(&content, agreed.number).await?;
         Self::warm(generation).await
     }
-}
-
-/// What was agreed, taken apart.
-pub(crate) fn content(agreed: &Agreed) -> Result<Content, ChangeError> {
-    Content::parse(&agreed.proposal.json).ok_or_else(|| ChangeError::Unknown {
-        what: format!("the content of generation {} in a form that this build reads", agreed.number),
-    })
 }
 
 fn millis(span: Duration) -> u64 {

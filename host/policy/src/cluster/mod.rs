@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use heddle_model::NodeId;
 
-pub(crate) use follow::{Following, confirm, obey};
+pub(crate) use follow::{Following, confirm, obey, tidy};
 pub(crate) use ledger::{Agreed, Entry, Proposal};
 
 /// The log that all nodes read, and who they are.

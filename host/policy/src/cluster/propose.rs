@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use heddle_model::{Digest, NodeId};
+use heddle_model::NodeId;
 use tokio::time::{sleep, timeout};
 
 use super::ledger::Ledger;
@@ -17,12 +17,12 @@ const HEARD_WITHIN: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What this node carries through; dropping it lets others end it.
-struct Carrying<'a>(&'a Following, Digest);
+struct Carrying<'a>(&'a Following, Arc<Generation>);
 
 impl Drop for Carrying<'_> {
     fn drop(&mut self) {
         self.0.proposing.store(0, Ordering::Release);
-        self.0.let_go(self.1);
+        self.0.let_go(&self.1);
     }
 }
 
@@ -37,9 +37,9 @@ impl Following {
         if self.ledger.borrow().pending.is_some() {
             return Err(ChangeError::Busy);
         }
-        self.hold(proposal.content(), generation);
+        self.hold(proposal.content(), Arc::clone(&generation));
         self.proposing.store(number, Ordering::Release);
-        let carrying = Carrying(self, proposal.content());
+        let carrying = Carrying(self, generation);
         let by = self.node().clone();
         let prepare = Entry::Prepare { number, by: by.clone(), proposal: proposal.clone() };
         let written = self.say(&prepare).await;
@@ -66,7 +66,7 @@ impl Following {
         drop(carrying);
         let ledger = self.ledger.borrow();
         if let Some((_, why)) = ledger.abandoned.as_ref().filter(|(abandoned, _)| *abandoned == number) {
-            return Err(ChangeError::Refused { problems: vec![why.clone()] });
+            return Err(ChangeError::Abandoned { why: why.clone() });
         }
         Ok(())
     }
