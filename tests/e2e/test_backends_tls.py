@@ -140,6 +140,15 @@ async def test_with_require_any_certificate_will_do_and_the_log_says_so(start, p
     assert "sslmode=require: whoever answers is believed" in server.stderr()
 
 
+def does_not_start(start, config, wanted):
+    """A server that ends at its start, says all of that, and no password."""
+    server = start(config=config, launch=False)
+    code, said = server.refused()
+    assert code != 0 and all(words in said for words in wanted), said
+    assert "wrong-and-secret" not in said, said
+    silent(server)
+
+
 KAFKA_REFUSALS = {
     "another authority": (
         lambda k, a, s: with_login(k, a, "scram-sha-256", tls_ca=str(s.ca)),
@@ -181,11 +190,7 @@ KAFKA_REFUSALS = {
 def test_a_broker_and_a_node_that_do_not_believe_each_other_keep_it_from_starting(start, kafka, authority, stranger, case):
     section, wanted = KAFKA_REFUSALS[case]
     section = section(kafka, authority, stranger)
-    server = start(config=on_kafka(section), launch=False)
-    code, said = server.refused()
-    assert code != 0 and all(words in said for words in [*wanted, section["brokers"]]), said
-    assert "wrong-and-secret" not in said, said
-    silent(server)
+    does_not_start(start, on_kafka(section), [*wanted, section["brokers"]])
 
 
 POSTGRES_REFUSALS = {
@@ -213,11 +218,7 @@ POSTGRES_REFUSALS = {
 @pytest.mark.parametrize("case", POSTGRES_REFUSALS)
 def test_a_database_and_a_node_that_do_not_believe_each_other_keep_it_from_starting(start, postgres, authority, stranger, case):
     section, wanted = POSTGRES_REFUSALS[case]
-    server = start(config=section(postgres, authority, stranger), launch=False)
-    code, said = server.refused()
-    assert code != 0 and all(words in said for words in [*wanted, str(postgres.port)]), said
-    assert "wrong-and-secret" not in said, said
-    silent(server)
+    does_not_start(start, section(postgres, authority, stranger), [*wanted, str(postgres.port)])
 
 
 def test_a_database_without_tls_is_told_from_one_that_is_away(start, authority):

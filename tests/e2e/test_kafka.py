@@ -229,5 +229,7 @@ async def test_the_topics_are_looked_into_from_outside(node, name):
     home = next(row["partition"] for row in rows if row["kind"] == "direct")
     tail = heddle(*cat, "--partition", home, "--from", last)
     assert [json.loads(line)["message_id"] for line in tail.stdout.splitlines()][:1] == sent[-1:]
+    elsewhere = heddle(*cat, env={"HEDDLE_KAFKA__PREFIX": "nobody"})
+    assert elsewhere.returncode != 0 and "topic nobody.messages is not there" in elsewhere.stderr, elsewhere.stderr
     wrong = heddle(*cat, "--partition", 6)
     assert wrong.returncode == 64 and "there is no partition 6: the log has 6" in wrong.stderr, wrong.stderr

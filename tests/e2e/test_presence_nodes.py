@@ -44,6 +44,13 @@ async def _meet(*nodes):
         )
 
 
+async def _two(node):
+    """Two nodes that hear each other."""
+    one, two = node(1), node(2)
+    await _meet(one, two)
+    return one, two
+
+
 def _contacts(server, user, *viewers):
     """These may see the user."""
     for viewer in viewers:
@@ -84,8 +91,7 @@ async def _becomes(device, user, status):
 
 
 async def test_who_is_online_at_another_node_is_seen_and_each_change_is_told_once(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob = name("alice"), name("bob")
     _contacts(one, bob, alice)
     async with Device(one, alice) as a:
@@ -109,8 +115,7 @@ async def test_who_is_online_at_another_node_is_seen_and_each_change_is_told_onc
 
 
 async def test_a_contact_is_told_by_itself_and_rest_knows_too(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob = name("alice"), name("bob")
     _contacts(one, bob, alice)
     _contacts(two, alice, bob)
@@ -121,8 +126,7 @@ async def test_a_contact_is_told_by_itself_and_rest_knows_too(node, name):
 
 
 async def test_closing_one_of_two_devices_at_two_nodes_keeps_a_user_online(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob, carol = name("alice"), name("bob"), name("carol")
     _contacts(one, bob, alice)
     _contacts(one, carol, alice)
@@ -144,8 +148,7 @@ async def test_closing_one_of_two_devices_at_two_nodes_keeps_a_user_online(node,
 
 
 async def test_what_a_client_declared_holds_at_all_nodes_until_its_user_closes_everywhere(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob = name("alice"), name("bob")
     _contacts(one, bob, alice)
     async with Device(one, alice) as a, Device(one, bob, "laptop") as laptop:
@@ -165,8 +168,7 @@ async def test_what_a_client_declared_holds_at_all_nodes_until_its_user_closes_e
 
 
 async def test_the_users_of_a_killed_node_go_offline_and_come_back_where_they_connect_again(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob, carol = name("alice"), name("bob"), name("carol")
     _contacts(one, bob, alice)
     _contacts(one, carol, alice)
@@ -203,8 +205,7 @@ async def test_the_users_of_a_node_that_is_stopped_go_offline_without_its_lease(
 
 
 async def test_a_node_that_stands_still_is_gone_until_it_goes_on(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob = name("alice"), name("bob")
     _contacts(one, bob, alice)
     async with Device(one, alice) as a, Device(two, bob):
@@ -219,8 +220,7 @@ async def test_a_node_that_stands_still_is_gone_until_it_goes_on(node, name):
 
 
 async def test_who_watches_at_a_node_that_stood_still_is_told_of_no_change_that_was_none(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob, carol, dave = name("alice"), name("bob"), name("carol"), name("dave")
     _contacts(one, bob, alice)
     _contacts(one, carol, dave)
@@ -243,8 +243,7 @@ async def test_who_watches_at_a_node_that_stood_still_is_told_of_no_change_that_
 
 
 async def test_statuses_converge_after_redis_was_killed_and_started_again(node, redis, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob, carol, dave = name("alice"), name("bob"), name("carol"), name("dave")
     for user in (bob, carol, dave):
         _contacts(one, user, alice)
@@ -271,8 +270,7 @@ async def test_statuses_converge_after_redis_was_killed_and_started_again(node, 
 
 
 async def test_statuses_converge_after_redis_stood_still(node, redis, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob = name("alice"), name("bob")
     _contacts(one, bob, alice)
     async with Device(one, alice) as a, Device(two, bob):
@@ -303,8 +301,7 @@ async def test_a_node_that_comes_later_learns_who_is_there(node, name):
 
 
 async def test_who_may_not_know_learns_nothing_at_any_node(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob, eve = name("alice"), name("bob"), name("eve")
     _contacts(one, bob, alice)
     async with Device(one, alice) as a, Device(one, eve) as e:
@@ -328,8 +325,7 @@ async def test_who_may_not_know_learns_nothing_at_any_node(node, name):
 
 
 async def test_typing_is_seen_at_another_node(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob, carol = name("alice"), name("bob"), name("carol")
     group = one.rest(alice).group("three", [bob, carol])
     async with Device(one, alice, auto_ack=True) as a, Device(two, bob, auto_ack=True) as b, Device(one, carol, auto_ack=True) as c:
@@ -349,8 +345,7 @@ async def test_typing_is_seen_at_another_node(node, name):
 
 
 async def test_the_same_device_at_another_node_replaces_the_first(node, name):
-    one, two = node(1), node(2)
-    await _meet(one, two)
+    one, two = await _two(node)
     alice, bob = name("alice"), name("bob")
     _contacts(one, bob, alice)
     first, second = Device(one, bob), Device(two, bob)

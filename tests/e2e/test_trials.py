@@ -6,23 +6,12 @@ import statistics
 import time
 
 from harness.device import Device
+from harness.operator import changed, plugin
 from harness.policies import FOLDER, built, digest, fixture
 from harness.server import heddle
 
 
 PLENTY = {"policies": {"config": {"token-bucket": {"commands": {"chat-message": {"burst": 9000, "per_second": 9000}}}}}}
-
-
-def plugin(server, *words, token=None):
-    """`heddle plugin WORDS` on that server."""
-    return heddle("plugin", *words, "--data", server.data, "--output", "json", *(["--token", token] if token else []))
-
-
-def done(server, *words):
-    """The same; it must succeed."""
-    asked = plugin(server, *words)
-    assert asked.returncode == 0, asked.stderr
-    return json.loads(asked.stdout)
 
 
 def text(server, *words):
@@ -65,20 +54,20 @@ async def test_a_shadow_decides_nothing_says_what_it_would_and_is_promoted(start
     server = start()
     alice, bob = name("alice"), name("bob")
     async with Device(server, alice) as a:
-        assert done(server, "deploy", fixture("deny-all"), "--shadow", "-m", "how many?")["generation"] == 2
+        assert changed(server, "deploy", fixture("deny-all"), "--shadow", "-m", "how many?")["generation"] == 2
         for number in range(20):
             await a.say(bob, f"message {number}")
-        await until("all were looked at", lambda: done(server, "trial")["trial"][0]["shadow"]["changed"] == 20)
+        await until("all were looked at", lambda: changed(server, "trial")["trial"][0]["shadow"]["changed"] == 20)
         shown = text(server, "trial")
         assert "0 same, 20 changed (0 of them faults), 0 not looked at" in shown and "nobody says anything" in shown
         assert "shadow" in text(server, "list")
         again = plugin(server, "deploy", fixture("mark"), "--canary", "10%")
         assert again.returncode != 0 and "deny-all is on trial" in again.stderr, again.stderr
-        done(server, "promote", "-m", "all of them wanted")
+        changed(server, "promote", "-m", "all of them wanted")
         await a.refused("refused", bob, "no")
         assert "nothing is on trial" in text(server, "trial")
         assert plugin(server, "abandon").returncode != 0
-        words = [change["what"] for change in done(server, "history")["changes"]]
+        words = [change["what"] for change in changed(server, "history")["changes"]]
         assert words == ["promote", "shadow", "start"]
 
 
@@ -86,7 +75,7 @@ async def test_a_canary_keeps_to_its_conversations_and_gives_way_by_itself(start
     server = start(config=PLENTY)
     alice, prefix = name("alice"), name("c")
     async with Device(server, alice) as a:
-        done(server, "deploy", fixture("mark"), "--canary", "40")
+        changed(server, "deploy", fixture("mark"), "--canary", "40")
         marks = {}
         for _ in range(2):
             for number in range(60):
@@ -97,12 +86,12 @@ async def test_a_canary_keeps_to_its_conversations_and_gives_way_by_itself(start
         assert all(len(arms) == 1 for arms in marks.values()), "a conversation had both arms"
         taken = sum(arms == {True} for arms in marks.values())
         assert 8 <= taken <= 45, f"{taken} of 60 at 40 %"
-        done(server, "abandon")
-        generation = done(server, "deploy", fixture("deny-all"), "--canary", "50%")["generation"]
+        changed(server, "abandon")
+        generation = changed(server, "deploy", fixture("deny-all"), "--canary", "50%")["generation"]
         for number in range(600):
             await a.frame({"type": "chat_message", "client_id": f"x{number}", "to": f"{prefix}{number}", "text": "?"})
-        took = await until("it is abandoned", lambda: done(server, "list")["generation"] == generation + 1)
-        newest = done(server, "history", "-n", "1")["changes"][0]
+        took = await until("it is abandoned", lambda: changed(server, "list")["generation"] == generation + 1)
+        newest = changed(server, "history", "-n", "1")["changes"][0]
         assert (newest["who"], newest["what"]) == ("heddle", "abandon") and "the canary refuses" in newest["why"]
         await a.until(lambda: len(a.outcomes) >= 600, "all outcomes")
         for number in range(20):
@@ -116,17 +105,17 @@ async def test_the_breaker_puts_the_version_before_in_its_place(start, name, tmp
     good, bad = renamed(tmp_path, "guard", "mark", "1.0.0"), renamed(tmp_path, "guard", "trap", "1.1.0")
     people = [Device(server, f"{name('p')}-{n}") for n in range(5)]
     await asyncio.gather(*(person.connect() for person in people))
-    done(server, "deploy", good)
-    generation = done(server, "deploy", bad)["generation"]
+    changed(server, "deploy", good)
+    generation = changed(server, "deploy", bad)["generation"]
     fell = [await person.say(people[0].user if person is not people[0] else people[1].user, "?") for person in people]
     for accepted in fell:
         guard = next(d for d in decided(server, accepted) if d["plugin"] == "guard")
         assert (guard["digest"], guard["fallback"]) == (digest(bad), "builtin"), guard
-    took = await until("the breaker opens", lambda: done(server, "list")["generation"] == generation + 1)
+    took = await until("the breaker opens", lambda: changed(server, "list")["generation"] == generation + 1)
     accepted = await people[0].say(people[1].user, "and now?")
     guard = next(d for d in decided(server, accepted) if d["plugin"] == "guard")
     assert (guard["digest"], guard["fallback"]) == (digest(good), None), guard
-    newest = done(server, "history", "-n", "1")["changes"][0]
+    newest = changed(server, "history", "-n", "1")["changes"][0]
     assert (newest["who"], newest["what"]) == ("heddle", "break") and "5 faults in a row" in newest["why"], newest
     assert [person.closed for person in people] == [None] * 5
     await asyncio.gather(*(person.leave() for person in people))
@@ -137,11 +126,11 @@ async def test_the_breaker_puts_the_version_before_in_its_place(start, name, tmp
 async def test_a_counter_in_a_global_is_caught_as_impure_and_taken_back(start, name):
     server = start(config={"policies": {"repeat_one_in": 1}})
     async with Device(server, name("alice")) as a:
-        generation = done(server, "deploy", fixture("counter"))["generation"]
+        generation = changed(server, "deploy", fixture("counter"))["generation"]
         for number in range(10):
             await a.say(name("bob"), f"message {number}")
-        await until("it is taken back", lambda: done(server, "list")["generation"] == generation + 1)
-        why = done(server, "history", "-n", "1")["changes"][0]["why"]
+        await until("it is taken back", lambda: changed(server, "list")["generation"] == generation + 1)
+        why = changed(server, "history", "-n", "1")["changes"][0]["why"]
         assert "answered otherwise when repeated" in why and "number" in why, why
         assert server.metrics_sum('heddle_policy_faults_total{hook="routing",plugin="counter"') >= 3
 
@@ -160,12 +149,12 @@ async def test_a_slow_shadow_is_dropped_not_waited_for(start, name, capsys):
 
     async with Device(server, alice) as a:
         quiet = await medians(a, "quiet")
-        done(server, "deploy", fixture("slow"), "--shadow")
+        changed(server, "deploy", fixture("slow"), "--shadow")
         shadowed = await medians(a, "shadowed")
         for number in range(2000):
             await a.frame({"type": "chat_message", "client_id": f"x{number}", "to": bob, "text": "?"})
         await a.until(lambda: len(a.outcomes) >= 2000, "all outcomes", 60)
-        shadow = done(server, "trial")["trial"][0]["shadow"]
+        shadow = changed(server, "trial")["trial"][0]["shadow"]
         assert shadow["dropped"] > 0 and shadow["changed"] == 0, shadow
         assert server.metrics_sum("heddle_policy_faults_total") == 0
         with capsys.disabled():
@@ -181,9 +170,9 @@ async def test_what_was_recorded_is_replayed_and_says_the_same_twice(start, name
     async with Device(server, alice) as a:
         for number in range(15):
             await a.say(bob, f"message {number}")
-    one = done(server, "replay", fixture("deny-all"), "--last", "10m", "-n", "3")
+    one = changed(server, "replay", fixture("deny-all"), "--last", "10m", "-n", "3")
     assert [(r["hook"], r["same"], r["changed"]) for r in one] == [("routing", 0, 15)], one
-    assert one == [{**r, "now": one[0]["now"]} for r in done(server, "replay", fixture("deny-all"), "-n", "3")]
+    assert one == [{**r, "now": one[0]["now"]} for r in changed(server, "replay", fixture("deny-all"), "-n", "3")]
     assert one[0]["changes"][0]["call"]["routing"]["message"]["text"] == "message 0", one
     shown = text(server, "replay", fixture("deny-all"))
     assert "routing: 0 same, 15 changed" in shown and "nobody says anything here" in shown, shown
@@ -211,14 +200,14 @@ async def test_disabled_plugins_sleep_and_revoked_generations_are_not_carried_ou
     server = start()
     alice, bob = name("alice"), name("bob")
     async with Device(server, alice) as a:
-        done(server, "deploy", fixture("deny-all"))
+        changed(server, "deploy", fixture("deny-all"))
         await a.refused("refused", bob, "no")
-        done(server, "disable", "deny-all", "-m", "the fair is on")
+        changed(server, "disable", "deny-all", "-m", "the fair is on")
         await a.say(bob, "yes")
         assert "disabled" in text(server, "list")
-        done(server, "enable", "deny-all")
+        changed(server, "enable", "deny-all")
         await a.refused("refused", bob, "no again")
-        assert done(server, "revoke", "-m", "a mistake")["generation"] == 5
+        assert changed(server, "revoke", "-m", "a mistake")["generation"] == 5
         await a.say(bob, "the one before decides: disabled")
         assert plugin(server, "revoke", "99").returncode != 0
 
@@ -233,4 +222,4 @@ async def test_a_role_may_what_it_names(start, name):
     assert plugin(server, "deploy", fixture("mark"), token=token["policy-admin"]).returncode == 0
     client = plugin(server, "list", token=server.token(name("alice")))
     assert client.returncode == 64 and "viewer is needed" in client.stderr, client.stderr
-    assert done(server, "history")["changes"][0]["who"] == name("policy-admin")
+    assert changed(server, "history")["changes"][0]["who"] == name("policy-admin")

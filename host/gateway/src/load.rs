@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::Core;
 
-/// A view of a gateway that outlives nothing of it.
+/// What others may see of a gateway. It keeps the gateway's parts alive.
 #[derive(Clone)]
 pub struct Load {
     pub(crate) core: Arc<Core>,

@@ -8,11 +8,10 @@ use serde_json::Value;
 
 use crate::cli::{NodesArgs, Output};
 use crate::failure::Failure;
+use crate::server::roll::LEASE_MS;
 
 /// The server answers within this.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// A row that was not renewed for longer is of a node that died.
-const LEASE_MS: u64 = 10_000;
 
 /// Asks, and says what stdout should show.
 ///

@@ -5,9 +5,9 @@ import json
 from .server import heddle
 
 
-def plugin(server, *words):
+def plugin(server, *words, token=None):
     """`heddle plugin WORDS` on that server."""
-    return heddle("plugin", *words, "--data", server.data, "--output", "json")
+    return heddle("plugin", *words, "--data", server.data, "--output", "json", *(["--token", token] if token else []))
 
 
 def changed(server, *words):

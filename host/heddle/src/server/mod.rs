@@ -4,7 +4,7 @@ mod control;
 mod engine;
 mod log;
 mod nodes;
-mod roll;
+pub mod roll;
 pub mod settings;
 mod store;
 mod telemetry;
@@ -108,7 +108,7 @@ impl Server {
         let delivery = Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
         let (log_failed, shown, deciding, called) =
-            (log.failed(), policies.clone(), policies.clone(), Arc::clone(&roll));
+            (log.failed(), policies.clone(), policies.clone(), Arc::downgrade(&roll));
         let deps = GatewayDeps {
             delivery: delivery.clone(),
             policies: policies.clone(),
@@ -120,8 +120,13 @@ impl Server {
                 None => deciding.knows(),
             }),
             nodes: Arc::new(move || {
-                let roll = Arc::clone(&called);
-                Box::pin(async move { roll.call().await })
+                let roll = called.upgrade();
+                Box::pin(async move {
+                    match roll {
+                        Some(roll) => roll.call().await,
+                        None => Ok(Vec::new()),
+                    }
+                })
             }),
             plugin_log: Arc::new(move || plugin_logs.json()),
             reload: Arc::new(move || reloader.reload().map_err(|failure| failure.to_string())),

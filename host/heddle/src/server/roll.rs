@@ -14,7 +14,7 @@ use crate::config::Config;
 /// How often a row is renewed.
 const BEAT: Duration = Duration::from_secs(2);
 /// A node whose row is older lives no more, as far as others can tell.
-pub(super) const LEASE_MS: Millis = 10_000;
+pub const LEASE_MS: Millis = 10_000;
 
 /// This node among the others.
 pub(super) struct Roll {
@@ -106,11 +106,7 @@ impl Roll {
         let Some(Parts { delivery, policies, load }) = self.parts.get() else { return self.start.clone() };
         let owned = delivery.owned();
         NodeReport {
-            state: match load.ready() {
-                _ if load.draining() => "draining".to_owned(),
-                Ok(()) => "serving".to_owned(),
-                Err(_) => "not ready".to_owned(),
-            },
+            state: state(load).to_owned(),
             clients: load.client_address().map(|address| address.to_string()).unwrap_or_default(),
             admin: load.admin_address().to_string(),
             generation: policies.current().number(),
@@ -133,4 +129,11 @@ impl Roll {
         rows.sort_by(|a, b| a.node.as_str().cmp(b.node.as_str()));
         Ok(rows)
     }
+}
+
+fn state(load: &Load) -> &'static str {
+    if load.draining() {
+        return "draining";
+    }
+    if load.ready().is_ok() { "serving" } else { "not ready" }
 }

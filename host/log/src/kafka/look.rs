@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_model::{MessageId, Offset, TopicPartition};
+use heddle_model::{MessageId, Offset, Topic, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::message::Message as _;
 use rdkafka::{Offset as At, TopicPartitionList};
@@ -19,6 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Reads topics from outside. Blocks.
 pub struct KafkaReader {
     config: KafkaConfig,
+    partitions: u32,
     consumer: Consumer,
 }
 
@@ -29,15 +30,28 @@ impl KafkaReader {
     /// librdkafka refuses a setting; no broker answers; the topics are not there.
     pub fn open(config: KafkaConfig) -> Result<Self, KafkaOpenError> {
         let consumer: Consumer = config.reader().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
-        let reader = Self { config, consumer };
-        reader.bounds(TopicPartition::messages(0))?;
+        let mut reader = Self { config, partitions: 0, consumer };
+        reader.partitions = reader.shape()?;
         Ok(reader)
     }
 
     /// Partitions of `messages` and of `group_messages`, each.
     #[must_use]
     pub fn partitions(&self) -> u32 {
-        self.config.partitions
+        self.partitions
+    }
+
+    /// As the brokers have it, whatever the configuration says.
+    fn shape(&self) -> Result<u32, KafkaOpenError> {
+        let topic = self.config.topic(Topic::Messages);
+        let metadata =
+            self.consumer.fetch_metadata(Some(&topic), PATIENCE).map_err(|source| self.unreachable(source))?;
+        let found = metadata.topics().first().map_or(0, |found| found.partitions().len());
+        if found == 0 {
+            let remedy = "correct kafka.prefix, or start a node, which makes it".to_owned();
+            return Err(KafkaOpenError::Topic { topic, wrong: "is not there".to_owned(), remedy });
+        }
+        Ok(u32::try_from(found).unwrap_or(u32::MAX))
     }
 
     fn bounds(&self, partition: TopicPartition) -> Result<(Offset, Offset), KafkaOpenError> {

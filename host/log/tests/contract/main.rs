@@ -51,6 +51,7 @@ async fn offsets_are_dense_per_partition_and_what_was_answered_is_readable() {
             assert_eq!(place(&*log, P0, None, text(n)).await.offset, n as u64, "{name}");
             assert_eq!(*log.head(P0).borrow(), n as u64 + 1, "{name}");
         }
+        assert_eq!((log.head_now(P0).await, log.head_now(P1).await), (Ok(20), Ok(0)), "{name}");
         assert_eq!(place(&*log, P1, None, text(0)).await.offset, 0, "{name}");
         let batch = log.read(P0, 5, 1 << 20).await.unwrap();
         assert_eq!((batch.records.len(), batch.next), (15, 20), "{name}");
