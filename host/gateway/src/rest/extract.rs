@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::body::HttpBody as _;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
@@ -19,6 +20,10 @@ use super::Refused;
 use crate::auth::{AuthError, bearer};
 use crate::core::{Asker, Core};
 use crate::listener::ClientIp;
+
+/// How much of a body that is too large is read and let go, and for how long.
+const LET_GO_BYTES_MAX: usize = 8 << 20;
+const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who calls, as their token says.
 pub(crate) struct Caller {
@@ -100,19 +105,25 @@ impl<S: Send + Sync> FromRequest<S> for BodyOf {
 
 /// The whole body, if it has at most `bytes_max`.
 pub(crate) async fn body_of(request: Request, bytes_max: usize) -> Result<Bytes, Refused> {
-    if request.body().size_hint().lower() > bytes_max as u64 {
-        // Read and let go, as far as it may reach: who is still writing would not see the answer.
-        let mut rest = Limited::new(request.into_body(), bytes_max.saturating_mul(2));
-        while let Some(Ok(_)) = rest.frame().await {}
-        return Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")));
-    }
-    match Limited::new(request.into_body(), bytes_max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")))
+    let mut body = request.into_body();
+    if body.size_hint().lower() <= bytes_max as u64 {
+        match Limited::new(&mut body, bytes_max).collect().await {
+            Ok(whole) => return Ok(whole.to_bytes()),
+            Err(error) if error.is::<LengthLimitError>() => {}
+            Err(error) => return Err(Refused::new(ErrorCode::Invalid, format!("the body did not arrive: {error}"))),
         }
-        Err(error) => Err(Refused::new(ErrorCode::Invalid, format!("the body did not arrive: {error}"))),
     }
+    let_go(body).await;
+    Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")))
+}
+
+/// Reads the rest of a body that is too large, as far as that may reach: whoever still writes would see a connection that breaks instead of
+/// the answer.
+async fn let_go(body: Body) {
+    let mut rest = Limited::new(body, LET_GO_BYTES_MAX);
+    let read = async { while let Some(Ok(_)) = rest.frame().await {} };
+    // Late or not, the answer is the same.
+    let _ = tokio::time::timeout(LET_GO_WITHIN, read).await;
 }
 
 impl BodyOf {
