@@ -15,6 +15,7 @@ from harness.checker import Books
 from harness.device import Closed, Device
 from harness.kafka import Kafka
 from harness.kafka import Missing as NoKafka
+from harness.operator import roll
 from harness.postgres import Missing as NoPostgres
 from harness.postgres import Postgres
 from harness.redis import Redis
@@ -108,6 +109,7 @@ class Client:
             await asyncio.sleep(self.rng.random() * 0.05)
         else:
             assert outcome["code"] == "unavailable", outcome
+            self.trouble = f"{self.device.server.config['node']['id']}: {outcome['reason']}"
             self.books.resent.add(text)
             await asyncio.sleep(0.2)
 
@@ -195,14 +197,22 @@ class Faults:
         self.cluster.postgres.resume()
 
 
-async def settled(left, what, running, troubles):
+def on_record(cluster):
+    """What the nodes say of themselves."""
+    with contextlib.suppress(Exception):
+        return [{key: row[key] for key in ("node", "state", "partitions", "derive_lag", "archive_lag", "connections")}
+                for row in roll(cluster.nodes[0]).values()]
+
+
+async def settled(left, what, running, troubles, cluster):
     """Waits until nothing is left; a client that failed says why."""
     end = time.monotonic() + SETTLE_S
     while rest := left():
         for task in running:
             if task.done():
                 task.result()
-        assert time.monotonic() < end, f"{what}: {len(rest)}, like {rest[:3]}; last troubles of clients: {troubles()}"
+        assert time.monotonic() < end, (f"{what}: {len(rest)}, like {rest[:3]}; last troubles of clients: {troubles()}; "
+                                        f"the nodes: {on_record(cluster)}")
         await asyncio.sleep(0.2)
 
 
@@ -243,8 +253,8 @@ async def test_nothing_is_lost_doubled_reordered_or_leaked_while_everything_fail
         def troubles():
             return {client.user: client.trouble for client in clients if client.open}
 
-        await settled(lambda: [client.open for client in clients if client.open], "sends without an outcome", running, troubles)
-        await settled(books.missing, "lost", running, troubles)
+        await settled(lambda: [client.open for client in clients if client.open], "sends without an outcome", running, troubles, cluster)
+        await settled(books.behind, "lost", running, troubles, cluster)
         for client in clients:
             client.ended = True
         _, stuck = await asyncio.wait(running, timeout=30)

@@ -72,6 +72,33 @@ async def test_a_retry_after_a_kill_is_the_first_send(node, name):
         assert b.texts() == ["once", "the end"]
 
 
+async def test_a_send_whose_copy_came_holds_nothing_up_whatever_its_resend_was_told(node, name):
+    broker = Kafka()
+    try:
+        server = node(config={"kafka": broker.config()})
+        alice, bob = name("alice"), name("bob")
+        async with Device(server, alice) as a, Device(server, bob) as b:
+            await a.say(bob, "first", client_id="c1")
+            await a.next("new_message", text="first")
+            broker.pause()
+            try:
+                # Once nobody knows what decides, nobody says what became of anything.
+                until(lambda: server.metrics().get("heddle_control_known") == 0, "control is not known", 30)
+                await a.refused("unavailable", bob, "first", client_id="c1", resend=True)
+            finally:
+                broker.resume()
+            until(lambda: server.metrics().get("heddle_control_known") == 1, "control is known", 30)
+            # Its copy settled it for the client, which has no reason to send it a third time.
+            end = asyncio.get_running_loop().time() + 60
+            while (outcome := await a.outcome(await a.post(bob, "second", client_id="c2", resend=True), 30))["type"] != "accepted":
+                assert asyncio.get_running_loop().time() < end, outcome
+                await asyncio.sleep(0.5)
+            await b.next("new_message", text="second")
+            assert b.texts() == ["first", "second"]
+    finally:
+        broker.end()
+
+
 async def test_a_broker_that_is_away_makes_sends_wait_and_nothing_is_lost(node, name):
     broker = Kafka()
     try:

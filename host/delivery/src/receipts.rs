@@ -277,6 +277,7 @@ impl Task {
             let appended = shared.log.append(home, None, record.encode()).await;
             (key, mark, appended)
         }));
+        let mut waits = None;
         for (key, mark, appended) in appends.await {
             match appended {
                 Ok(_) => {
@@ -285,8 +286,11 @@ impl Task {
                     }
                     self.last.put(key, (mark.order, now));
                 }
-                Err(error) => tracing::warn!(%error, "a receipt waits for the next try"),
+                Err(error) => waits = Some(error),
             }
+        }
+        if let Some(error) = waits {
+            tracing::warn!(%error, waiting = self.pending.len(), "receipts wait for the next try");
         }
         if !self.crowd.is_empty() {
             // Counts are hints: at the end of the process those not counted yet are dropped.

@@ -142,6 +142,12 @@ impl Delivery {
         }
     }
 
+    /// Whether that send is known to be in the log; false if nobody can tell now.
+    pub async fn landed(&self, sender: &UserId, to: &Conversation, client_id: &ClientId) -> bool {
+        let id = MessageId::of(sender, to, client_id);
+        matches!(self.shared.first_record(&id).await, Ok(Some(_)))
+    }
+
     /// Whom a message would reach, the sender left out: an estimate for the rate limits.
     pub async fn recipients(&self, sender: &UserId, to: &Conversation) -> u32 {
         match to {

@@ -17,6 +17,8 @@ class Books:
         # Sent more than once: the first may have landed after all, and then the stream is right about the order. (DELIVERY 7)
         self.resent = set()
         self.received = defaultdict(list)
+        # What `behind` knows: texts by user, how many events and sends it has looked at, and what had not come then.
+        self._got, self._looked, self._sends, self._behind = defaultdict(set), defaultdict(int), 0, []
 
     def audience(self, text):
         """Who must get it: the recipients, and the sender its own copy."""
@@ -28,6 +30,17 @@ class Books:
         """(user, text) of what was accepted and has not come."""
         got = {user: {event["text"] for event in events} for user, events in self.received.items()}
         return [(user, text) for text in self.accepted for user in self.audience(text) if text not in got.get(user, ())]
+
+    def behind(self):
+        """The same while the run goes on, for the price of what is new since it was asked last."""
+        for user, events in self.received.items():
+            self._got[user].update(event["text"] for event in events[self._looked[user]:])
+            self._looked[user] = len(events)
+        new = list(self.accepted)[self._sends:]
+        self._sends += len(new)
+        wanted = self._behind + [(user, text) for text in new for user in self.audience(text)]
+        self._behind = [(user, text) for user, text in wanted if text not in self._got[user]]
+        return self._behind
 
     def check(self):
         """Raises for the first anomaly."""

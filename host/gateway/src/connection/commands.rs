@@ -105,7 +105,12 @@ impl Connection {
                 return Ok(());
             }
         };
-        if let Some(first) = self.unsettled.before(&to, &message.client_id) {
+        while let Some(first) = self.unsettled.before(&to, &message.client_id).cloned() {
+            // The own copy may have been written before an answer was lost: the client knows, and has no reason to send it again.
+            if self.core.deps.delivery.landed(&self.user, &to, &first).await {
+                self.unsettled.settled(&to, &first);
+                continue;
+            }
             let reason =
                 format!("nobody knows yet what became of {first} in this conversation: send that one again first");
             out.push(encode::text(&ServerFrame::Rejected(Rejected::new(
