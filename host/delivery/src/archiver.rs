@@ -83,7 +83,7 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Rou
                     let row = Row { shared, partition: *partition, position, at: stored.appended_at };
                     match Record::decode(&stored.bytes) {
                         Ok(record) => {
-                            if judge.judge(&record) == Standing::Stands {
+                            if judge.judge(shared.numbering, *partition, &record) == Standing::Stands {
                                 row.add(&mut round.batch, &record, stored.bytes);
                             }
                         }

@@ -61,7 +61,7 @@ impl Crowd {
 
     /// Counts, then tells the senders for whom an interval has passed.
     async fn tell(&mut self, shared: &Shared, interval: Duration) {
-        if !self.count(shared).await {
+        if !self.count(shared).await || shared.policies.knows().is_err() {
             return;
         }
         let now = Instant::now();

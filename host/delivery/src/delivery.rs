@@ -100,6 +100,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) node: NodeId,
     pub(crate) numbering: Numbering,
+    /// Where partitions begin in this epoch, if not at 0: what lies below has its position in the archive.
+    pub(crate) starts: HashMap<TopicPartition, Offset>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) groups: Groups,
     pub(crate) people: People,
@@ -196,7 +198,8 @@ impl Delivery {
         let at_least = if layout.shared { share::heads(&ports).await? } else { ends(&ports.log) };
         let epoch = ports.store.epochs.epoch(layout.identity.0, layout.partitions, &at_least).await?;
         let heads = ends(&ports.log);
-        let numbering = Numbering { epoch, partitioning };
+        let starts: HashMap<_, _> = ports.store.epochs.starts(epoch).await?.into_iter().collect();
+        let numbering = Numbering { epoch, partitioning, cut: !starts.is_empty() };
         let partitions = partitions(&config, &ports, numbering).await?;
         let holes = RwLock::new(ports.store.epochs.holes().await?);
 
@@ -229,6 +232,7 @@ impl Delivery {
             clock: ports.clock,
             node: ports.node,
             numbering,
+            starts,
             hub,
             presence,
             follows: layout.shared,
@@ -361,6 +365,7 @@ impl Shared {
         id: &MessageId,
     ) -> Result<Option<(TopicPartition, Position, Arc<Message>)>, StoreError> {
         let place = self.log.lookup(id, false).await.ok().flatten();
+        let place = place.filter(|at| self.starts.get(&at.partition).is_none_or(|start| at.offset >= *start));
         if let Some(place) = place {
             let read = self.log.read(place.partition, place.offset, 1).await;
             let first = read.ok().and_then(|batch| batch.records.into_iter().next());

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use heddle_model::{Position, Record, Source, TopicPartition};
 use serde::{Deserialize, Serialize};
 
+use crate::numbering::Numbering;
+
 /// What a reader of one partition must remember: from each source partition, the largest derived record seen. Read every record once, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Judge {
@@ -18,11 +20,16 @@ pub(crate) enum Standing {
     Stands,
     /// It was made before: by a worker that crashed, or by a zombie beside its successor.
     Duplicate,
+    /// A node put it there that did not know yet that the log was cut anew.
+    Stray,
 }
 
 impl Judge {
     /// Judges the next record. Membership of a group message's sender is judged by the worker, which knows the members at its order.
-    pub(crate) fn judge(&mut self, record: &Record) -> Standing {
+    pub(crate) fn judge(&mut self, numbering: Numbering, partition: TopicPartition, record: &Record) -> Standing {
+        if numbering.strays(partition, record) {
+            return Standing::Stray;
+        }
         match record.source() {
             Some(source) => self.derived(source),
             None => Standing::Stands,
@@ -53,9 +60,19 @@ impl Judge {
 
 #[cfg(test)]
 mod tests {
-    use heddle_model::{ClientId, Rejection, UserId};
+    use heddle_model::{ClientId, Partitioning, Rejection, UserId};
 
     use super::*;
+
+    /// Of one partition, which is everybody's home.
+    fn of(judge: &mut Judge, record: &Record) -> Standing {
+        at(judge, false, record)
+    }
+
+    fn at(judge: &mut Judge, cut: bool, record: &Record) -> Standing {
+        let numbering = Numbering { epoch: 1, partitioning: Partitioning { count: 1 }, cut };
+        judge.judge(numbering, TopicPartition::messages(0), record)
+    }
 
     fn derived(partition: u32, position: u64, chunk: u32) -> Record {
         Record::Rejection(Rejection {
@@ -71,19 +88,31 @@ mod tests {
     #[test]
     fn a_second_copy_from_a_zombie_does_not_stand_and_other_sources_are_not_touched() {
         let mut judge = Judge::default();
-        assert_eq!(judge.judge(&derived(1, 7, 0)), Standing::Stands);
-        assert_eq!(judge.judge(&derived(1, 7, 1)), Standing::Stands);
-        assert_eq!(judge.judge(&derived(1, 7, 0)), Standing::Duplicate);
-        assert_eq!(judge.judge(&derived(2, 3, 0)), Standing::Stands);
-        assert_eq!(judge.judge(&derived(1, 8, 0)), Standing::Stands);
+        assert_eq!(of(&mut judge, &derived(1, 7, 0)), Standing::Stands);
+        assert_eq!(of(&mut judge, &derived(1, 7, 1)), Standing::Stands);
+        assert_eq!(of(&mut judge, &derived(1, 7, 0)), Standing::Duplicate);
+        assert_eq!(of(&mut judge, &derived(2, 3, 0)), Standing::Stands);
+        assert_eq!(of(&mut judge, &derived(1, 8, 0)), Standing::Stands);
     }
 
     #[test]
     fn it_goes_on_where_it_was_stored() {
         let mut judge = Judge::default();
-        judge.judge(&derived(1, 7, 1));
+        of(&mut judge, &derived(1, 7, 1));
         let mut again = Judge::decode(&judge.encode()).unwrap();
         assert_eq!(again, judge);
-        assert_eq!(again.judge(&derived(1, 7, 1)), Standing::Duplicate);
+        assert_eq!(of(&mut again, &derived(1, 7, 1)), Standing::Duplicate);
+    }
+
+    #[test]
+    fn what_a_node_derives_that_does_not_know_of_the_cut_does_not_stand_and_is_not_remembered() {
+        let (old, new) = (derived(1, 7, 0), derived(1, Position::new(1, 7).0, 0));
+        let mut judge = Judge::default();
+        assert_eq!(at(&mut judge, true, &old), Standing::Stray);
+        assert_eq!(judge, Judge::default());
+        assert_eq!(at(&mut judge, true, &new), Standing::Stands);
+        assert_eq!(at(&mut Judge::default(), false, &old), Standing::Stands);
+        let elsewhere = Numbering { epoch: 1, partitioning: Partitioning { count: 1 }, cut: true };
+        assert_eq!(judge.judge(elsewhere, TopicPartition::messages(1), &new), Standing::Stray);
     }
 }

@@ -20,6 +20,7 @@ mod neighbours;
 mod numbering;
 mod people;
 mod receipts;
+mod repartition;
 mod send;
 mod session;
 mod share;

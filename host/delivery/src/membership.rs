@@ -162,6 +162,7 @@ impl Delivery {
     /// Appends a change, and waits until the group's worker has applied it.
     async fn change(&self, group: &GroupId, by: &UserId, kind: GroupChangeKind) -> Result<(), GroupError> {
         let shared = &self.shared;
+        shared.policies.knows().map_err(GroupError::Unavailable)?;
         let partition = shared.numbering.partitioning.group_home(group);
         let change = GroupChange { group: group.clone(), by: by.clone(), at: shared.clock.now(), kind };
         let appended = shared.log.append(partition, None, Record::GroupChange(change).encode()).await;

@@ -264,10 +264,12 @@ impl Task {
     async fn append(&mut self, interval: Duration) {
         let now = Instant::now();
         let (shared, last) = (&self.shared, &self.last);
+        // While nobody may append, they wait.
+        let may = shared.policies.knows().is_ok();
         let due: Vec<(Key, Mark)> = self
             .pending
             .iter()
-            .filter(|(key, _)| last.peek(key).is_none_or(|(_, at)| now.duration_since(*at) >= interval))
+            .filter(|(key, _)| may && last.peek(key).is_none_or(|(_, at)| now.duration_since(*at) >= interval))
             .map(|(key, mark)| (key.clone(), *mark))
             .collect();
         let at = shared.clock.now();

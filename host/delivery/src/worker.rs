@@ -174,7 +174,7 @@ impl Worker {
     }
 
     async fn record(&mut self, position: Position, offset: Offset, record: Record, bytes: usize) -> Result<(), Stop> {
-        if self.judge.judge(&record) == Standing::Duplicate {
+        if self.judge.judge(self.shared.numbering, self.partition, &record) != Standing::Stands {
             return Ok(());
         }
         let fresh = offset >= self.derived;

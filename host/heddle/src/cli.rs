@@ -233,6 +233,29 @@ pub enum LogCommand {
 
 It only reads, and works while servers run. On Kafka it shows what does not stand as well: of two records with one message_id, the second.")]
     Cat(LogCatArgs),
+    /// Say into how many partitions the log is cut, or cut it into more
+    #[command(after_help = "Examples:
+  heddle log partitions                                  how many there are
+  heddle log partitions 200                              cut it into 200, with people on line
+  heddle log partitions 200 --admin 10.0.0.5:7601 --token \"$TOKEN\"
+
+On Kafka only; they never become fewer. Every node refuses sends, retryably, until all that was accepted is worked on and archived, and then starts
+anew within its process: clients are sent away and come back to where they were. It takes some 20 seconds, longer if the archive is behind
+(`heddle nodes`). What was accepted stays; positions only grow. Correct `kafka.partitions` in the files afterwards.")]
+    Partitions(LogPartitionsArgs),
+}
+
+/// `heddle log partitions`.
+#[derive(Debug, Args)]
+pub struct LogPartitionsArgs {
+    /// Into how many to cut it
+    pub partitions: Option<u32>,
+    /// Where a server is.
+    #[command(flatten)]
+    pub server: crate::admin::AdminArgs,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// `heddle log cat`.

@@ -15,6 +15,7 @@ mod config_command;
 mod explain;
 mod failure;
 mod log_cat;
+mod log_partitions;
 mod named;
 mod nodes;
 mod plugin;
@@ -66,6 +67,9 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
         Command::Nodes(args) => small_runtime()?.block_on(nodes::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
+        Command::Log(LogCommand::Partitions(args)) => {
+            small_runtime()?.block_on(log_partitions::command(&args)).map(Some)
+        }
         Command::Plugin(command) => {
             let runtime = small_runtime()?;
             let said = runtime.block_on(plugin::command(command));

@@ -29,6 +29,11 @@ impl Reloader {
         Self { sources, terms, in_force: Mutex::new(config), files }
     }
 
+    /// What is in force now.
+    pub fn in_force(&self) -> Config {
+        self.in_force.lock().clone()
+    }
+
     /// Reads everything again, key files too.
     ///
     /// # Errors

@@ -133,7 +133,7 @@ fn run(wish: Wish) -> Result<(), Failure> {
         let mut stop = Stop::listen()?;
         let reloader = Arc::new(Reloader::new(wish.sources.clone(), wish.terms.clone(), wish.config.clone()));
         let mut server = tokio::select! {
-            built = Server::build(&wish.config, &wish.terms, metrics, reloader) => built?,
+            built = Server::build(&wish.config, &wish.terms, metrics.clone(), Arc::clone(&reloader)) => built?,
             () = stop.asked() => return Ok(()),
         };
         if wish.bot {
@@ -141,13 +141,35 @@ fn run(wish: Wish) -> Result<(), Failure> {
         }
         server.serve();
         let (ready, run_file) = announce(&wish, &server, clock.monotonic())?;
+        say(&match wish.output {
+            Output::Json => ready.json(),
+            Output::Text => ready.screen(&program()),
+        })?;
         let bot = wish.bot.then(|| {
             let token = ready.tokens.iter().find(|(user, _)| user == "bob").map(|(_, token)| token.clone());
             let config = |address| heddle_client::ClientConfig::new(address, token.unwrap_or_default(), "heddle-bot");
             run_file.client_address().map(|address| tokio::spawn(heddle_client::bot::run(config(address))))
         });
         let bot = bot.transpose()?;
-        let end = until_stopped(&wish, server, &mut stop).await;
+        let end = loop {
+            match until_stopped(&wish, server, &mut stop).await {
+                Ok(End::Stopped) => break Ok(()),
+                Err(failure) => break Err(failure),
+                Ok(End::CutAnew { partitions }) => {
+                    // At the addresses that people know, whatever port the configuration leaves open.
+                    let mut config = reloader.in_force();
+                    config.gateway.listen = ready.client.unwrap_or(config.gateway.listen);
+                    config.admin.listen = ready.admin;
+                    server = tokio::select! {
+                        built = Server::build(&config, &wish.terms, metrics.clone(), Arc::clone(&reloader)) => built?,
+                        () = stop.asked() => break Ok(()),
+                    };
+                    server.serve();
+                    announce(&wish, &server, clock.monotonic())?;
+                    tell(&wish, &format!("serving again: the log has {partitions} partitions now"));
+                }
+            }
+        };
         if let Some(bot) = bot {
             bot.abort();
         }
@@ -158,7 +180,7 @@ fn run(wish: Wish) -> Result<(), Failure> {
     done
 }
 
-/// Writes `run.json` and says that it is ready.
+/// Writes `run.json`, and what to say of it.
 fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(Ready, RunFile), Failure> {
     let (generation, policies) = server.generation();
     let mut tokens = Vec::new();
@@ -192,11 +214,6 @@ fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(Ready, RunF
     };
     run_file.serving(certificates.iter().map(|(_, leaf)| leaf.as_slice()));
     run_file.write(&ready.data)?;
-    let text = match wish.output {
-        Output::Json => ready.json(),
-        Output::Text => ready.screen(&program()),
-    };
-    say(&text)?;
     Ok((ready, run_file))
 }
 
@@ -210,7 +227,16 @@ fn say(text: &str) -> Result<(), Failure> {
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure::new(format!("stdout: {error}")))
 }
 
-async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(), Failure> {
+/// Why a server ended in order.
+enum End {
+    Stopped,
+    /// It must be built anew.
+    CutAnew {
+        partitions: u32,
+    },
+}
+
+async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<End, Failure> {
     let mut failed = server.log_failed();
     let kept = match wish.config.log.backend {
         LogBackend::Embedded => format!("on disk in {}", wish.config.node.data_dir.display()),
@@ -224,8 +250,9 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
             }
         }
     };
-    tokio::select! {
-        () = asked => {}
+    let cut = tokio::select! {
+        () = asked => None,
+        partitions = server.cut_anew() => Some(partitions),
         reason = failed.wait_for(Option::is_some) => {
             let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "it ended".to_owned());
             RunFile::remove(&wish.config.node.data_dir);
@@ -234,16 +261,25 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
                 "the log is closed: {reason}. Everything acknowledged is {kept}; look after the disk, then start again"
             )));
         }
-    }
-    tell(wish, "draining: clients are sent away at a pace and come back to where they were. Again to stop at once.");
+    };
+    let why = cut.map(|partitions| format!("the log was cut into {partitions} partitions; ")).unwrap_or_default();
+    tell(
+        wish,
+        &format!(
+            "{why}draining: clients are sent away at a pace and come back to where they were. Again to stop at once."
+        ),
+    );
     RunFile::remove(&wish.config.node.data_dir);
     let drained = tokio::select! {
         drained = server.drain() => drained,
         () = stop.asked() => {
             tell(wish, &format!("stopped at once. Everything acknowledged is {kept}; the next start recovers."));
-            return Ok(());
+            return Ok(End::Stopped);
         }
     };
+    if let Some(partitions) = cut {
+        return Ok(End::CutAnew { partitions });
+    }
     let left = match drained.left {
         0 => String::new(),
         left => format!(" ({left} did not go in time)"),
@@ -255,7 +291,7 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<(
             drained.connections
         ),
     );
-    Ok(())
+    Ok(End::Stopped)
 }
 
 fn reloaded_text(reloaded: &Reloaded) -> String {

@@ -45,7 +45,7 @@ pub use ask::{
 };
 pub use call::{Answer, Call, SeenMessage};
 pub use change::{Change, Changed, Request};
-pub use cluster::{Cluster, Control};
+pub use cluster::{Cluster, Control, Cut};
 pub use component::{Component, Fault, Loader};
 pub use config::{PluginRef, PolicyConfig, PolicyDeps, PolicyLimits, TrialRef, WatchConfig};
 pub use content::TrialMode;

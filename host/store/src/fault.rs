@@ -6,7 +6,12 @@ use crate::StoreError;
 #[derive(Debug)]
 pub(crate) enum Fault {
     Database(sqlx::Error),
-    Broken { table: &'static str, reason: String },
+    Broken {
+        table: &'static str,
+        reason: String,
+    },
+    /// The writer does not know yet that the log has another epoch.
+    Late,
 }
 
 impl Fault {

@@ -1,6 +1,7 @@
 //! The operators' listener: health and figures without a token, everything else with one, and the page `/try`.
 
 mod nodes;
+mod partitions;
 mod policies;
 
 use std::net::SocketAddr;
@@ -36,8 +37,8 @@ struct Admin {
 /// Somebody who may look.
 struct Viewer;
 
-/// Somebody who may run the node.
-struct Operator;
+/// Somebody who may run the node, by name.
+struct Operator(String);
 
 /// Somebody who may change what decides: whose name stands in the audit.
 struct PolicyAdmin(String);
@@ -54,7 +55,7 @@ impl FromRequestParts<Admin> for Operator {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.verified(parts, Role::Operator).map(|_| Self)
+        admin.verified(parts, Role::Operator).map(Self)
     }
 }
 
@@ -89,6 +90,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: Option<SocketAddr>) -> Rou
         .merge(policies::routes())
         .route("/connections", get(connections))
         .route("/nodes", get(nodes::nodes))
+        .route("/log/partitions", get(partitions::show).post(partitions::repartition))
         .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));

@@ -329,7 +329,7 @@ impl Admin {
     }
 }
 
-fn refused(error: ChangeError) -> Refused {
+pub(super) fn refused(error: ChangeError) -> Refused {
     let text = error.to_string();
     match error {
         ChangeError::Busy | ChangeError::Conflict => {

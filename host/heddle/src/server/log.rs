@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_client::{Address, Sight, Trust};
-use heddle_log::{EmbeddedLog, KafkaLog, KafkaOpenError, Log, OpenError};
+use heddle_log::{EmbeddedLog, Identity, KafkaLog, KafkaOpenError, Log, OpenError};
 use heddle_model::Clock;
 use tokio::sync::watch;
 
@@ -25,9 +25,12 @@ pub(super) enum OpenLog {
 
 impl OpenLog {
     /// Opens it. Reading the disk, recovery perhaps a lot of it, or asking the brokers takes its time.
-    pub(super) async fn open(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
-        // The native code of components lies there too.
-        make_data_dir(&config.node.data_dir)?;
+    /// `known`: the log that the store knows, and the partitions that it has.
+    pub(super) async fn open(
+        config: &Config,
+        clock: &Arc<dyn Clock>,
+        known: Option<(Identity, u32)>,
+    ) -> Result<Self, Failure> {
         let clock = Arc::clone(clock);
         match config.log.backend {
             LogBackend::Embedded => {
@@ -39,7 +42,7 @@ impl OpenLog {
                     .map_err(|error| closed(config, &error))
             }
             LogBackend::Kafka => {
-                let opened = KafkaLog::open(settings::kafka(config), clock).await;
+                let opened = KafkaLog::open(settings::kafka(config, known), clock).await;
                 let log = match opened {
                     Ok(log) => log,
                     Err(error) => return Err(unopened(config, error).await),
@@ -145,7 +148,8 @@ fn closed(config: &Config, error: &OpenError) -> Failure {
     Failure::new(format!("{error}{mend}"))
 }
 
-fn make_data_dir(dir: &Path) -> Result<(), Failure> {
+/// The native code of components lies there too.
+pub(super) fn make_data_dir(dir: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| {

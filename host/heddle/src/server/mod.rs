@@ -4,6 +4,7 @@ mod control;
 mod engine;
 mod log;
 mod nodes;
+mod repartition;
 pub mod roll;
 pub mod settings;
 mod store;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use heddle_delivery::{Delivery, Ports};
 use heddle_gateway::{Drained, Gateway, GatewayDeps};
+use heddle_log::Identity;
 use heddle_model::{Clock, Hook, SystemClock, UserId};
 use heddle_policy::{Cluster, Policies, PolicyDeps, PolicyInfo};
 use heddle_registry::Registry;
@@ -26,7 +28,7 @@ use crate::reload::Reloader;
 
 use control::LogControl;
 use engine::{PluginLogs, WasmLoader};
-use log::OpenLog;
+use log::{OpenLog, make_data_dir};
 use roll::Roll;
 use store::OpenStore;
 pub use telemetry::install as install_telemetry;
@@ -48,6 +50,8 @@ pub struct Server {
     registry: Arc<dyn Registry>,
     roll: Arc<Roll>,
     upkeep: tokio::task::JoinHandle<()>,
+    carrying: tokio::task::JoinHandle<()>,
+    cut: watch::Receiver<Option<u32>>,
 }
 
 /// What an operator of `dev` gets, and one of `serve` does not.
@@ -78,22 +82,34 @@ impl Server {
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
         backend_warnings(config, clock.now()).iter().for_each(|warning| tracing::warn!("{warning}"));
 
-        let log = OpenLog::open(config, &clock).await?;
-        let store = OpenStore::open(config, &clock).await?;
+        make_data_dir(&config.node.data_dir)?;
+        let several = config.log.backend == LogBackend::Kafka;
+        let (log, store) = if several {
+            // The store knows into how many partitions a shared log was cut.
+            let store = OpenStore::open(config, &clock).await?;
+            let known = store.ports().epochs.newest().await.map_err(|error| failed(&error))?;
+            let known = known.map(|(identity, partitions)| (Identity(identity), partitions));
+            (OpenLog::open(config, &clock, known).await?, store)
+        } else {
+            let log = OpenLog::open(config, &clock, None).await?;
+            (log, OpenStore::open(config, &clock).await?)
+        };
         let ports = store.ports();
         let plugin_logs = PluginLogs::new(config);
         let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);
-        let several = config.log.backend == LogBackend::Kafka;
         let roll = Roll::new(config, &node, Arc::clone(&ports.nodes), clock.now(), several);
         roll.enter().await.map_err(|error| failed(&error))?;
         let cluster = several.then(|| Cluster {
             node: node.clone(),
             control: Arc::new(LogControl::new(log.port(), Arc::clone(&ports.nodes))),
+            partitions: log.port().layout().partitions,
             ready_within: READY_WITHIN,
         });
         let catalog = Arc::clone(&ports.catalog);
         let deps = PolicyDeps { catalog, clock: Arc::clone(&clock), builtins, loader, cluster };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
+
+        repartition::check(&policies, log.port().layout().partitions)?;
 
         let nodes = nodes::Nodes::build(config, &node, &clock)?;
         let ports = Ports {
@@ -106,6 +122,8 @@ impl Server {
             node: node.clone(),
         };
         let delivery = Delivery::start(settings::delivery(config), ports).await.map_err(|error| failed(&error))?;
+        let (anew, cut) = watch::channel(None);
+        let carrying = tokio::spawn(repartition::carry(policies.clone(), delivery.clone(), anew));
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
         let (log_failed, shown, deciding, called) =
             (log.failed(), policies.clone(), policies.clone(), Arc::downgrade(&roll));
@@ -134,7 +152,7 @@ impl Server {
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
         roll.serves(delivery.clone(), policies.clone(), gateway.load());
-        Ok(Self { gateway, delivery, policies, log, store, registry: nodes.registry, roll, upkeep })
+        Ok(Self { gateway, delivery, policies, log, store, registry: nodes.registry, roll, upkeep, carrying, cut })
     }
 
     /// Makes these users each other's contacts, so that each sees when another is there.
@@ -176,6 +194,17 @@ impl Server {
         self.log.failed()
     }
 
+    /// Waits until the log is cut into another number of partitions than this server works with: it must be built anew.
+    pub async fn cut_anew(&self) -> u32 {
+        let mut cut = self.cut.clone();
+        let met = cut.wait_for(Option::is_some).await.ok().and_then(|partitions| *partitions);
+        match met {
+            Some(partitions) => partitions,
+            // The server drains.
+            None => std::future::pending().await,
+        }
+    }
+
     /// Sends clients away at a pace, lets the archive catch up, closes everything.
     pub async fn drain(self) -> Drained {
         let drained = self.gateway.drain().await;
@@ -184,6 +213,7 @@ impl Server {
         self.delivery.stop(SETTLE).await;
         self.gateway.stop();
         self.upkeep.abort();
+        self.carrying.abort();
         let log = self.log.clone();
         // It joins a thread.
         let closed = tokio::task::spawn_blocking(move || log.close()).await;

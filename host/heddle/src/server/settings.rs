@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
-use heddle_log::{KafkaConfig, KafkaLogin, KafkaSasl, KafkaTls, LogConfig};
+use heddle_log::{Identity, KafkaConfig, KafkaLogin, KafkaSasl, KafkaTls, LogConfig};
 use heddle_model::{Hook, NodeId};
 use heddle_pack::TrustList;
 use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
@@ -87,7 +87,8 @@ pub fn log(config: &Config) -> LogConfig {
 }
 
 /// For the log on brokers.
-pub fn kafka(config: &Config) -> KafkaConfig {
+/// `known`: the log that the store knows, and the partitions that it has.
+pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> KafkaConfig {
     let section = &config.kafka;
     let sasl = match section.sasl {
         Sasl::None => None,
@@ -104,6 +105,7 @@ pub fn kafka(config: &Config) -> KafkaConfig {
         login: sasl.map(login),
         prefix: section.prefix.clone(),
         partitions: small(section.partitions),
+        known,
         replication: small(section.replication),
         min_in_sync: small(section.min_in_sync),
         lenient: section.lenient,

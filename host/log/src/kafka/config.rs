@@ -4,6 +4,7 @@ use heddle_model::{Millis, Topic};
 use rdkafka::ClientConfig;
 
 use super::security::{KafkaLogin, KafkaTls, secure};
+use crate::Identity;
 
 /// A log on Kafka or Redpanda.
 #[derive(Debug, Clone)]
@@ -18,8 +19,10 @@ pub struct KafkaConfig {
     pub prefix: String,
     /// This node, as brokers show it.
     pub client: String,
-    /// Partitions of `messages` and of `group_messages`, each.
+    /// Partitions of `messages` and of `group_messages`, each, when the topics are made.
     pub partitions: u32,
+    /// The log that is known, and the partitions that it has, whatever `partitions` says: topics that have fewer get more.
+    pub known: Option<(Identity, u32)>,
     /// Copies of each partition, when a topic is made.
     pub replication: u32,
     /// Copies that an append waits for.
@@ -58,6 +61,7 @@ impl KafkaConfig {
             prefix: "heddle".to_owned(),
             client: client.to_owned(),
             partitions: 100,
+            known: None,
             replication: 3,
             min_in_sync: 2,
             lenient: false,

@@ -129,7 +129,8 @@ impl KafkaLog {
     /// # Errors
     /// No broker answers; a topic is not as it must be; librdkafka refuses a setting.
     pub async fn open(config: KafkaConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>, KafkaOpenError> {
-        let identity = topics::prepare(&config).await?;
+        let (identity, partitions) = topics::prepare(&config).await?;
+        let config = KafkaConfig { partitions, ..config };
         let opened = tokio::task::spawn_blocking(move || Self::start(config, clock, identity)).await;
         opened.unwrap_or(Err(KafkaOpenError::Setting(KafkaError::Canceled)))
     }
@@ -219,6 +220,33 @@ impl KafkaLog {
         self.deriver.send(Arc::clone(producer), to, None, None, bytes)
     }
 
+    /// Waits for what a worker's record becomes. If its producer is stuck, another takes its place, and nobody knows.
+    async fn patiently(
+        &self,
+        mut sending: produce::Sending,
+        producer: &Arc<FutureProducer<Quiet>>,
+        partition: TopicPartition,
+    ) -> Sent {
+        loop {
+            match tokio::time::timeout(produce::STUCK, &mut sending).await {
+                Ok(sent) => return sent,
+                Err(_) => self.look_at(&self.deriver, Arc::clone(producer), partition),
+            }
+        }
+    }
+
+    /// Replaces a producer of which nothing comes, if the leader of that partition answers.
+    fn look_at(&self, of: &Arc<Producer>, producer: Arc<FutureProducer<Quiet>>, partition: TopicPartition) {
+        let (of, shared, asker) = (Arc::clone(of), Arc::clone(&self.shared), Arc::clone(&self.asker));
+        drop(tokio::task::spawn_blocking(move || {
+            match topics::bounds(&asker, &shared.config, partition) {
+                Ok(_) => of.replace(&producer, "nothing came of it, and brokers answer"),
+                Err(error) => tracing::debug!(%error, %partition, "its leader does not answer either"),
+            }
+            of.looked();
+        }));
+    }
+
     async fn read_cold(&self, partition: TopicPartition, from: Offset, bytes_max: usize) -> Result<Batch, ReadError> {
         let unavailable = |reason: String| ReadError::Unavailable { partition, from, reason };
         let slot = self.slot(partition).map_err(unavailable)?;
@@ -295,9 +323,13 @@ impl Log for KafkaLog {
         let handed_in = self.shared.clock.now();
         let topic = self.shared.config.topic(partition.topic);
         let to = Target { topic: &topic, partition: i32::try_from(partition.partition).unwrap_or(i32::MAX) };
+        let producer = self.sender.current();
         let sending =
-            self.sender.send(self.sender.current(), to, id.as_ref().map(|id| &id.0), id.map(|_| handed_in), &bytes);
+            self.sender.send(Arc::clone(&producer), to, id.as_ref().map(|id| &id.0), id.map(|_| handed_in), &bytes);
         let sent = sending.map_err(|reason| AppendError::Refused { partition, reason })?.await;
+        if self.sender.fared(matches!(sent, Sent::Stored(..)), self.shared.clock.monotonic()) {
+            self.look_at(&self.sender, producer, partition);
+        }
         let appended = match sent {
             Sent::Stored(offset, at) => {
                 if id.is_some() && !follow::in_time(handed_in, at) {
@@ -342,7 +374,7 @@ impl Log for KafkaLog {
         }
         let mut places = Vec::with_capacity(sendings.len());
         for (slot, sending) in slots.into_iter().zip(sendings) {
-            match sending.await {
+            match self.patiently(sending, &producer, self.shared.slots.at(slot)).await {
                 Sent::Stored(offset, _) => {
                     self.shared.grown(slot, offset + 1);
                     places.push(offset);

@@ -1,19 +1,25 @@
-//! Producers that are made anew after an error that no producer recovers from.
+//! Producers that are made anew after an error that no producer recovers from, or when nothing comes of them any more.
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use heddle_model::{Millis, Offset};
+use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
 
 use super::context::{Quiet, answered};
+
+/// A producer of which nothing came for so long, although its brokers answer, is given up: after brokers were away, librdkafka's idempotent
+/// producers may wait for ever (librdkafka issues 3189 and 3635 have the like).
+pub(crate) const STUCK: Duration = Duration::from_secs(15);
 
 /// The header with the moment at which a sender's record was handed in, big-endian milliseconds.
 pub(crate) const AT_HEADER: &str = "at";
@@ -29,6 +35,10 @@ pub(crate) struct Target<'a> {
 pub(crate) struct Producer {
     settings: ClientConfig,
     current: ArcSwap<FutureProducer<Quiet>>,
+    /// Since when, on the monotonic clock, nothing that it sent came to stand.
+    failing: Mutex<Option<Duration>>,
+    /// Somebody looks whether it is stuck.
+    looking: AtomicBool,
 }
 
 /// What became of a record that was handed in.
@@ -47,7 +57,7 @@ pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 impl Producer {
     pub(crate) fn new(settings: ClientConfig) -> Result<Self, KafkaError> {
         let current = ArcSwap::from_pointee(settings.create_with_context(Quiet)?);
-        Ok(Self { settings, current })
+        Ok(Self { settings, current, failing: Mutex::default(), looking: AtomicBool::new(false) })
     }
 
     /// The producer of this moment.
@@ -96,7 +106,30 @@ impl Producer {
 
     /// After a fatal error nothing is sent by it any more; its numbers begin anew with another one.
     fn renew_if_dead(&self, producer: &Arc<FutureProducer<Quiet>>) {
-        let Some((code, reason)) = producer.client().fatal_error() else { return };
+        if let Some((code, reason)) = producer.client().fatal_error() {
+            self.replace(producer, &format!("it failed for good: {code}: {reason}"));
+        }
+    }
+
+    /// What became of a record: true, once, when nothing came to stand for so long that somebody should look.
+    pub(crate) fn fared(&self, stands: bool, now: Duration) -> bool {
+        let mut failing = self.failing.lock();
+        if stands {
+            *failing = None;
+            return false;
+        }
+        let since = *failing.get_or_insert(now);
+        now.saturating_sub(since) >= STUCK && !self.looking.swap(true, Ordering::AcqRel)
+    }
+
+    /// The look that [`fared`](Self::fared) asked for is over.
+    pub(crate) fn looked(&self) {
+        *self.failing.lock() = None;
+        self.looking.store(false, Ordering::Release);
+    }
+
+    /// Another takes its place; of what it still has, nobody knows what becomes.
+    pub(crate) fn replace(&self, producer: &Arc<FutureProducer<Quiet>>, why: &str) {
         if !Arc::ptr_eq(&self.current.load(), producer) {
             return;
         }
@@ -104,11 +137,13 @@ impl Producer {
             Ok(fresh) => {
                 let before = self.current.compare_and_swap(producer, Arc::new(fresh));
                 if Arc::ptr_eq(&before, producer) {
-                    tracing::warn!(%code, reason, "a Kafka producer failed for good, another takes its place");
+                    tracing::warn!(why, "another Kafka producer takes the place of one");
                     metrics::counter!("heddle_kafka_producers_replaced_total").increment(1);
+                    // What is queued must not land behind what its successor sends; what is under way lands in order, or not at all.
+                    producer.purge(PurgeConfig::default().queue().inflight());
                 }
             }
-            Err(error) => tracing::error!(%error, "a Kafka producer failed for good, and another cannot be made"),
+            Err(error) => tracing::error!(%error, why, "a Kafka producer cannot be replaced"),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use heddle_model::{Offset, Topic, TopicPartition};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
@@ -63,19 +63,54 @@ pub enum KafkaOpenError {
     },
 }
 
-/// Makes what is missing, checks what is there, and reads which log it is.
-pub(crate) async fn prepare(config: &KafkaConfig) -> Result<Identity, KafkaOpenError> {
+/// Makes what is missing, checks what is there, and reads which log it is and in how many partitions it is cut.
+pub(crate) async fn prepare(config: &KafkaConfig) -> Result<(Identity, u32), KafkaOpenError> {
     let arriving = config.clone();
     let arrived = tokio::task::spawn_blocking(move || security::arrive(&arriving)).await;
     arrived.unwrap_or(Err(KafkaOpenError::Setting(KafkaError::Canceled)))?;
     let admin: AdminClient<Quiet> = config.admin().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
     make(config, &admin).await.map_err(unreachable)??;
-    check(config, &admin).await?;
-    let config = config.clone();
+    let asking = config.clone();
     // librdkafka blocks.
-    let read = tokio::task::spawn_blocking(move || patiently(|| identity(&config))).await;
-    read.unwrap_or(Err(KafkaError::Canceled)).map_err(unreachable)
+    let read = tokio::task::spawn_blocking(move || patiently(|| identity(&asking))).await;
+    let identity = read.unwrap_or(Err(KafkaError::Canceled)).map_err(unreachable)?;
+    let known = config.known.filter(|(known, _)| *known == identity).map(|(_, partitions)| partitions);
+    if let Some(partitions) = known {
+        grow(config, &admin, partitions).await?;
+    }
+    check(config, &admin, known).await?;
+    Ok((identity, known.unwrap_or(config.partitions)))
+}
+
+/// Gives topics with fewer partitions as many.
+async fn grow(config: &KafkaConfig, admin: &AdminClient<Quiet>, partitions: u32) -> Result<(), KafkaOpenError> {
+    let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
+    for topic in [Topic::Messages, Topic::GroupMessages] {
+        let name = config.topic(topic);
+        let metadata = admin.inner().fetch_metadata(Some(&name), ANSWER).map_err(unreachable)?;
+        let has = metadata.topics().first().map_or(0, |found| found.partitions().len());
+        let wanted = usize::try_from(partitions).unwrap_or(usize::MAX);
+        if has >= wanted {
+            continue;
+        }
+        let more = [NewPartitions::new(&name, wanted)];
+        let options = AdminOptions::new().request_timeout(Some(ANSWER)).operation_timeout(Some(ANSWER));
+        for made in admin.create_partitions(&more, &options).await.map_err(unreachable)? {
+            match made {
+                // Another node was quicker.
+                Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+                Err((topic, code)) => {
+                    return Err(wrong(
+                        topic,
+                        format!("has {has} partitions, and {wanted} cannot be made: {code}"),
+                        "allow this user to alter it, or make them by hand",
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 fn wrong(topic: String, wrong: String, remedy: &str) -> KafkaOpenError {
@@ -122,17 +157,24 @@ async fn make(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<Result
     Ok(Ok(()))
 }
 
-async fn check(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<(), KafkaOpenError> {
+async fn check(config: &KafkaConfig, admin: &AdminClient<Quiet>, known: Option<u32>) -> Result<(), KafkaOpenError> {
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
     for topic in Topic::ALL {
         let name = config.topic(topic);
-        let wanted = if topic == Topic::Control { 1 } else { config.partitions };
+        let wanted = if topic == Topic::Control { 1 } else { known.unwrap_or(config.partitions) };
         let (partitions, copies) = shape(admin, &name, wanted).await.map_err(unreachable)?;
-        if partitions != wanted {
+        if partitions > wanted && known.is_some() {
+            tracing::warn!(
+                topic = name,
+                partitions,
+                used = wanted,
+                "a topic has more partitions than are used: `heddle log partitions` cuts the log"
+            );
+        } else if partitions != wanted {
             return Err(wrong(
                 name,
                 format!("has {partitions} partitions, kafka.partitions is {wanted}"),
-                "they cannot differ: correct the key",
+                "correct the key; `heddle log partitions` raises their number, with people on line",
             ));
         }
         let specifier = [ResourceSpecifier::Topic(&name)];
@@ -167,7 +209,7 @@ async fn shape(admin: &AdminClient<Quiet>, topic: &str, wanted: u32) -> Result<(
             let copies = partitions.iter().map(|partition| partition.replicas().len()).min().unwrap_or(0);
             (u32::try_from(led).unwrap_or(u32::MAX), copies)
         });
-        if matches!(last, Ok((partitions, _)) if partitions == wanted) {
+        if matches!(last, Ok((partitions, _)) if partitions >= wanted) {
             break;
         }
         tokio::time::sleep(PAUSE).await;

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::ledger::{Ledger, News};
+use super::ledger::{Cut, Ledger, News};
 use super::{Agreed, Cluster, Control, Entry};
 use crate::change::parsed;
 use crate::floor::Floor;
@@ -81,6 +81,13 @@ impl Following {
 
     pub(crate) fn control(&self) -> &dyn Control {
         &*self.cluster.control
+    }
+
+    /// Waits for such a state of the log's partitions.
+    pub(crate) async fn cut_until(&self, until: impl Fn(Cut) -> bool) -> Cut {
+        let mut ledger = self.ledger.subscribe();
+        // The sender lives as long as `self`.
+        ledger.wait_for(|ledger| until(ledger.cut)).await.map(|ledger| ledger.cut).unwrap_or_default()
     }
 
     /// What decides everywhere, if anything was agreed yet.
@@ -163,6 +170,18 @@ impl Following {
     pub(crate) fn knows(&self) -> Result<(), String> {
         if let Some(broken) = self.broken.get() {
             return Err(broken.clone());
+        }
+        match self.ledger.borrow().cut {
+            Cut { under_way: Some(partitions), .. } => {
+                return Err(format!("the log is being cut into {partitions} partitions, which takes some seconds"));
+            }
+            Cut { done: Some(partitions), .. } if partitions != self.cluster.partitions => {
+                return Err(format!(
+                    "the log was cut into {partitions} partitions, and this node works with {}",
+                    self.cluster.partitions
+                ));
+            }
+            Cut { .. } => {}
         }
         let since = millis(self.clock.monotonic()).saturating_sub(self.confirmed.load(Ordering::Acquire));
         if since <= millis(CONFIRMED_WITHIN) {
@@ -266,7 +285,7 @@ pub(crate) async fn obey(shared: Weak<Shared>, following: Arc<Following>) {
                         following.forget(&loading.agreed);
                     }
                 }
-                News::Ready | News::Void => {}
+                News::Ready | News::Cut | News::Void => {}
             }
             following.ledger.send_replace(ledger);
         }

@@ -24,6 +24,10 @@ pub(crate) enum Entry {
     Activate { number: u64, by: NodeId },
     /// It never will.
     Abandon { number: u64, by: NodeId, why: String },
+    /// The log is to be cut into that many partitions: nobody sends until it is.
+    Repartition { partitions: u32, by: NodeId, who: String },
+    /// It is.
+    Repartitioned { partitions: u32, by: NodeId },
 }
 
 /// A policy set, and what the audit will say of it.
@@ -79,6 +83,15 @@ pub(crate) struct Pending {
     pub(crate) ready: BTreeSet<NodeId>,
 }
 
+/// Into how many partitions the log is cut.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// So many, since it was cut anew; none: as many as it was made with.
+    pub done: Option<u32>,
+    /// So many it is to have.
+    pub under_way: Option<u32>,
+}
+
 /// All that was agreed so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
@@ -88,6 +101,7 @@ pub(crate) struct Ledger {
     pub(crate) pending: Option<Pending>,
     /// The last that was abandoned: its number, and who says why.
     pub(crate) abandoned: Option<(u64, String)>,
+    pub(crate) cut: Cut,
 }
 
 /// What a record changes.
@@ -101,6 +115,8 @@ pub(crate) enum News {
     Activated(Arc<Agreed>),
     /// What was prepared goes.
     Abandoned,
+    /// The log is being cut, or was.
+    Cut,
     /// It came too late, or twice.
     Void,
 }
@@ -136,7 +152,17 @@ impl Ledger {
                 }
                 None => News::Void,
             },
-            Entry::Prepare { .. } => News::Void,
+            Entry::Repartition { partitions, .. }
+                if self.cut.under_way.is_none() && self.cut.done.is_none_or(|done| done < partitions) =>
+            {
+                self.cut.under_way = Some(partitions);
+                News::Cut
+            }
+            Entry::Repartitioned { partitions, .. } if self.cut.under_way == Some(partitions) => {
+                self.cut = Cut { done: Some(partitions), under_way: None };
+                News::Cut
+            }
+            Entry::Prepare { .. } | Entry::Repartition { .. } | Entry::Repartitioned { .. } => News::Void,
         }
     }
 
@@ -217,8 +243,23 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_cut_once_at_a_time_and_only_into_more() {
+        let cut = |partitions| Entry::Repartition { partitions, by: node("a"), who: "op".to_owned() };
+        let done = |partitions| Entry::Repartitioned { partitions, by: node("b") };
+        let ledger = all([done(16), cut(16), cut(32), done(32)]);
+        assert_eq!(ledger.cut, Cut { done: None, under_way: Some(16) });
+        let ledger = all([cut(16), done(16), done(16), cut(16), cut(8)]);
+        assert_eq!(ledger.cut, Cut { done: Some(16), under_way: None });
+    }
+
+    #[test]
     fn a_record_reads_as_it_was_written() {
-        for entry in [prepare(1, "a"), ready(1, "b"), activate(1, "a"), abandon(1, "c")] {
+        let by = || node("a");
+        let cut = [
+            Entry::Repartition { partitions: 16, by: by(), who: "op".to_owned() },
+            Entry::Repartitioned { partitions: 16, by: by() },
+        ];
+        for entry in [prepare(1, "a"), ready(1, "b"), activate(1, "a"), abandon(1, "c")].into_iter().chain(cut) {
             let text = serde_json::to_string(&entry).expect("JSON");
             assert_eq!(serde_json::from_str::<Entry>(&text).expect("an entry"), entry, "{text}");
         }

@@ -7,6 +7,7 @@
 mod follow;
 mod ledger;
 mod propose;
+mod repartition;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use bytes::Bytes;
 use heddle_model::NodeId;
 
 pub(crate) use follow::{Following, confirm, obey, tidy};
+pub use ledger::Cut;
 pub(crate) use ledger::{Agreed, Entry, Proposal};
 
 /// The log that all nodes read, and who they are.
@@ -53,6 +55,8 @@ pub struct Cluster {
     pub node: NodeId,
     /// What they agree through.
     pub control: Arc<dyn Control>,
+    /// Into how many partitions this node takes the log to be cut.
+    pub partitions: u32,
     /// How long every node that lives may take to load a set before it is abandoned.
     pub ready_within: Duration,
 }

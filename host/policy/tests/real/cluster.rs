@@ -138,7 +138,7 @@ impl Nodes {
             clock: Arc::clone(&time) as Arc<dyn Clock>,
             builtins,
             loader: Arc::new(EngineLoader),
-            cluster: Some(Cluster { node, control, ready_within: Duration::from_secs(10) }),
+            cluster: Some(Cluster { node, control, partitions: 1, ready_within: Duration::from_secs(10) }),
         };
         let Start { chains, limits } = start;
         let policies = Policies::start(PolicyConfig { chains, limits, ..PolicyConfig::default() }, deps).await?;

@@ -117,7 +117,8 @@ pub trait Archive: Send + Sync + 'static {
     /// Writes a batch and its cursors in one transaction; a row that is there, or made from a larger order, stays. A cursor only grows.
     ///
     /// # Errors
-    /// The store does not answer, or holds a broken row.
+    /// The store does not answer, or holds a broken row. Where several nodes write: a cursor that it has is of a later epoch, which the node that
+    /// hands this in does not know yet; nothing is written.
     async fn write(&self, batch: ArchiveBatch) -> Result<(), StoreError>;
     /// Every `archived` cursor that was ever written.
     ///

@@ -45,6 +45,31 @@ pub trait Epochs: Send + Sync + 'static {
         heads: &[(TopicPartition, u64)],
     ) -> Result<u32, StoreError>;
 
+    /// The log whose epoch is the newest, and in how many partitions it is cut.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn newest(&self) -> Result<Option<([u8; 16], u32)>, StoreError>;
+
+    /// Cuts the log into another number of partitions: opens the next epoch, in which each of these partitions goes on at that offset and all others
+    /// begin at 0, and moves all cursors to the end of the epoch before. Where that is the newest epoch already, nothing changes.
+    /// None, and nothing changes: a cursor does not cover everything below such a start.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn repartition(
+        &self,
+        identity: [u8; 16],
+        partitions: u32,
+        starts: &[(TopicPartition, u64)],
+    ) -> Result<Option<u32>, StoreError>;
+
+    /// Where the partitions of an epoch begin; those that are not named, at 0.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn starts(&self, epoch: u32) -> Result<Vec<(TopicPartition, u64)>, StoreError>;
+
     /// All holes on record. Those between two epochs with the same partition count are noted by [`epoch`](Self::epoch).
     ///
     /// # Errors

@@ -7,12 +7,13 @@ use super::columns::Prepared;
 use super::members;
 use super::migrate::LOCK_PARTITION;
 use super::text::plain;
-use crate::cell::{partition_code, place, time};
+use crate::cell::{partition_code, place, position, time};
 use crate::fault::Fault;
 
 /// Writes all of it; the caller commits.
 pub(super) async fn write(connection: &mut PgConnection, batch: &Prepared) -> Result<(), Fault> {
     take_turn(connection, &batch.partitions).await?;
+    check_epochs(connection, batch).await?;
     write_records(connection, batch).await?;
     write_stream(connection, batch).await?;
     write_conversations(connection, batch).await?;
@@ -37,6 +38,26 @@ async fn take_turn(connection: &mut PgConnection, partitions: &[i64]) -> Result<
             .await?;
     }
     Ok(())
+}
+
+/// An archiver that stood still while the log was cut anew gives its records positions of the epoch before.
+async fn check_epochs(connection: &mut PgConnection, batch: &Prepared) -> Result<(), Fault> {
+    let mut partitions = Vec::new();
+    let mut next_epochs = Vec::new();
+    for (partition, upto, _) in &batch.cursors {
+        let epoch = position("cursors", *upto)?.epoch();
+        partitions.push(*partition);
+        next_epochs.push(place("cursors", Position(Position::new(epoch + 1, 0).0 - 1))?);
+    }
+    let late: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM cursors c JOIN unnest($1::bigint[], $2::bigint[]) AS n (partition, later) USING (partition)
+         WHERE c.upto >= n.later)",
+    )
+    .bind(partitions)
+    .bind(next_epochs)
+    .fetch_one(connection)
+    .await?;
+    if late { Err(Fault::Late) } else { Ok(()) }
 }
 
 async fn write_records(connection: &mut PgConnection, batch: &Prepared) -> Result<(), Fault> {

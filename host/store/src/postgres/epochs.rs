@@ -6,7 +6,7 @@ use sqlx::Executor as _;
 use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
-use crate::cell::{epoch_in_range, partition, partition_code, place, position};
+use crate::cell::{epoch_in_range, fixed, int, partition, partition_code, place, position, uint};
 use crate::fault::Fault;
 use crate::{Epochs, Hole, StoreError};
 
@@ -24,6 +24,29 @@ impl Epochs for PostgresStore {
             Box::pin(async move { epoch(connection, identity, partitions, &heads).await })
         });
         write.await
+    }
+
+    async fn newest(&self) -> Result<Option<([u8; 16], u32)>, StoreError> {
+        let newest = self.connections.read("newest epoch", |connection| Box::pin(last(connection))).await?;
+        Ok(newest.map(|(_, identity, partitions)| (identity, partitions)))
+    }
+
+    async fn repartition(
+        &self,
+        identity: [u8; 16],
+        partitions: u32,
+        starts: &[(TopicPartition, u64)],
+    ) -> Result<Option<u32>, StoreError> {
+        let starts = starts.to_vec();
+        let write = self.connections.write("repartition", move |connection| {
+            let starts = starts.clone();
+            Box::pin(async move { repartition(connection, identity, partitions, &starts).await })
+        });
+        write.await
+    }
+
+    async fn starts(&self, epoch: u32) -> Result<Vec<(TopicPartition, u64)>, StoreError> {
+        self.connections.read("epoch starts", move |connection| Box::pin(starts(connection, epoch))).await
     }
 
     async fn holes(&self) -> Result<Vec<Hole>, StoreError> {
@@ -74,24 +97,96 @@ async fn epoch(
     let epoch = epoch_in_range(newest.map_or(0, |(newest, _)| newest + 1))?;
     if newest.is_some_and(|(_, of_before)| of_before == i64::from(partitions)) {
         for (partition, _) in heads {
-            let after = cursor(connection, *partition).await?.unwrap_or(Position::START);
+            let after = cursor(connection, "cursors", *partition).await?.unwrap_or(Position::START);
             add_hole(connection, &Hole { partition: *partition, after, upto: Position(Position::new(epoch, 0).0 - 1) })
                 .await?;
         }
     }
+    insert(connection, epoch, identity, partitions).await?;
+    Ok(epoch)
+}
+
+/// The newest epoch, with its log and that log's partitions.
+async fn last(connection: &mut PgConnection) -> Result<Option<(u32, [u8; 16], u32)>, Fault> {
+    let newest: Option<(i64, Vec<u8>, i64)> =
+        sqlx::query_as("SELECT epoch, identity, partitions FROM epochs ORDER BY epoch DESC LIMIT 1")
+            .fetch_optional(connection)
+            .await?;
+    let Some((epoch, identity, partitions)) = newest else { return Ok(None) };
+    let partitions =
+        u32::try_from(partitions).map_err(|_| Fault::broken("epochs", format!("a log of {partitions} partitions")))?;
+    Ok(Some((epoch_in_range(epoch)?, fixed("epochs", &identity)?, partitions)))
+}
+
+async fn repartition(
+    connection: &mut PgConnection,
+    identity: [u8; 16],
+    partitions: u32,
+    starts: &[(TopicPartition, u64)],
+) -> Result<Option<u32>, Fault> {
+    connection.execute("LOCK TABLE epochs IN SHARE ROW EXCLUSIVE MODE").await?;
+    let newest = last(connection).await?;
+    if let Some((epoch, of, cut)) = newest
+        && (of, cut) == (identity, partitions)
+    {
+        return Ok(Some(epoch));
+    }
+    let before = newest.map_or(0, |(epoch, ..)| epoch);
+    for (partition, start) in starts {
+        for table in ["cursors", "derived_cursors"] {
+            let upto = cursor(connection, table, *partition).await?.unwrap_or(Position::START);
+            if upto.next_offset(before).is_none_or(|covered| covered < *start) {
+                return Ok(None);
+            }
+        }
+    }
+    let epoch = epoch_in_range(i64::from(before) + 1)?;
+    insert(connection, epoch, identity, partitions).await?;
+    for (partition, start) in starts {
+        sqlx::query("INSERT INTO epoch_starts (epoch, partition, start) VALUES ($1, $2, $3)")
+            .bind(i64::from(epoch))
+            .bind(partition_code(*partition))
+            .bind(int("epoch_starts", *start)?)
+            .execute(&mut *connection)
+            .await?;
+        let upto = Position(Position::new(epoch, *start).0 - 1);
+        for sql in [
+            "UPDATE cursors SET upto = $2 WHERE partition = $1",
+            "UPDATE derived_cursors SET upto = $2 WHERE partition = $1",
+        ] {
+            sqlx::query(sql)
+                .bind(partition_code(*partition))
+                .bind(place("cursors", upto)?)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    Ok(Some(epoch))
+}
+
+async fn insert(connection: &mut PgConnection, epoch: u32, identity: [u8; 16], partitions: u32) -> Result<(), Fault> {
     sqlx::query("INSERT INTO epochs (epoch, identity, partitions) VALUES ($1, $2, $3)")
         .bind(i64::from(epoch))
         .bind(identity.as_slice())
         .bind(i64::from(partitions))
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-    Ok(epoch)
+    Ok(())
+}
+
+async fn starts(connection: &mut PgConnection, epoch: u32) -> Result<Vec<(TopicPartition, u64)>, Fault> {
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as("SELECT partition, start FROM epoch_starts WHERE epoch = $1 ORDER BY partition")
+            .bind(i64::from(epoch))
+            .fetch_all(connection)
+            .await?;
+    rows.into_iter().map(|(of, start)| Ok((partition("epoch_starts", of)?, uint("epoch_starts", start)?))).collect()
 }
 
 /// Whether a head lies below a stored cursor: the cursor covers a record that the log does not have, or one of a newer epoch.
 async fn lies_below(connection: &mut PgConnection, epoch: u32, heads: &[(TopicPartition, u64)]) -> Result<bool, Fault> {
     for (partition, head) in heads {
-        if let Some(upto) = cursor(connection, *partition).await?
+        if let Some(upto) = cursor(connection, "cursors", *partition).await?
             && upto.next_offset(epoch).is_none_or(|covered| covered > *head)
         {
             return Ok(true);
@@ -100,13 +195,18 @@ async fn lies_below(connection: &mut PgConnection, epoch: u32, heads: &[(TopicPa
     Ok(false)
 }
 
-/// How far the archive has come.
-async fn cursor(connection: &mut PgConnection, partition: TopicPartition) -> Result<Option<Position>, Fault> {
-    let upto: Option<i64> = sqlx::query_scalar("SELECT upto FROM cursors WHERE partition = $1")
-        .bind(partition_code(partition))
-        .fetch_optional(connection)
-        .await?;
-    upto.map(|upto| position("cursors", upto)).transpose()
+/// How far the archive has come, or the workers.
+async fn cursor(
+    connection: &mut PgConnection,
+    table: &'static str,
+    partition: TopicPartition,
+) -> Result<Option<Position>, Fault> {
+    let sql = match table {
+        "cursors" => "SELECT upto FROM cursors WHERE partition = $1",
+        _ => "SELECT upto FROM derived_cursors WHERE partition = $1",
+    };
+    let upto: Option<i64> = sqlx::query_scalar(sql).bind(partition_code(partition)).fetch_optional(connection).await?;
+    upto.map(|upto| position(table, upto)).transpose()
 }
 
 async fn add_hole(connection: &mut PgConnection, hole: &Hole) -> Result<(), Fault> {

@@ -7,6 +7,7 @@ use crate::fault::{Fault, unavailable};
 pub(super) fn of(fault: Fault, operation: &'static str) -> StoreError {
     let error = match fault {
         Fault::Broken { table, reason } => return StoreError::Broken { table, reason },
+        Fault::Late => return unavailable(operation, "the log was cut anew, which this node does not know yet"),
         Fault::Database(error) => error,
     };
     let state = state(&error).unwrap_or_default();
@@ -34,7 +35,7 @@ pub(super) fn state(error: &sqlx::Error) -> Option<String> {
 pub(super) fn collided(fault: &Fault) -> bool {
     match fault {
         Fault::Database(error) => matches!(state(error).as_deref(), Some(SERIALIZATION_FAILURE | DEADLOCK)),
-        Fault::Broken { .. } => false,
+        Fault::Broken { .. } | Fault::Late => false,
     }
 }
 
@@ -45,7 +46,7 @@ pub(super) fn without_range(fault: &Fault) -> bool {
             let constraint = error.as_database_error().and_then(|error| error.constraint());
             constraint.is_none() && state(error).as_deref() == Some(CHECK_VIOLATION)
         }
-        Fault::Broken { .. } => false,
+        Fault::Broken { .. } | Fault::Late => false,
     }
 }
 

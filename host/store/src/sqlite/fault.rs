@@ -21,6 +21,7 @@ pub(super) mod code {
 pub(super) fn of(fault: Fault, operation: &'static str) -> StoreError {
     match fault {
         Fault::Broken { table, reason } => StoreError::Broken { table, reason },
+        Fault::Late => unavailable(operation, "the log was cut anew"),
         Fault::Database(error) => match sqlite_code(&error).map(|code| code & 0xff) {
             Some(code::CONSTRAINT | code::MISMATCH) => {
                 StoreError::Broken { table: operation, reason: error.to_string() }

@@ -21,6 +21,7 @@ pub(super) enum Work {
     AddPlugin(CatalogPlugin),
     AddGeneration(CatalogGeneration, AuditEntry),
     Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
+    Repartition { identity: [u8; 16], partitions: u32, starts: Vec<(TopicPartition, u64)> },
     AddHole(Hole),
     AddLoss { user: UserId, upto: Position },
     Beat(NodeId, NodeReport),
@@ -50,6 +51,7 @@ impl Work {
             Self::AddPlugin(_) => "add plugin",
             Self::AddGeneration(..) => "add generation",
             Self::Epoch { .. } => "epoch",
+            Self::Repartition { .. } => "repartition",
             Self::AddHole(_) => "add hole",
             Self::AddLoss { .. } => "add loss",
             Self::Beat(..) => "beat",
@@ -83,6 +85,10 @@ impl Work {
             }
             Self::Epoch { identity, partitions, heads } => {
                 return epochs::epoch(connection, *identity, *partitions, heads).await.map(Outcome::Epoch);
+            }
+            Self::Repartition { identity, partitions, starts } => {
+                let epoch = epochs::repartition(connection, *identity, *partitions, starts).await?;
+                return Ok(epoch.map_or(Outcome::Changed(false), Outcome::Epoch));
             }
             Self::AddHole(hole) => epochs::add_hole(connection, hole).await?,
             Self::AddLoss { user, upto } => epochs::add_loss(connection, user, *upto).await?,

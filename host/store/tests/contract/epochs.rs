@@ -1,6 +1,6 @@
 //! Lives of the log. (DELIVERY rule 2.)
 
-use heddle_model::Position;
+use heddle_model::{Position, TopicPartition};
 use heddle_store::{ArchiveBatch, Cursor, Store};
 
 use crate::fixture::*;
@@ -61,4 +61,34 @@ pub(crate) async fn a_new_life_of_the_log_begins_after_a_hole(store: &Store) {
     // Homes are others with another number of partitions: nothing is said of it.
     assert_eq!(store.epochs.epoch([2; 16], 32, &heads).await.unwrap(), 2);
     assert_eq!(store.epochs.holes().await.unwrap(), holes);
+}
+
+pub(crate) async fn a_log_is_cut_anew_once_everything_below_the_cut_is_covered(store: &Store) {
+    let (of, bob, carol) = ([3; 16], home("bob"), TopicPartition::groups(2));
+    assert_eq!(store.epochs.newest().await.unwrap(), None);
+    assert_eq!(store.epochs.epoch(of, 8, &[(bob, 0), (carol, 0)]).await.unwrap(), 0);
+    let starts = [(carol, 0), (bob, 5)];
+    let cut = || store.epochs.repartition(of, 16, &starts);
+
+    assert_eq!(cut().await.unwrap(), None, "nothing is covered");
+    cover(store, Position::new(0, 4)).await;
+    assert_eq!(cut().await.unwrap(), None, "archived, and not derived from");
+    store.archive.keep_derived(&[(bob, Position::new(0, 3))]).await.unwrap();
+    assert_eq!(cut().await.unwrap(), None, "one is missing");
+    assert_eq!(store.epochs.newest().await.unwrap(), Some((of, 8)));
+    store.archive.keep_derived(&[(bob, Position::new(0, 4))]).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(cut().await.unwrap(), Some(1));
+        assert_eq!(store.epochs.newest().await.unwrap(), Some((of, 16)));
+        assert_eq!(store.epochs.epoch(of, 16, &[(bob, 5), (carol, 0)]).await.unwrap(), 1);
+        assert_eq!(store.epochs.starts(1).await.unwrap(), starts);
+        assert_eq!(store.epochs.starts(0).await.unwrap(), []);
+    }
+    // Both go on where the partition does, above everything of the epoch before.
+    let before = Position(Position::new(1, 5).0 - 1);
+    let [archived] = store.archive.cursors().await.unwrap().try_into().unwrap();
+    assert_eq!((archived.partition, archived.upto), (bob, before));
+    assert_eq!(store.archive.derived().await.unwrap(), [(bob, before)]);
+    assert_eq!(before.next_offset(1), Some(5));
+    assert_eq!(store.epochs.holes().await.unwrap(), [], "nothing is gone");
 }

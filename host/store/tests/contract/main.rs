@@ -114,6 +114,7 @@ macro_rules! checks {
                 a_log_that_lost_records_gets_a_new_epoch,
                 an_older_log_that_comes_back_gets_a_new_epoch,
                 a_new_life_of_the_log_begins_after_a_hole,
+                a_log_is_cut_anew_once_everything_below_the_cut_is_covered,
             }
             nodes {
                 a_node_is_there_as_it_said_last,

@@ -1,0 +1,81 @@
+//! The log cut into another number of partitions. (DELIVERY 26)
+//!
+//! Nodes agree in `control` that nobody sends any more; when all that was accepted is derived from and archived, the store opens an epoch in which every
+//! partition goes on where it stands. Any node may do this, and all of them may at once: the store takes the first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use heddle_model::{Offset, TopicPartition};
+use heddle_store::StoreError;
+
+use crate::Delivery;
+use crate::delivery::Shared;
+
+/// Between two looks at the cursors.
+const LOOK: Duration = Duration::from_millis(200);
+/// Between two tries of something that failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+impl Delivery {
+    /// Waits until everything in the log is derived from and archived, by whatever node, and opens the epoch in which it has so many partitions.
+    /// Nobody may append anything new to it meanwhile; what still lands is taken in.
+    pub async fn repartition(&self, partitions: u32) {
+        loop {
+            match self.shared.cut(partitions).await {
+                Ok(Some(epoch)) => {
+                    tracing::info!(partitions, epoch, "the log is cut anew");
+                    return;
+                }
+                // Something landed meanwhile.
+                Ok(None) => tokio::time::sleep(LOOK).await,
+                Err(reason) => {
+                    tracing::warn!(reason, partitions, "the log waits to be cut; sends are refused meanwhile");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+impl Shared {
+    async fn cut(&self, partitions: u32) -> Result<Option<u32>, String> {
+        let ends = self.ends().await?;
+        loop {
+            let missing = self.missing(&ends).await.map_err(|error| error.to_string())?;
+            if missing.is_empty() {
+                break;
+            }
+            tracing::debug!(?missing, "partitions whose end is not derived from or not archived");
+            tokio::time::sleep(LOOK).await;
+        }
+        // What is derived is appended too.
+        if self.ends().await? != ends {
+            return Ok(None);
+        }
+        let identity = self.log.layout().identity.0;
+        self.store.epochs.repartition(identity, partitions, &ends).await.map_err(|error| error.to_string())
+    }
+
+    /// Where all partitions end now.
+    async fn ends(&self) -> Result<Vec<(TopicPartition, Offset)>, String> {
+        let mut ends = Vec::new();
+        for partition in self.numbering.partitioning.all() {
+            ends.push((partition, self.log.head_now(partition).await?));
+        }
+        Ok(ends)
+    }
+
+    /// The partitions with records below these ends that a cursor in the store does not cover.
+    async fn missing(&self, ends: &[(TopicPartition, Offset)]) -> Result<Vec<TopicPartition>, StoreError> {
+        let archive = &self.store.archive;
+        let archived: HashMap<_, _> =
+            archive.cursors().await?.into_iter().map(|cursor| (cursor.partition, cursor.upto)).collect();
+        let derived: HashMap<_, _> = archive.derived().await?.into_iter().collect();
+        let covers = |upto: Option<&_>, end| upto.and_then(|upto| self.numbering.next(*upto)).unwrap_or(0) >= end;
+        let missing = ends
+            .iter()
+            .filter(|(partition, end)| !covers(archived.get(partition), *end) || !covers(derived.get(partition), *end));
+        Ok(missing.map(|(partition, _)| *partition).collect())
+    }
+}
