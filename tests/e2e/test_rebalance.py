@@ -8,7 +8,7 @@ import time
 import pytest
 
 from harness.cluster import Cluster, Crowd, needed
-from harness.shares import shares
+from harness.questions import Broker
 from harness.waiting import until_async
 
 # So many, or what fits in the time.
@@ -23,13 +23,13 @@ class Hands:
     """Who holds which partition, by the broker's word, and how often that changed."""
 
     def __init__(self, cluster):
-        self.cluster = cluster
+        self.broker = Broker(cluster.kafka, cluster.prefix)
         self.held, self.count, self.moved = {}, 0, 0
 
     async def until_with(self, names):
         """Waits until all partitions are shared among exactly these nodes, and counts it, if any partition has another node than before."""
         def settled():
-            now = shares(self.cluster.kafka, self.cluster.prefix)
+            now = self.broker.shares()
             return now if now and len(now) == PARTITIONS and set(now.values()) == names else None
 
         now = await until_async(lambda: asyncio.to_thread(settled), f"the partitions are shared among {sorted(names)}", 60)

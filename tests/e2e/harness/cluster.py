@@ -24,9 +24,9 @@ SETTLE_S = 180
 
 
 class Cluster:
-    """Three nodes and what they stand on. `more` is configuration of all of them."""
+    """Three nodes and what they stand on. `roles`: those of each, in order, if not all; `more` is configuration of all of them."""
 
-    def __init__(self, start, **more):
+    def __init__(self, start, roles=((), (), ()), **more):
         self._start = start
         self.kafka, self.postgres, self.redis = Kafka(), Postgres(), Redis()
         self.redis.start()
@@ -37,7 +37,7 @@ class Cluster:
             "store": {"backend": "postgres", "url": self.postgres.url(self.database), "deadline": "1 s"},
             "registry": {"backend": "redis", "url": self.redis.url, "lease": "3 s"},
         }, more)
-        self.nodes = [self.node(f"n{number}") for number in (1, 2, 3)]
+        self.nodes = [self.node(f"n{number}", node={"roles": list(of)} if of else {}) for number, of in enumerate(roles, 1)]
         self.up = set(self.nodes)
 
     @property
