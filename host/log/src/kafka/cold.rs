@@ -1,8 +1,9 @@
 //! Reading what is no longer in memory, from a broker.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use heddle_model::{Offset, TopicPartition};
+use heddle_model::{Millis, Offset, TopicPartition};
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer as _;
@@ -16,6 +17,8 @@ use crate::Stored;
 
 /// After the first record, how long it waits for one more.
 const MORE: Duration = Duration::from_millis(20);
+/// Partitions that are looked into together: what a broker sends of each is in memory for a moment.
+const TOGETHER: usize = 16;
 
 /// A consumer that jumps; one reader at a time.
 pub(crate) struct Cold {
@@ -47,16 +50,9 @@ impl Cold {
         patience: Duration,
     ) -> Result<Vec<Stored>, KafkaError> {
         let mut held = self.reader.lock();
-        let reader = match &mut *held {
-            Some(reader) => reader,
-            empty => empty.insert(Reader { consumer: self.settings.create_with_context(Quiet)?, at: None }),
-        };
+        let reader = self.ready(&mut held)?;
         if reader.at != Some((partition, from)) {
-            let mut list = TopicPartitionList::new();
-            let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-            let from = At::Offset(i64::try_from(from).unwrap_or(i64::MAX));
-            list.add_partition_offset(&config.topic(partition.topic), number, from)?;
-            reader.consumer.assign(&list)?;
+            reader.consumer.assign(&list(config, &[(partition, from)])?)?;
         }
         reader.at = None;
         let (mut records, mut bytes, mut wait) = (Vec::new(), 0, patience);
@@ -75,4 +71,49 @@ impl Cold {
         }
         Ok(records)
     }
+    /// When the record at each of these places was appended. Blocks; an error if one does not come in time.
+    pub(crate) fn ages(
+        &self,
+        config: &KafkaConfig,
+        places: &[(TopicPartition, Offset)],
+        patience: Duration,
+    ) -> Result<HashMap<TopicPartition, Millis>, KafkaError> {
+        let mut held = self.reader.lock();
+        let mut ages = HashMap::new();
+        for some in places.chunks(TOGETHER) {
+            let reader = self.ready(&mut held)?;
+            reader.at = None;
+            reader.consumer.assign(&list(config, some)?)?;
+            let wanted = ages.len() + some.len();
+            while ages.len() < wanted {
+                let message = reader.consumer.poll(patience).ok_or(KafkaError::NoMessageReceived)??;
+                let at = message.timestamp().to_millis().and_then(|at| Millis::try_from(at).ok()).unwrap_or(0);
+                let of = |(place, _): &&(TopicPartition, Offset)| {
+                    config.topic(place.topic) == message.topic()
+                        && i64::from(place.partition) == i64::from(message.partition())
+                };
+                if let Some((place, _)) = some.iter().find(of) {
+                    ages.entry(*place).or_insert(at);
+                }
+            }
+        }
+        Ok(ages)
+    }
+
+    fn ready<'a>(&self, held: &'a mut Option<Reader>) -> Result<&'a mut Reader, KafkaError> {
+        Ok(match held {
+            Some(reader) => reader,
+            empty => empty.insert(Reader { consumer: self.settings.create_with_context(Quiet)?, at: None }),
+        })
+    }
+}
+
+fn list(config: &KafkaConfig, places: &[(TopicPartition, Offset)]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, from) in places {
+        let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
+        let from = At::Offset(i64::try_from(*from).unwrap_or(i64::MAX));
+        list.add_partition_offset(&config.topic(partition.topic), number, from)?;
+    }
+    Ok(list)
 }

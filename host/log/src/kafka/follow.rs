@@ -1,19 +1,20 @@
 //! The one reader of a node: follows every partition that somebody asked for, judges what stands, and fills the rings. (DELIVERY 15, 23)
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use heddle_model::{MessageId, Millis, Offset};
+use heddle_model::{MessageId, Millis, Offset, TopicPartition};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset as At, TopicPartitionList};
 
+use super::Shared;
 use super::config::{EARLY_MAX_MS, LATE_MAX_MS};
 use super::context::{Consumer, answered};
 use super::produce::AT_HEADER;
-use super::{Shared, topics};
 use crate::Stored;
 
 /// How long it waits for a record before it looks whether it was told something.
@@ -30,12 +31,10 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
     while !shared.stopped() {
         shared.wake.store(false, Ordering::Release);
         let wanted = std::mem::take(&mut *shared.wanted.lock());
-        for (slot, from) in wanted {
-            if let Err(error) = begin(shared, consumer, slot, from) {
-                tracing::warn!(partition = %shared.slots.at(slot), %error, "partition cannot be followed yet");
-                shared.wanted.lock().push((slot, from));
-                std::thread::park_timeout(RETRY);
-            }
+        if let Err(error) = begin(shared, consumer, &wanted) {
+            tracing::warn!(partitions = wanted.len(), %error, "partitions cannot be followed yet");
+            shared.wanted.lock().extend(wanted);
+            std::thread::park_timeout(RETRY);
         }
         resume(shared, consumer);
         for _ in 0..LOOK_RECORDS {
@@ -54,33 +53,66 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
     }
 }
 
-/// Begins to follow a partition so far before `from` that every duplicate from there on is known.
-fn begin(shared: &Shared, consumer: &Consumer, slot: usize, from: Offset) -> Result<(), KafkaError> {
+/// Begins to follow partitions, each so far before the wish that every duplicate from there on is known. All are asked for together: a question for
+/// each would make a node of two hundred partitions wait for half a minute.
+fn begin(shared: &Shared, consumer: &Consumer, wanted: &[(usize, Offset)]) -> Result<(), KafkaError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let all = |at: At| wanted.iter().map(|(slot, _)| (*slot, at)).collect::<Vec<_>>();
+    let starts = ask(shared, consumer, &all(At::Beginning))?;
+    let heads = ask(shared, consumer, &all(At::End))?;
+    let from: HashMap<usize, Offset> =
+        wanted.iter().map(|(slot, from)| (*slot, starts.get(slot).map_or(*from, |start| *from.max(start)))).collect();
+    let behind: Vec<(TopicPartition, Offset)> = from
+        .iter()
+        .filter(|(slot, from)| heads.get(slot).is_some_and(|head| *from < head))
+        .map(|(slot, from)| (shared.slots.at(*slot), *from))
+        .collect();
+    let ages = shared.cold.ages(&shared.config, &behind, ANSWER)?;
+    let now = shared.clock.now();
+    let moments: Vec<(usize, At)> = from
+        .keys()
+        .map(|slot| {
+            let at = ages.get(&shared.slots.at(*slot)).copied().unwrap_or(now);
+            let before = i64::try_from(at.saturating_sub(shared.config.dedupe_ms)).unwrap_or(i64::MAX);
+            (*slot, At::Offset(before))
+        })
+        .collect();
+    let found = ask(shared, consumer, &moments)?;
+    let mut follow = TopicPartitionList::new();
+    for (slot, from) in from {
+        // Nothing may be so young.
+        let low = found.get(&slot).map_or(from, |offset| from.min(*offset));
+        shared.rings[slot].lock().begin(starts.get(&slot).copied().unwrap_or(0), low, from);
+        shared.reached(slot, low);
+        add(shared, &mut follow, slot, At::Offset(i64::try_from(low).unwrap_or(i64::MAX)))?;
+    }
+    consumer.incremental_assign(&follow)
+}
+
+/// Where moments lie in partitions; nothing of one that has nothing so young.
+fn ask(shared: &Shared, consumer: &Consumer, moments: &[(usize, At)]) -> Result<HashMap<usize, Offset>, KafkaError> {
+    let mut asked = TopicPartitionList::new();
+    for (slot, moment) in moments {
+        add(shared, &mut asked, *slot, *moment)?;
+    }
+    let mut found = HashMap::new();
+    for element in consumer.offsets_for_times(asked, ANSWER)?.elements() {
+        element.error()?;
+        if let (Some(slot), At::Offset(offset)) =
+            (shared.slot_of(element.topic(), element.partition()), element.offset())
+        {
+            found.insert(slot, Offset::try_from(offset).unwrap_or(0));
+        }
+    }
+    Ok(found)
+}
+
+fn add(shared: &Shared, list: &mut TopicPartitionList, slot: usize, at: At) -> Result<(), KafkaError> {
     let partition = shared.slots.at(slot);
-    let (start, head) = topics::bounds(consumer, &shared.config, partition)?;
-    let from = from.max(start);
-    let at = if from < head {
-        let first = shared.cold.read(&shared.config, partition, from, 1, ANSWER)?;
-        first.first().map_or_else(|| shared.clock.now(), |record| record.appended_at)
-    } else {
-        shared.clock.now()
-    };
-    let topic = shared.config.topic(partition.topic);
     let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-    let mut moment = TopicPartitionList::new();
-    let before = i64::try_from(at.saturating_sub(shared.config.dedupe_ms)).unwrap_or(i64::MAX);
-    moment.add_partition_offset(&topic, number, At::Offset(before))?;
-    let found = consumer.offsets_for_times(moment, ANSWER)?;
-    let low = match found.find_partition(&topic, number).map(|found| found.offset()) {
-        Some(At::Offset(offset)) => Offset::try_from(offset).unwrap_or(0).min(from),
-        // Nothing is so young.
-        _ => from,
-    };
-    shared.rings[slot].lock().begin(start, low, from);
-    shared.reached(slot, low);
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(&topic, number, At::Offset(i64::try_from(low).unwrap_or(i64::MAX)))?;
-    consumer.incremental_assign(&list)
+    list.add_partition_offset(&shared.config.topic(partition.topic), number, at)
 }
 
 /// Goes on with partitions whose records were read meanwhile.

@@ -1,0 +1,95 @@
+"""What a broker says, asked in Kafka's own protocol by hand: who works on which partition, and where partitions end."""
+
+import socket
+import struct
+
+LIST_OFFSETS, DESCRIBE_GROUPS = (2, 1), (15, 0)
+LATEST = -1
+
+
+class Reader:
+    """Takes what the protocol is made of off a buffer."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def number(self, code):
+        """A big-endian number, by its letter in `struct`."""
+        (value,) = struct.unpack_from(f">{code}", self.data, self.at)
+        self.at += struct.calcsize(f">{code}")
+        return value
+
+    def taken(self, size):
+        """So many bytes; none of a negative size."""
+        size = max(0, size)
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def text(self):
+        """A string with its length in two bytes."""
+        return self.taken(self.number("h")).decode()
+
+    def several(self, one):
+        """An array."""
+        return [one() for _ in range(self.number("i"))]
+
+
+class Broker:
+    """A connection to the one broker, for questions about the topics and the group of that prefix."""
+
+    def __init__(self, kafka, prefix):
+        self.prefix = prefix
+        self.link = socket.create_connection(("127.0.0.1", kafka.port), timeout=10)
+        self.stream = self.link.makefile("rb")
+
+    def close(self):
+        """It asks no more."""
+        self.stream.close()
+        self.link.close()
+
+    def shares(self):
+        """(topic, partition) to the node that works on it; of a group that is about to share out anew: None."""
+        answer = self._ask(DESCRIBE_GROUPS, struct.pack(">i", 1) + _text(f"{self.prefix}.workers"))
+        assert answer.number("i") == 1, "one group"
+        error, _, state = answer.number("h"), answer.text(), answer.text()
+        if error or state != "Stable":
+            return None
+        answer.text(), answer.text()
+        return {place: node for node, places in answer.several(lambda: _member(answer)) for place in places}
+
+    def ends(self, topic, partitions):
+        """Where each partition of the topic ends."""
+        places = b"".join(struct.pack(">iq", partition, LATEST) for partition in range(partitions))
+        body = struct.pack(">ii", -1, 1) + _text(f"{self.prefix}.{topic}") + struct.pack(">i", partitions) + places
+        answer = self._ask(LIST_OFFSETS, body)
+        assert answer.number("i") == 1 and answer.text().endswith(topic), "one topic"
+
+        def one():
+            partition, error, _, end = answer.number("i"), answer.number("h"), answer.number("q"), answer.number("q")
+            assert not error, f"{topic}/{partition}: error {error}"
+            return partition, end
+
+        return dict(answer.several(one))
+
+    def _ask(self, question, body):
+        head = struct.pack(">hhih", *question, 1, -1)
+        self.link.sendall(struct.pack(">i", len(head + body)) + head + body)
+        (size,) = struct.unpack(">i", self.stream.read(4))
+        answer = Reader(self.stream.read(size))
+        answer.number("i")
+        return answer
+
+
+def _text(text):
+    return struct.pack(">h", len(text)) + text.encode()
+
+
+def _member(answer):
+    _, node, _ = answer.text(), answer.text(), answer.text()
+    answer.taken(answer.number("i"))
+    assignment = Reader(answer.taken(answer.number("i")))
+    if not assignment.data:
+        return node, []
+    assignment.number("h")
+    topics = assignment.several(lambda: (assignment.text(), assignment.several(lambda: assignment.number("i"))))
+    return node, [(topic.split(".", 1)[1], partition) for topic, partitions in topics for partition in partitions]
