@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import time
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from harness.cluster import Cluster, Crowd, needed
 from harness.device import Device
 from harness.operator import roll
-from harness.server import heddle
+from harness.server import binary, heddle
 from harness.waiting import until
 
 CLIENTS = 12
@@ -93,9 +94,11 @@ async def test_a_cut_goes_on_when_the_node_that_was_asked_dies_and_one_stands_st
     alice, bob = name("alice"), name("bob")
     async with Device(two, alice) as a:
         first = await a.say(bob, "first", client_id="c1")
-        asked = asyncio.create_task(asyncio.to_thread(partitions, one, 12))
+        asked = subprocess.Popen([binary(), "log", "partitions", "12", "--data", one.data], stderr=subprocess.DEVNULL)
         await asyncio.to_thread(until, lambda: '"under_way":12' in partitions(two).stdout, "the others know", 30)
         one.kill()
+        asked.kill()
+        asked.wait()
         three.signal(signal.SIGSTOP)
         try:
             await asyncio.to_thread(until, lambda: has(two, 12), "the log is cut", 60)
@@ -104,7 +107,6 @@ async def test_a_cut_goes_on_when_the_node_that_was_asked_dies_and_one_stands_st
         await asyncio.to_thread(until, lambda: has(three, 12), "who stood still knows", 60)
         one.start()
         assert has(one, 12)
-        asked.cancel()
     async with Device(three, alice) as a, Device(one, bob) as b:
         # Sent again, it is what it was; and what is new stands behind it.
         again = await a.say(bob, "first", client_id="c1", resend=True)

@@ -40,21 +40,26 @@ impl Delivery {
 
 impl Shared {
     async fn cut(&self, partitions: u32) -> Result<Option<u32>, String> {
+        let (epochs, identity) = (&self.store.epochs, self.log.layout().identity.0);
         let ends = self.ends().await?;
         loop {
+            // Another node may have been quicker.
+            let newest = epochs.newest().await.map_err(|error| error.to_string())?;
+            if newest == Some((identity, partitions)) {
+                break;
+            }
             let missing = self.missing(&ends).await.map_err(|error| error.to_string())?;
             if missing.is_empty() {
+                // What is derived is appended too.
+                if self.ends().await? != ends {
+                    return Ok(None);
+                }
                 break;
             }
             tracing::debug!(?missing, "partitions whose end is not derived from or not archived");
             tokio::time::sleep(LOOK).await;
         }
-        // What is derived is appended too.
-        if self.ends().await? != ends {
-            return Ok(None);
-        }
-        let identity = self.log.layout().identity.0;
-        self.store.epochs.repartition(identity, partitions, &ends).await.map_err(|error| error.to_string())
+        epochs.repartition(identity, partitions, &ends).await.map_err(|error| error.to_string())
     }
 
     /// Where all partitions end now.

@@ -23,8 +23,15 @@ pub(super) async fn carry(policies: Policies, delivery: Delivery, anew: watch::S
         };
         tracing::info!(partitions, "the log is to be cut anew; no node accepts sends until it is");
         if partitions != here {
-            tokio::time::sleep(QUIET).await;
-            delivery.repartition(partitions).await;
+            let cutting = async {
+                tokio::time::sleep(QUIET).await;
+                delivery.repartition(partitions).await;
+            };
+            tokio::select! {
+                () = cutting => {}
+                // Another node was quicker, and may be at work again.
+                _ = policies.cut_until(|cut| cut.under_way.is_none()) => continue,
+            }
         }
         policies.repartitioned(partitions).await;
         policies.cut_until(|cut| cut.under_way.is_none()).await;
