@@ -72,7 +72,8 @@ impl Policies {
         let states = Arc::new(States::new(config.limits.states_max));
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
         let cluster = deps.cluster.clone();
-        let shared = deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
+        let shared =
+            deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
         let floor = Floor { deps, limits, trust, states, shared, watch };
         let following = match cluster {
             Some(cluster) => Some(

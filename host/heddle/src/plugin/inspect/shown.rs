@@ -55,7 +55,11 @@ pub fn text(inspected: &Inspected, whole: bool) -> String {
             } else {
                 format!(", may send to {}", declared.redirect_to.join(" "))
             };
-            let _ = writeln!(out, "hook        {hook}, on failure {}{scopes}{shared}{redirect}", declared.on_failure.as_str());
+            let _ = writeln!(
+                out,
+                "hook        {hook}, on failure {}{scopes}{shared}{redirect}",
+                declared.on_failure.as_str()
+            );
         }
         let reads = if manifest.reads_body { "text and data" } else { "no text, no data" };
         let _ = writeln!(out, "reads       {reads}");
