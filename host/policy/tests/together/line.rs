@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 /// What happens to calls.
 #[derive(Debug, Clone)]
-pub enum Trouble {
+pub(crate) enum Trouble {
     None,
     /// An error at once.
     Fails,
@@ -33,28 +33,28 @@ pub enum Trouble {
 }
 
 /// Shared states in memory.
-pub struct Line {
-    pub inner: EmbeddedStates,
+pub(crate) struct Line {
+    pub(crate) inner: EmbeddedStates,
     trouble: Mutex<Trouble>,
-    pub calls: AtomicU64,
-    pub swaps: AtomicU64,
+    pub(crate) calls: AtomicU64,
+    pub(crate) swaps: AtomicU64,
     keys: Mutex<Vec<String>>,
 }
 
 impl Line {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(1));
         let inner = EmbeddedStates::new(clock, 1_000.try_into().unwrap());
         let (calls, swaps) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self { inner, trouble: Mutex::new(Trouble::None), calls, swaps, keys: Mutex::default() })
     }
 
-    pub fn trouble(&self, trouble: Trouble) {
+    pub(crate) fn trouble(&self, trouble: Trouble) {
         *self.trouble.lock() = trouble;
     }
 
     /// All that were asked for.
-    pub fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self) -> Vec<String> {
         let mut keys = self.keys.lock().clone();
         keys.sort();
         keys.dedup();

@@ -123,6 +123,9 @@ async fn a_change_whose_answer_is_lost_may_count_twice_and_never_not_at_all() {
     let nodes = nodes(2, &line, &[limit(4)]).await;
     line.trouble(Trouble::LosesAnswers);
     assert!(nodes[0].ask("alice").await.denied.is_none(), "its own copy decides");
+    // Whoever stored it gives up too.
+    tokio::time::advance(std::time::Duration::from_millis(10)).await;
+    tokio::task::yield_now().await;
     assert_eq!(stored(&line).await, 1);
     line.trouble(Trouble::None);
     nodes[0].clock.advance(1_000);

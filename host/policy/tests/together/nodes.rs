@@ -21,35 +21,35 @@ use crate::line::Line;
 
 /// One plugin of the chain.
 #[derive(Debug, Clone, Copy)]
-pub struct Chain {
-    pub name: &'static str,
+pub(crate) struct Chain {
+    pub(crate) name: &'static str,
     /// Of its state.
-    pub version: u32,
-    pub scopes: &'static str,
-    pub shares: bool,
-    pub messages: u32,
+    pub(crate) version: u32,
+    pub(crate) scopes: &'static str,
+    pub(crate) shares: bool,
+    pub(crate) messages: u32,
 }
 
 /// One that is shared: so many for each user.
-pub fn limit(messages: u32) -> Chain {
+pub(crate) fn limit(messages: u32) -> Chain {
     Chain { name: "tally", version: 1, scopes: r#"["user"]"#, shares: true, messages }
 }
 
 /// How many of these were.
-pub fn allowed(answers: &[RateAnswer]) -> usize {
+pub(crate) fn allowed(answers: &[RateAnswer]) -> usize {
     answers.iter().filter(|answer| answer.denied.is_none()).count()
 }
 
 /// One node.
-pub struct Node {
-    pub policies: Policies,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct Node {
+    pub(crate) policies: Policies,
+    pub(crate) clock: Arc<ManualClock>,
     line: Arc<Line>,
     catalog: Arc<Rows>,
 }
 
 /// So many, each with memory of its own, on one line.
-pub async fn nodes(count: usize, line: &Arc<Line>, chain: &[Chain]) -> Vec<Node> {
+pub(crate) async fn nodes(count: usize, line: &Arc<Line>, chain: &[Chain]) -> Vec<Node> {
     let mut nodes = Vec::new();
     for _ in 0..count {
         nodes.push(Node::start(line, chain, Arc::default()).await);
@@ -84,12 +84,12 @@ impl Node {
     }
 
     /// The same node, started anew with other plugins.
-    pub async fn again(&self, chain: &[Chain]) -> Self {
+    pub(crate) async fn again(&self, chain: &[Chain]) -> Self {
         Self::start(&self.line, chain, Arc::clone(&self.catalog)).await
     }
 
     /// A message of a user.
-    pub async fn ask(&self, name: &str) -> RateAnswer {
+    pub(crate) async fn ask(&self, name: &str) -> RateAnswer {
         let (generation, user) = (self.policies.current(), UserId::new(name).unwrap());
         let ask = RateAsk {
             now: self.clock.now(),
@@ -110,7 +110,7 @@ impl Node {
     }
 
     /// So many, one after the other.
-    pub async fn asks(&self, name: &str, times: usize) -> Vec<RateAnswer> {
+    pub(crate) async fn asks(&self, name: &str, times: usize) -> Vec<RateAnswer> {
         let mut answers = Vec::new();
         for _ in 0..times {
             answers.push(self.ask(name).await);
@@ -119,7 +119,7 @@ impl Node {
     }
 
     /// The calls that were recorded: with which count, and whether they were allowed.
-    pub fn recorded(&self) -> Vec<(u32, bool)> {
+    pub(crate) fn recorded(&self) -> Vec<(u32, bool)> {
         let call = |recorded: heddle_policy::Recorded| match (recorded.call, recorded.answer) {
             (Call::RateLimit { state, .. }, heddle_policy::Answer::Outcome(outcome)) => {
                 (state.as_slice().try_into().map_or(0, u32::from_le_bytes), outcome.verdict == Verdict::Allow)
