@@ -101,7 +101,7 @@ impl Core {
     }
 
     /// Asks the rate limits of `generation`; the decisions go into a message's stamp.
-    pub(crate) fn ask_rate(
+    pub(crate) async fn ask_rate(
         &self,
         generation: &Generation,
         asker: Asker<'_>,
@@ -109,7 +109,7 @@ impl Core {
         size: usize,
         about: Option<(&Conversation, u32)>,
     ) -> Result<Vec<Decision>, Refusal> {
-        let answer = generation.rate_limit(&RateAsk {
+        let ask = RateAsk {
             now: self.deps.clock.now(),
             user: asker.user,
             ip: asker.ip,
@@ -120,7 +120,12 @@ impl Core {
             connections_user: self.counts.of_user(asker.user),
             connections_ip: self.counts.of_address(asker.ip),
             recipients: about.map_or(0, |(_, recipients)| recipients),
-        });
+        };
+        // Boxed: connections, which are many, should not be larger for what few of them await.
+        let answer = match generation.counts_together() {
+            true => Box::pin(generation.rate_limit_together(&ask)).await,
+            false => generation.rate_limit(&ask),
+        };
         answer.denied.map_or(Ok(answer.decisions), Err)
     }
 
@@ -141,6 +146,7 @@ impl Core {
         let generation = self.deps.policies.current();
         let decisions = self
             .ask_rate(&generation, asker, Command::ChatMessage, size, Some((&to, recipients)))
+            .await
             .map_err(|refusal| refused(&message.client_id, &refusal))?;
         Ok(Submission {
             sender: asker.user.clone(),

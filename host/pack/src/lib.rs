@@ -20,6 +20,6 @@ pub use build::{BuildOptions, build_plugin};
 pub use case::{Call, Case, CaseMessage, Step, cases_from_dir};
 pub use error::PackError;
 pub use file::{CASES_MAX, PACKED_BYTES_MAX, Packed, SECTION, SECTION_BYTES_MAX, digest, pack, unpack};
-pub use manifest::{Build, Hook, HookManifest, Limits, MANIFEST_BYTES_MAX, Manifest, OnFailure};
+pub use manifest::{Build, Hook, HookManifest, Limits, MANIFEST_BYTES_MAX, Manifest, OnFailure, Share};
 pub use surface::{Interface, Surface, surface};
 pub use trust::{SIGNATURE_BYTES_MAX, Signer, TrustError, TrustList, public_key_id, signature_key, version_order};

@@ -85,11 +85,37 @@ impl OnFailure {
     }
 }
 
+/// Whose a rate limit's state is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Share {
+    /// Each node counts what it serves.
+    #[default]
+    Node,
+    /// All nodes count together, as long as what they share answers in time.
+    Cluster,
+}
+
+impl Share {
+    const ALL: [Self; 2] = [Self::Node, Self::Cluster];
+
+    /// As the manifest spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
 /// One `[hooks.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookManifest {
     /// Rate limit only: what is counted; the hook is called once for each.
     pub scopes: Vec<Scope>,
+    /// Rate limit only: who counts together.
+    #[serde(default)]
+    pub share: Share,
     /// What happens on a fault.
     pub on_failure: OnFailure,
     /// Routing only: conversations that a message may be sent to instead, as `group:ID`.
@@ -227,7 +253,7 @@ fn read_hooks(keys: &mut Keys, table: &Table) -> BTreeMap<Hook, HookManifest> {
 fn read_hook(keys: &mut Keys, table: &Table, hook: Hook) -> HookManifest {
     let path = format!("hooks.{hook}");
     let known: &[&str] = match hook {
-        Hook::RateLimit => &["on_failure", "scopes"],
+        Hook::RateLimit => &["on_failure", "scopes", "share"],
         Hook::Routing => &["on_failure", "redirect_to"],
         Hook::Fanout | Hook::Presence => &["on_failure"],
     };
@@ -248,6 +274,10 @@ fn read_hook(keys: &mut Keys, table: &Table, hook: Hook) -> HookManifest {
             keys.problem(&join(&path, "scopes"), "empty, name at least one scope, as in [\"user\"]");
         }
     }
+    let share = match hook {
+        Hook::RateLimit => read_share(keys, table, &path, &scopes),
+        _ => Share::default(),
+    };
     let redirect_to = match hook {
         Hook::Routing => keys.strings(table, &path, "redirect_to").unwrap_or_default(),
         _ => Vec::new(),
@@ -259,7 +289,23 @@ fn read_hook(keys: &mut Keys, table: &Table, hook: Hook) -> HookManifest {
         }
     }
     at_most(keys, &place, redirect_to.len());
-    HookManifest { scopes, on_failure, redirect_to }
+    HookManifest { scopes, share, on_failure, redirect_to }
+}
+
+fn read_share(keys: &mut Keys, table: &Table, path: &str, scopes: &[Scope]) -> Share {
+    let place = join(path, "share");
+    let Some(name) = keys.string(table, path, "share") else { return Share::default() };
+    let Some(share) = Share::ALL.into_iter().find(|share| share.as_str() == name) else {
+        keys.problem(&place, one_of(name, &Share::ALL.map(Share::as_str)));
+        return Share::default();
+    };
+    if share == Share::Cluster && scopes == [Scope::Connection] {
+        keys.problem(
+            &place,
+            "\"cluster\" shares nothing of the scope \"connection\", a connection lives on one node: leave it out",
+        );
+    }
+    share
 }
 
 fn read_on_failure(keys: &mut Keys, table: &Table, hook: Hook, path: &str) -> OnFailure {

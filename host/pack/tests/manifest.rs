@@ -1,6 +1,6 @@
 //! A manifest says everything that is wrong with it at once, and a case names what it does not understand.
 
-use heddle_pack::{Call, Case, Hook, Manifest, OnFailure, PackError};
+use heddle_pack::{Call, Case, Hook, Manifest, OnFailure, PackError, Share};
 
 const GOOD: &str = include_str!("../../../plugins/token-bucket/plugin.toml");
 
@@ -41,6 +41,23 @@ fn all_problems_come_at_once_each_with_its_key() {
     ] {
         assert!(problems.contains(wanted), "{wanted:?} is missing in\n{problems}");
     }
+}
+
+#[test]
+fn a_rate_limit_counts_on_its_node_unless_its_manifest_says_otherwise() {
+    let manifest = |share: &str, scopes: &str| {
+        format!("name = \"x\"\nversion = \"1.0.0\"\n[hooks.rate-limit]\nscopes = {scopes}\n{share}\n")
+    };
+    let share = |text: &str| Manifest::parse(text, "plugin.toml").expect("good").hooks[&Hook::RateLimit].share;
+    assert_eq!(share(&manifest("", "[\"user\"]")), Share::Node);
+    assert_eq!(share(&manifest("share = \"node\"", "[\"connection\"]")), Share::Node);
+    assert_eq!(share(&manifest("share = \"cluster\"", "[\"connection\", \"user\"]")), Share::Cluster);
+    let wrong = problems(&manifest("share = \"clustre\"", "[\"user\"]"));
+    assert_eq!(wrong, ["hooks.rate-limit.share: \"clustre\" is unknown, did you mean \"cluster\"?"]);
+    let nothing = problems(&manifest("share = \"cluster\"", "[\"connection\"]"));
+    assert!(nothing[0].starts_with("hooks.rate-limit.share: \"cluster\" shares nothing"), "{nothing:?}");
+    let elsewhere = "name = \"x\"\nversion = \"1.0.0\"\n[hooks.routing]\nshare = \"cluster\"\n";
+    assert!(problems(elsewhere)[0].starts_with("hooks.routing.share: unknown key"));
 }
 
 #[test]

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use heddle_model::{Clock, Hook};
+use heddle_registry::KeyedStates;
 use heddle_store::Catalog;
 
 use crate::content::TrialMode;
@@ -108,4 +109,6 @@ pub struct PolicyDeps {
     pub loader: Arc<dyn Loader>,
     /// The other nodes; none: there is one.
     pub cluster: Option<Cluster>,
+    /// The states of rate limits that count together with other nodes; none: they count alone.
+    pub shared: Option<Arc<dyn KeyedStates>>,
 }

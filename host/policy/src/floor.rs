@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use heddle_model::{Conversation, Digest, Hook, Millis};
-use heddle_pack::OnFailure;
+use heddle_pack::{OnFailure, Share};
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use crate::health::Health;
 use crate::load::{self, Checked, Plan, pack_hook};
 use crate::member::Member;
 use crate::shadow::Shadow;
+use crate::shared::SharedStates;
 use crate::state::States;
 use crate::tap::Tapped;
 use crate::watch::Watch;
@@ -28,6 +29,8 @@ pub(crate) struct Floor {
     pub(crate) limits: PolicyLimits,
     pub(crate) trust: heddle_pack::TrustList,
     pub(crate) states: Arc<States>,
+    /// Those of all nodes; none: there is one.
+    pub(crate) shared: Option<Arc<SharedStates>>,
     pub(crate) watch: Arc<Watch>,
 }
 
@@ -191,6 +194,7 @@ impl Floor {
             state_version: manifest.state_version,
             state_from: entry.and_then(|entry| entry.state_from),
             scopes: declared.map(|hook| hook.scopes.clone()).unwrap_or_default(),
+            shares: declared.is_some_and(|hook| hook.share == Share::Cluster),
             on_failure: plugin.on_failure,
             redirect_to: targets.iter().filter_map(|target| Conversation::parse(target).ok()).collect(),
             reads_body: manifest.reads_body,
@@ -212,6 +216,7 @@ impl Floor {
             state_version,
             state_from: None,
             scopes: Vec::new(),
+            shares: false,
             on_failure: OnFailure::Builtin,
             redirect_to: Vec::new(),
             reads_body: false,
@@ -298,6 +303,7 @@ impl Floor {
             scopes.extend(member.scopes.iter().chain(previous).copied());
         }
         let scopes = scopes.into_iter().collect();
+        let shares = arms().flat_map(|arm| arm.chain(Hook::RateLimit)).any(|member| member.shares);
         Generation {
             number,
             stable,
@@ -308,6 +314,7 @@ impl Floor {
             builtins,
             scopes,
             states: Arc::clone(&self.states),
+            shared: self.shared.clone().filter(|_| shares),
             clock: Arc::clone(&self.deps.clock),
             luck: Luck::new(),
             micros: Vec::new(),

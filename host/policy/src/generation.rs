@@ -12,6 +12,7 @@ use crate::content::TrialMode;
 use crate::health::Tally;
 use crate::member::Member;
 use crate::shadow::{Shadow, ShadowReport};
+use crate::shared::SharedStates;
 use crate::state::States;
 
 /// One whole, immutable policy set. Calls are synchronous: microseconds, at most their deadlines.
@@ -30,6 +31,8 @@ pub struct Generation {
     /// All that any rate limit of it counts, fallbacks included: a decision locks them beforehand.
     pub(crate) scopes: Vec<Scope>,
     pub(crate) states: Arc<States>,
+    /// Only if a rate limit of it counts with other nodes.
+    pub(crate) shared: Option<Arc<SharedStates>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) luck: Luck,
     pub(crate) micros: Vec<(Hook, usize, f64)>,

@@ -33,9 +33,11 @@ mod replay;
 mod routing;
 mod seal;
 mod shadow;
+mod shared;
 mod sight;
 mod state;
 mod tap;
+mod together;
 mod watch;
 
 pub use arm::ArmTally;

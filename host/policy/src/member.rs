@@ -24,6 +24,8 @@ pub(crate) struct Member {
     /// What was remembered under this one is migrated.
     pub(crate) state_from: Option<u32>,
     pub(crate) scopes: Vec<Scope>,
+    /// Its state is all nodes'.
+    pub(crate) shares: bool,
     pub(crate) on_failure: OnFailure,
     pub(crate) redirect_to: Vec<Conversation>,
     pub(crate) reads_body: bool,

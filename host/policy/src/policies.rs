@@ -16,6 +16,7 @@ use crate::floor::Floor;
 use crate::guard::guard;
 use crate::load::{self, Plan};
 use crate::meter::exposition;
+use crate::shared::SharedStates;
 use crate::state::States;
 use crate::watch::Watch;
 use crate::{ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, measure};
@@ -71,7 +72,9 @@ impl Policies {
         let states = Arc::new(States::new(config.limits.states_max));
         let (limits, trust) = (config.limits.clone(), config.trust.clone());
         let cluster = deps.cluster.clone();
-        let floor = Floor { deps, limits, trust, states, watch };
+        let shared =
+            deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
+        let floor = Floor { deps, limits, trust, states, shared, watch };
         let following = match cluster {
             Some(cluster) => Some(
                 Following::begin(cluster, Arc::clone(&floor.deps.clock))

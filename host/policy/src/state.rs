@@ -105,6 +105,13 @@ impl Locked<'_> {
         states.count(Some(came), gone);
     }
 
+    /// Remembers what was seen elsewhere, if there is anything.
+    pub(crate) fn remember(&mut self, key: &StateKey, bytes: &[u8], keep: Millis, now: Millis) {
+        if !bytes.is_empty() && keep > 0 {
+            self.put(key.clone(), bytes.into(), keep, now);
+        }
+    }
+
     fn shard(&mut self, key: &StateKey) -> Option<&mut Shard> {
         let at = self.states.shard(key.scope, &key.key);
         self.guards.iter_mut().find(|(number, _)| *number == at).map(|(_, guard)| &mut **guard)

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use heddle_model::Clock;
 use heddle_pack::contract::{
@@ -12,6 +13,7 @@ use crate::MessageView;
 use crate::call::{Answer, Call, SeenMessage};
 use crate::component::{Component, Fault};
 use crate::health::Health;
+use crate::rate::Told;
 use crate::record::Recorded;
 use crate::shadow::Shadow;
 use crate::watch::{Repetition, Watch};
@@ -62,22 +64,34 @@ impl Tapped {
         answer: impl FnOnce(T) -> Answer,
     ) -> Result<T, Fault> {
         let wanted = self.wanted();
-        let shadow = self.shadow.get();
-        if !wanted.repeat && !wanted.record && shadow.is_none() {
+        if !wanted.repeat && !wanted.record && self.shadow.get().is_none() {
             return ask(&*self.inner);
         }
         let start = self.clock.monotonic();
         let answered = ask(&*self.inner);
         let took = self.clock.monotonic().saturating_sub(start);
-        let said = match &answered {
+        self.hand_on(&wanted, at, call(), &answered, answer, took);
+        answered
+    }
+
+    /// To whoever wants it.
+    fn hand_on<T: Clone>(
+        &self,
+        wanted: &Wanted,
+        at: Moment,
+        call: Call,
+        answered: &Result<T, Fault>,
+        answer: impl FnOnce(T) -> Answer,
+        took: Duration,
+    ) {
+        let said = match answered {
             Ok(said) => answer(said.clone()),
             Err(fault) => Answer::Fault(fault.kind.to_owned()),
         };
-        let call = call();
         if wanted.repeat && answered.is_ok() {
             self.repeat(at, &call, &said);
         }
-        if let Some(shadow) = shadow {
+        if let Some(shadow) = self.shadow.get() {
             self.watch.show(shadow, self.state_version, at, &call, &said);
         }
         if wanted.record {
@@ -86,7 +100,27 @@ impl Tapped {
             let micros = took.as_secs_f64() * 1e6;
             self.watch.recorder.keep(Recorded { hook, plugin, digest, at, call, answer: said, micros });
         }
-        answered
+    }
+
+    /// A call that was made elsewhere, and decided.
+    pub(crate) fn was_answered(
+        &self,
+        at: Moment,
+        request: &RateLimitRequest,
+        state: &[u8],
+        answered: Result<RateLimitOutcome, Fault>,
+        took: Duration,
+    ) {
+        let wanted = self.wanted();
+        if wanted.repeat || wanted.record || self.shadow.get().is_some() {
+            let call = Call::RateLimit { request: request.clone(), state: state.to_vec() };
+            self.hand_on(&wanted, at, call, &answered, Answer::Outcome, took);
+        }
+    }
+
+    /// As [`Self::was_answered`].
+    pub(crate) fn was_told(&self, at: Moment, told: &Told) {
+        self.was_answered(at, &told.request, &told.state, Ok(told.outcome.clone()), told.took);
     }
 
     fn wanted(&self) -> Wanted {

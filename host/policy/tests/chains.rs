@@ -208,6 +208,7 @@ async fn start_with(
         builtins: Hook::ALL.into_iter().map(|hook| (hook, leak(hook))).collect(),
         loader: Arc::new(Scripts),
         cluster: None,
+        shared: None,
     };
     Policies::start(PolicyConfig { chains, ..PolicyConfig::default() }, deps).await
 }
@@ -539,7 +540,7 @@ proptest! {
         let chains = vec![(Hook::Routing, vec![plugin("any", Hook::Routing, "builtin", "any", true)])];
         let (catalog, clock) = (Arc::<Rows>::default(), Arc::new(ManualClock::at(1)));
         let limits = PolicyLimits { states_max: 1, ..PolicyLimits::default() };
-        let deps = PolicyDeps { catalog, clock, builtins, loader: Arc::new(AnyLoader(decision)), cluster: None };
+        let deps = PolicyDeps { catalog, clock, builtins, loader: Arc::new(AnyLoader(decision)), cluster: None, shared: None };
         let config = PolicyConfig { chains, limits, ..PolicyConfig::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let policies = runtime.block_on(Policies::start(config, deps)).unwrap();

@@ -12,6 +12,8 @@ const KINDS: [&str; 8] = ["connect", "chat-message", "receipt", "typing", "prese
 const DEFAULTS: [(u32, f64); 8] =
     [(20, 5.0), (20, 10.0), (100, 50.0), (20, 5.0), (50, 10.0), (50, 10.0), (30, 5.0), (50, 10.0)];
 const KEEP_MAX_MS: u64 = 86_400_000;
+/// Clocks of nodes that count together may differ by so much.
+const SKEW_US: u64 = 1_000_000;
 
 #[derive(Clone, Copy, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,7 +60,7 @@ impl Bucket {
     fn take(self, now_us: u64, full_at_us: u64) -> Result<u64, u64> {
         // Beyond a bucket just emptied: a clock that went backwards, or other limits before. A denial leaves the state as it is, so this must be allowed,
         // or nobody is let in again until that instant.
-        let beyond = full_at_us > now_us.saturating_add(self.burst_us);
+        let beyond = full_at_us > now_us.saturating_add(self.burst_us + SKEW_US);
         let one_left_us = now_us.saturating_add(self.burst_us - self.interval_us);
         let full_at_us = if beyond { one_left_us } else { full_at_us.max(now_us) };
         let then_us = full_at_us.saturating_add(self.interval_us);
@@ -109,11 +111,8 @@ impl RateLimit for TokenBucket {
                 full_at_us[index] = then_us;
                 let last_us = full_at_us.iter().copied().max().unwrap_or(now_us);
                 let keep = (last_us.saturating_sub(now_us) / 1_000 + 1).min(KEEP_MAX_MS);
-                Outcome {
-                    verdict: Verdict::Allow,
-                    state: full_at_us.iter().flat_map(|us| us.to_le_bytes()).collect(),
-                    keep,
-                }
+                let state = full_at_us.iter().flat_map(|us| us.to_le_bytes()).collect();
+                Outcome { verdict: Verdict::Allow, state, keep }
             }
             Err(wait_us) => Outcome {
                 verdict: Verdict::deny(reason(request.command), wait_us.div_ceil(1_000)),

@@ -53,6 +53,15 @@ fn a_clock_that_went_backwards_locks_nobody_out() {
 }
 
 #[test]
+fn a_node_whose_clock_is_a_little_behind_lets_nobody_in_twice() {
+    // It did: the bucket that another node had just emptied was full at an instant that looked impossible.
+    let (policy, mut state) = (policy(r#"{"burst": 2, "per_second": 10}"#), Vec::new());
+    let mut messages = |now| ask(&policy, Scope::User, Command::ChatMessage, now, &mut state);
+    assert_eq!([messages(5_000), messages(5_000), messages(4_999), messages(4_100)], [None, None, Some(101), Some(1_000)]);
+    assert_eq!([messages(5_100), messages(5_099)], [None, Some(101)]);
+}
+
+#[test]
 fn what_was_spent_under_stricter_limits_locks_nobody_out_under_milder_ones() {
     let (strict, mild) = (policy(r#"{"burst": 1, "per_second": 0.001}"#), policy(r#"{"burst": 2, "per_second": 10}"#));
     let mut state = Vec::new();

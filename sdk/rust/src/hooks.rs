@@ -12,7 +12,8 @@ pub trait Policy: Sized + 'static {
 /// May this client do this now?
 pub trait RateLimit: Policy {
     /// Called once per scope that the manifest names. `state` holds the bytes of this scope and key's last allowed call; empty the first time and after they
-    /// expired.
+    /// expired. With `share = "cluster"` in the manifest it may be another node's: its clock may have been a little ahead of `at`. Who is overtaken by
+    /// another node is asked again.
     fn decide(&self, at: Moment, request: &Request, state: &[u8]) -> Outcome;
 }
 

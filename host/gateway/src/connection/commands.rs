@@ -42,10 +42,10 @@ impl Connection {
             ClientFrame::ReadReceipt(read) => self.read(&read.message_id, size).await,
             ClientFrame::TypingStart(target) => self.type_to(&target, true, size).await,
             ClientFrame::TypingStop(target) => self.type_to(&target, false, size).await,
-            ClientFrame::PresenceSet(set) => self.declare(set.status, size),
+            ClientFrame::PresenceSet(set) => self.declare(set.status, size).await,
             ClientFrame::PresenceGet(users) => self.get(&users, size, out).await,
             ClientFrame::PresenceSubscribe(users) => self.subscribe(&users, size, out).await,
-            ClientFrame::PresenceUnsubscribe(users) => self.unsubscribe(&users, size),
+            ClientFrame::PresenceUnsubscribe(users) => self.unsubscribe(&users, size).await,
         };
         if let Err(mut frame) = done {
             frame.command = Some(name.to_owned());
@@ -59,10 +59,11 @@ impl Connection {
         Asker { user: &self.user, ip: self.ip, connection: Some(self.id) }
     }
 
-    fn allowed(&self, command: RateCommand, size: usize, about: Option<&Conversation>) -> Result<(), ErrorFrame> {
+    async fn allowed(&self, command: RateCommand, size: usize, about: Option<&Conversation>) -> Result<(), ErrorFrame> {
         let generation = self.core.deps.policies.current();
         let about = about.map(|conversation| (conversation, 0));
-        let Err(refusal) = self.core.ask_rate(&generation, self.asker(), command, size, about) else { return Ok(()) };
+        let asked = self.core.ask_rate(&generation, self.asker(), command, size, about).await;
+        let Err(refusal) = asked else { return Ok(()) };
         let code = match refusal.code {
             RefusalCode::RateLimited => ErrorCode::RateLimited,
             RefusalCode::Refused => ErrorCode::Refused,
@@ -166,7 +167,7 @@ impl Connection {
 
     async fn read(&self, message_id: &str, size: usize) -> Result<(), ErrorFrame> {
         let id = MessageId::parse(message_id).map_err(|wrong| invalid(&wrong))?;
-        self.allowed(RateCommand::Receipt, size, None)?;
+        self.allowed(RateCommand::Receipt, size, None).await?;
         self.core.deps.delivery.read(&self.user, &id).await.map_err(|failed| {
             let (code, reason) = read_error(&failed);
             error(code, &reason)
@@ -175,15 +176,15 @@ impl Connection {
 
     async fn type_to(&self, target: &Target, started: bool, size: usize) -> Result<(), ErrorFrame> {
         let to = conversation(target).map_err(|wrong| invalid(&wrong))?;
-        self.allowed(RateCommand::Typing, size, Some(&to))?;
+        self.allowed(RateCommand::Typing, size, Some(&to)).await?;
         self.core.deps.delivery.typing(&self.user, &to, started).await.map_err(|failed| {
             let (code, reason) = read_error(&failed);
             error(code, &reason)
         })
     }
 
-    fn declare(&self, status: PresenceStatus, size: usize) -> Result<(), ErrorFrame> {
-        self.allowed(RateCommand::Presence, size, None)?;
+    async fn declare(&self, status: PresenceStatus, size: usize) -> Result<(), ErrorFrame> {
+        self.allowed(RateCommand::Presence, size, None).await?;
         self.report(ReportKind::Declared(match status {
             PresenceStatus::Online => Status::Online,
             PresenceStatus::Away => Status::Away,
@@ -194,7 +195,7 @@ impl Connection {
 
     async fn get(&self, users: &Users, size: usize, out: &mut Vec<Utf8Bytes>) -> Result<(), ErrorFrame> {
         let users = named(users)?;
-        self.allowed(RateCommand::Presence, size, None)?;
+        self.allowed(RateCommand::Presence, size, None).await?;
         let seen = self.core.deps.delivery.presence().get(&self.user, &users).await;
         out.extend(seen.iter().map(|seen| encode::text(&ServerFrame::PresenceUpdate(encode::wire_presence(seen)))));
         Ok(())
@@ -202,7 +203,7 @@ impl Connection {
 
     async fn subscribe(&self, users: &Users, size: usize, out: &mut Vec<Utf8Bytes>) -> Result<(), ErrorFrame> {
         let users = named(users)?;
-        self.allowed(RateCommand::Presence, size, None)?;
+        self.allowed(RateCommand::Presence, size, None).await?;
         let presence = self.core.deps.delivery.presence();
         let seen = presence.subscribe(&self.user, &self.socket(), &users).await;
         let seen = seen.map_err(|refused| error(ErrorCode::Invalid, &refused.to_string()))?;
@@ -210,9 +211,9 @@ impl Connection {
         Ok(())
     }
 
-    fn unsubscribe(&self, users: &Users, size: usize) -> Result<(), ErrorFrame> {
+    async fn unsubscribe(&self, users: &Users, size: usize) -> Result<(), ErrorFrame> {
         let users = named(users)?;
-        self.allowed(RateCommand::Presence, size, None)?;
+        self.allowed(RateCommand::Presence, size, None).await?;
         self.core.deps.delivery.presence().unsubscribe(&self.socket(), &users);
         Ok(())
     }

@@ -49,7 +49,8 @@ pub(super) async fn greet(
         return Err(End::Close(CloseCode::TooManyConnections, CloseCode::TooManyConnections.reason_with(&detail)));
     };
     let asker = Asker { user: &user, ip: visitor.ip, connection: Some(id) };
-    if let Err(refusal) = core.ask_rate(&core.deps.policies.current(), asker, RateCommand::Connect, size, None) {
+    let generation = core.deps.policies.current();
+    if let Err(refusal) = core.ask_rate(&generation, asker, RateCommand::Connect, size, None).await {
         let mut frame = error(ErrorCode::RateLimited, &refusal.reason);
         frame.retryable = refusal.retryable;
         frame.retry_after_ms = refusal.retry_after_ms;

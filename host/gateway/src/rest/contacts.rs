@@ -14,7 +14,7 @@ use super::{PathOf, Refused};
 use crate::core::Core;
 
 pub(super) async fn list(State(core): State<Arc<Core>>, caller: Caller) -> Result<Json<Contacts>, Refused> {
-    caller.may(&core, Command::Other, 0, None)?;
+    caller.may(&core, Command::Other, 0, None).await?;
     let contacts = core.deps.delivery.contacts(&caller.user).await?;
     Ok(Json(Contacts { contacts: contacts.iter().map(ToString::to_string).collect() }))
 }
@@ -34,7 +34,7 @@ async fn set(
     listed: bool,
 ) -> Result<Response, Refused> {
     let user = UserId::new(&user)?;
-    caller.may(&core, Command::Other, 0, None)?;
+    caller.may(&core, Command::Other, 0, None).await?;
     core.deps.delivery.set_contact(&caller.user, &user, listed).await?;
     Ok(done())
 }

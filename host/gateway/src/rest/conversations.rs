@@ -22,7 +22,7 @@ use crate::encode::{wire_conversation, wire_data, wire_tags, wire_target};
 const CONVERSATIONS_MAX: u32 = 500;
 
 pub(super) async fn list(State(core): State<Arc<Core>>, caller: Caller) -> Result<Json<Conversations>, Refused> {
-    caller.may(&core, Command::History, 0, None)?;
+    caller.may(&core, Command::History, 0, None).await?;
     let views = core.deps.delivery.conversations(&caller.user, CONVERSATIONS_MAX).await?;
     let summary = |view: heddle_delivery::ConversationView| ConversationSummary {
         conversation: wire_conversation(&view.conversation),
@@ -53,7 +53,7 @@ pub(super) async fn history(
     if !(1..=HISTORY_PAGE_MAX).contains(&limit) {
         return Err(Refused::new(ErrorCode::Invalid, format!("limit is {limit}, give 1 to {HISTORY_PAGE_MAX}")));
     }
-    caller.may(&core, Command::History, 0, Some(&conversation))?;
+    caller.may(&core, Command::History, 0, Some(&conversation)).await?;
     let view = core.deps.delivery.history(&caller.user, &conversation, anchor, limit).await?;
     let view = view
         .ok_or_else(|| Refused::new(ErrorCode::NotFound, format!("conversation {conversation} is not one of yours")))?;
@@ -76,7 +76,7 @@ async fn set_mute(
     muted: bool,
 ) -> Result<Response, Refused> {
     let conversation = Conversation::parse(&name)?;
-    caller.may(&core, Command::Other, 0, Some(&conversation))?;
+    caller.may(&core, Command::Other, 0, Some(&conversation)).await?;
     core.deps.delivery.set_mute(&caller.user, &conversation, muted).await?;
     Ok(done())
 }

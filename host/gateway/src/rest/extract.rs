@@ -37,7 +37,7 @@ impl Caller {
     }
 
     /// Asks the rate limits.
-    pub(crate) fn may(
+    pub(crate) async fn may(
         &self,
         core: &Core,
         command: Command,
@@ -45,7 +45,7 @@ impl Caller {
         about: Option<&Conversation>,
     ) -> Result<(), Refused> {
         let about = about.map(|conversation| (conversation, 0));
-        core.ask_rate(&core.deps.policies.current(), self.asker(), command, size, about)?;
+        core.ask_rate(&core.deps.policies.current(), self.asker(), command, size, about).await?;
         Ok(())
     }
 }

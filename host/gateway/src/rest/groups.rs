@@ -29,7 +29,7 @@ pub(super) async fn create(
         return Err(Refused::new(ErrorCode::Invalid, detail));
     }
     let members = asked.members.iter().map(|user| UserId::new(user)).collect::<Result<Vec<UserId>, IdError>>()?;
-    caller.may(&core, Command::Membership, body.0.len(), None)?;
+    caller.may(&core, Command::Membership, body.0.len(), None).await?;
     let group = core.deps.delivery.create_group(&caller.user, &client_id, &asked.name, &members).await?;
     Ok(Json(GroupCreated { group: group.to_string() }))
 }
@@ -40,7 +40,7 @@ pub(super) async fn read(
     PathOf(group): PathOf<String>,
 ) -> Result<Json<Group>, Refused> {
     let group = GroupId::new(&group)?;
-    caller.may(&core, Command::Other, 0, Some(&Conversation::Group(group.clone())))?;
+    caller.may(&core, Command::Other, 0, Some(&Conversation::Group(group.clone()))).await?;
     Ok(Json(shown(&core.deps.delivery.group(&caller.user, &group).await?)))
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn change(
         };
         roles.push((UserId::new(user)?, role));
     }
-    caller.may(&core, Command::Membership, body.0.len(), Some(&Conversation::Group(group.clone())))?;
+    caller.may(&core, Command::Membership, body.0.len(), Some(&Conversation::Group(group.clone()))).await?;
     let delivery = &core.deps.delivery;
     if let Some(name) = &asked.name {
         check_name(name)?;
@@ -84,7 +84,7 @@ pub(super) async fn remove(
     PathOf(group): PathOf<String>,
 ) -> Result<Response, Refused> {
     let group = GroupId::new(&group)?;
-    caller.may(&core, Command::Membership, 0, Some(&Conversation::Group(group.clone())))?;
+    caller.may(&core, Command::Membership, 0, Some(&Conversation::Group(group.clone()))).await?;
     core.deps.delivery.delete_group(&caller.user, &group).await?;
     Ok(done())
 }
@@ -98,7 +98,7 @@ pub(super) async fn add_member(
     let group = GroupId::new(&group)?;
     let asked: AddMember = body.json()?;
     let user = UserId::new(&asked.user)?;
-    caller.may(&core, Command::Membership, body.0.len(), Some(&Conversation::Group(group.clone())))?;
+    caller.may(&core, Command::Membership, body.0.len(), Some(&Conversation::Group(group.clone()))).await?;
     core.deps.delivery.add_member(&caller.user, &group, &user).await?;
     Ok(done())
 }
@@ -109,7 +109,7 @@ pub(super) async fn remove_member(
     PathOf((group, user)): PathOf<(String, String)>,
 ) -> Result<Response, Refused> {
     let (group, user) = (GroupId::new(&group)?, UserId::new(&user)?);
-    caller.may(&core, Command::Membership, 0, Some(&Conversation::Group(group.clone())))?;
+    caller.may(&core, Command::Membership, 0, Some(&Conversation::Group(group.clone()))).await?;
     core.deps.delivery.remove_member(&caller.user, &group, &user).await?;
     Ok(done())
 }

@@ -32,7 +32,7 @@ pub(super) async fn get(
         return Err(Refused::new(ErrorCode::Invalid, detail));
     }
     let users = names.into_iter().map(UserId::new).collect::<Result<Vec<UserId>, IdError>>()?;
-    caller.may(&core, Command::Presence, 0, None)?;
+    caller.may(&core, Command::Presence, 0, None).await?;
     let seen = core.deps.delivery.presence().get(&caller.user, &users).await;
     Ok(Json(Presences { presence: seen.iter().map(wire_presence).collect() }))
 }

@@ -29,6 +29,7 @@ use crate::reload::Reloader;
 use control::LogControl;
 use engine::{PluginLogs, WasmLoader};
 use log::{OpenLog, make_data_dir};
+use nodes::{Nodes, Way};
 use roll::Roll;
 use store::OpenStore;
 pub use telemetry::install as install_telemetry;
@@ -106,12 +107,14 @@ impl Server {
             ready_within: READY_WITHIN,
         });
         let catalog = Arc::clone(&ports.catalog);
-        let deps = PolicyDeps { catalog, clock: Arc::clone(&clock), builtins, loader, cluster };
+        let way = Way::open(config, &node, &clock)?;
+        let shared = way.states();
+        let deps = PolicyDeps { catalog, clock: Arc::clone(&clock), builtins, loader, cluster, shared };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
 
         repartition::check(&policies, log.port().layout().partitions)?;
 
-        let nodes = nodes::Nodes::build(config, &node, &clock)?;
+        let nodes = Nodes::join(way, &node);
         let ports = Ports {
             log: log.port(),
             store: ports,

@@ -139,6 +139,7 @@ impl Nodes {
             builtins,
             loader: Arc::new(EngineLoader),
             cluster: Some(Cluster { node, control, partitions: 1, ready_within: Duration::from_secs(10) }),
+            shared: None,
         };
         let Start { chains, limits } = start;
         let policies = Policies::start(PolicyConfig { chains, limits, ..PolicyConfig::default() }, deps).await?;

@@ -92,6 +92,7 @@ impl World {
             builtins,
             loader: Arc::new(EngineLoader),
             cluster: None,
+            shared: None,
         };
         let record = RecordConfig { one_in: 1, bodies: true, ..RecordConfig::default() };
         let watch = WatchConfig { record, ..WatchConfig::default() };

@@ -221,7 +221,8 @@ pub(crate) async fn generation(hook: Hook, hand: &Arc<Hand>) -> Arc<Generation> 
         |hook: Hook| -> &'static [u8] { Vec::leak(plugin(&format!("builtin-{hook}"), hook, "", false).bytes.to_vec()) };
     let builtins = Hook::ALL.into_iter().map(|hook| (hook, leaked(hook))).collect();
     let catalog = store.expect("a store").store().catalog;
-    let deps = PolicyDeps { catalog, clock, builtins, loader: Arc::new(Wilds(Arc::clone(hand))), cluster: None };
+    let deps =
+        PolicyDeps { catalog, clock, builtins, loader: Arc::new(Wilds(Arc::clone(hand))), cluster: None, shared: None };
     let config = PolicyConfig { chains: vec![(hook, chain)], ..PolicyConfig::default() };
     let generation = Policies::start(config, deps).await.expect("policies").current();
     // What was asked to warm them.

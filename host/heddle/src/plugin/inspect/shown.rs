@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use heddle_pack::{Hook, HookManifest, Interface};
+use heddle_pack::{Hook, HookManifest, Interface, Share};
 use serde_json::{Map, Value, json};
 
 use super::{Inspected, Measured};
@@ -49,12 +49,17 @@ pub fn text(inspected: &Inspected, whole: bool) -> String {
         for (hook, declared) in &manifest.hooks {
             let scopes: Vec<&str> = declared.scopes.iter().map(|scope| scope.as_str()).collect();
             let scopes = if scopes.is_empty() { String::new() } else { format!(", scopes {}", scopes.join(" ")) };
+            let shared = if declared.share == Share::Cluster { ", shared by all nodes" } else { "" };
             let redirect = if declared.redirect_to.is_empty() {
                 String::new()
             } else {
                 format!(", may send to {}", declared.redirect_to.join(" "))
             };
-            let _ = writeln!(out, "hook        {hook}, on failure {}{scopes}{redirect}", declared.on_failure.as_str());
+            let _ = writeln!(
+                out,
+                "hook        {hook}, on failure {}{scopes}{shared}{redirect}",
+                declared.on_failure.as_str()
+            );
         }
         let reads = if manifest.reads_body { "text and data" } else { "no text, no data" };
         let _ = writeln!(out, "reads       {reads}");

@@ -42,7 +42,9 @@ macro_rules! text {
 
 const RATE_LIMIT: Parts = Parts {
     export: "rate_limit",
-    manifest: "[hooks.rate-limit]\nscopes = [\"user\"]\non_failure = \"builtin\"\n",
+    manifest: "[hooks.rate-limit]\nscopes = [\"user\"]\n\
+               # Who counts together: each \"node\" for itself, or all nodes of a \"cluster\", over Redis.\n\
+               share = \"node\"\non_failure = \"builtin\"\n",
     keys: &[Key {
         name: "per_minute",
         ty: "u32",
