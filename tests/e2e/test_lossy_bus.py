@@ -10,7 +10,7 @@ from harness.device import Device
 from harness.lossy import Frames, frame_end
 from harness.waiting import until, until_async
 
-LOSSY_S = float(os.environ.get("HEDDLE_E2E_LOSSY_S", "12"))
+LOSSY_S = float(os.environ.get("HEDDLE_E2E_LOSSY_S", "8"))
 SEED = int(os.environ.get("HEDDLE_E2E_SEED", "7"))
 # For the slowest on a busy machine.
 ARRIVES_S = 30
