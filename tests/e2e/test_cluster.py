@@ -29,7 +29,7 @@ class Faults:
     async def run(self, seconds):
         """Each kind once, then by chance, until the time is over."""
         kinds = [self.kill_a_node, self.freeze_a_node, self.kill_the_broker, self.freeze_the_broker, self.flush_redis,
-                 self.kill_redis, self.stop_postgres, self.freeze_postgres]
+                 self.kill_redis, self.stop_postgres, self.freeze_postgres, self.lose_messages_between_nodes]
         kinds = [kind for kind in kinds if not ONLY or kind.__name__ in ONLY.split(",")]
         end, turn = time.monotonic() + seconds, 0
         while time.monotonic() < end or turn < len(kinds):
@@ -75,6 +75,11 @@ class Faults:
         self.cluster.redis.kill()
         await asyncio.sleep(2)
         await asyncio.to_thread(self.cluster.redis.start)
+
+    async def lose_messages_between_nodes(self):
+        self.cluster.lose(True)
+        await asyncio.sleep(3)
+        self.cluster.lose(False)
 
     async def stop_postgres(self):
         await asyncio.to_thread(self.cluster.postgres.stop)

@@ -1,6 +1,8 @@
 """Groups: one order for all, membership, mutes, pull, and what the log holds of it."""
 
 import asyncio
+import hashlib
+import itertools
 import json
 from collections import Counter
 
@@ -261,3 +263,29 @@ async def test_receipts_in_a_small_group_name_each_reader(server, name):
         for who in (bob, carol):
             read = await a.next("receipt", status="read", by=who)
             assert read["conversation"] == f"group:{group}" and read["order"] == accepted["order"], read
+
+
+async def test_a_chunk_that_nobody_gets_keeps_its_number(start):
+    """A policy that is asked again after a crash may leave out others. Were chunks counted without those that nobody gets, the numbers behind
+    them would shift: what was there already would come twice, or what was not there would be taken for a repetition."""
+    server = start(policies=[("fanout", fixture("leave-out-odd"))])
+    sender, *others = members = [f"member-{number:02}" for number in range(24)]
+    group = server.rest(sender).group("every other", others)
+    async with Device(server, sender) as s:
+        sent = await s.say(group=group, text="to half of them")
+        await s.next("new_message", text="to half of them")
+    server.stop()
+
+    def home(user):
+        return int.from_bytes(hashlib.sha256(user.encode()).digest()[:8], "big") % 16
+
+    # All by home, then every other but the sender is left out, then those that are left by the number of their home among all homes.
+    listed = sorted(members, key=lambda user: (home(user), user))
+    asked = [user for user in listed if user != sender]
+    reached = {sender, *asked[::2]}
+    homes = [list(users) for _, users in itertools.groupby(listed, key=home)]
+    wanted = {number: [user for user in users if user in reached] for number, users in enumerate(homes)}
+    chunks = {row["source"]["chunk"]: [member["user"] for member in row["members"]]
+              for row in server.log("messages") if row["kind"] == "group_chunk" and row["message_id"] == sent["message_id"]}
+    assert chunks == {number: users for number, users in wanted.items() if users}
+    assert len(chunks) < len(homes), "somewhere nobody is left"

@@ -13,7 +13,7 @@ from harness.waiting import until_async
 
 # So many, or what fits in the time.
 REBALANCES = int(os.environ.get("HEDDLE_E2E_REBALANCES", "50"))
-REBALANCES_S = float(os.environ.get("HEDDLE_E2E_REBALANCES_S", "25"))
+REBALANCES_S = float(os.environ.get("HEDDLE_E2E_REBALANCES_S", "20"))
 CLIENTS = 8
 SEED = int(os.environ.get("HEDDLE_E2E_SEED", "7"))
 PARTITIONS = 12

@@ -26,12 +26,15 @@ struct Maker<'a> {
     shared: &'a Shared,
     partition: TopicPartition,
     position: Position,
+    /// How many there were to be, those that nobody gets too.
+    numbered: u32,
     made: Made,
 }
 
 impl Maker<'_> {
     fn put(&mut self, record: impl FnOnce(Source) -> Record) {
-        let chunk = count(self.made.len());
+        let chunk = self.numbered;
+        self.numbered += 1;
         let record = record(Source { partition: self.partition, position: self.position, chunk });
         self.made.push((record.home(self.shared.numbering.partitioning), record.encode()));
     }
@@ -39,7 +42,7 @@ impl Maker<'_> {
 
 /// The sender's own copy of a direct message.
 pub(crate) fn own_copy(shared: &Shared, partition: TopicPartition, position: Position, message: &Arc<Message>) -> Made {
-    let mut maker = Maker { shared, partition, position, made: Made::new() };
+    let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
     maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
     maker.made
 }
@@ -52,7 +55,7 @@ pub(crate) async fn message(
     message: &Arc<Message>,
     group: &GroupId,
 ) -> Result<(Made, bool), StoreError> {
-    let mut maker = Maker { shared, partition, position, made: Made::new() };
+    let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
     let view = shared.groups.view(group).await?.filter(|view| may_speak(view, message));
     let Some(view) = view else {
         maker.put(|source| {
@@ -97,7 +100,10 @@ pub(crate) async fn message(
                 Some(ChunkMember { user: user.clone(), delivery })
             });
             let members: Vec<ChunkMember> = members.collect();
-            if !members.is_empty() {
+            if members.is_empty() {
+                // A policy may leave out others when it is asked again: the chunks behind keep their numbers. (DELIVERY 9)
+                maker.numbered += 1;
+            } else {
                 let (message, decisions) = (Arc::clone(message), decisions.clone());
                 maker.put(|source| {
                     Record::GroupChunk(GroupChunk { message, order: position, members, decisions, source })
@@ -186,7 +192,7 @@ pub(crate) fn change(
     before: Option<&GroupView>,
     after: &GroupView,
 ) -> Made {
-    let mut maker = Maker { shared, partition, position, made: Made::new() };
+    let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
     let mut notice = |targets: Vec<UserId>, user: &UserId, what: MembershipChange| {
         let partitioning = shared.numbering.partitioning;
         let mut homes: Vec<(TopicPartition, UserId)> =

@@ -15,6 +15,7 @@ from .device import Closed, Device
 from .kafka import Kafka
 from .kafka import Missing as NoKafka
 from .operator import roll
+from .lossy import Lossy
 from .postgres import Missing as NoPostgres
 from .postgres import Postgres
 from .redis import Redis
@@ -28,7 +29,7 @@ class Cluster:
     """Three nodes and what they stand on. `roles`: those of each, in order, if not all; `more` is configuration of all of them."""
 
     def __init__(self, start, roles=((), (), ()), **more):
-        self._start = start
+        self._start, self.proxies = start, []
         self.kafka, self.postgres, self.redis = Kafka(), Postgres(), Redis()
         self.redis.start()
         self.database = self.postgres.database()
@@ -36,10 +37,15 @@ class Cluster:
             "log": {"backend": "kafka"},
             "kafka": self.kafka.config(),
             "store": {"backend": "postgres", "url": self.postgres.url(self.database), "deadline": "1 s"},
-            "registry": {"backend": "redis", "url": self.redis.url, "lease": "3 s"},
+            "registry": {"backend": "redis", "lease": "3 s"},
         }, more)
         self.nodes = [self.node(f"n{number}", node={"roles": list(of)} if of else {}) for number, of in enumerate(roles, 1)]
         self.up = set(self.nodes)
+
+    def lose(self, losing):
+        """Every third message between nodes is lost, or none any more."""
+        for proxy in self.proxies:
+            proxy.losing = losing
 
     @property
     def prefix(self):
@@ -47,14 +53,18 @@ class Cluster:
         return self.common["kafka"]["prefix"]
 
     def node(self, name, launch=True, **more):
-        """Another node of that name; clients are not sent to it."""
-        return self._start(config=merged(self.common, merged({"node": {"id": name}}, more)), launch=launch)
+        """Another node of that name, which reaches Redis through a proxy of its own; clients are not sent to it."""
+        self.proxies.append(Lossy(self.redis.port))
+        own = {"node": {"id": name}, "registry": {"url": self.proxies[-1].url}}
+        return self._start(config=merged(self.common, merged(own, more)), launch=launch)
 
     def end(self):
         """Ends the servers; the nodes end with the test."""
         self.kafka.end()
         self.postgres.end()
         self.redis.kill()
+        for proxy in self.proxies:
+            proxy.close()
 
 
 def needed(make):
