@@ -64,6 +64,8 @@ async def test_each_path_and_method_is_answered_as_its_schema_says(start, name):
         ("GET", f"/policies/files/{digest(fixture('mark'))}", None),
         ("GET", "/policies/files/beef", None),
         ("GET", "/nodes", None),
+        ("GET", "/log/partitions", None),
+        ("POST", "/log/partitions", b'{"partitions": 32}'),
         ("POST", "/config/reload", b""),
     ]
     seen = set()

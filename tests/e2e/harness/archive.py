@@ -25,13 +25,21 @@ def topics_of(server, topics=tuple(TOPICS)):
     return rows
 
 
-def standing(rows):
-    """(partition code, position) to row, of what stands: of one message id the first, of what workers derived what is above all before it. (DELIVERY 8, 23)"""
+def cut_of(postgres, database):
+    """Where each partition began when the log was cut anew, by its code; nothing if it never was."""
+    return {int(code): int(start) for code, start in postgres.sql(database, "SELECT partition, start FROM epoch_starts")}
+
+
+def standing(rows, cut=None):
+    """(partition code, log offset + 1) to row, of what stands: of one message id the first, of what workers derived what is above all before it, and
+    nothing that a node derived that did not know of the cut yet. (DELIVERY 8, 23, 26)"""
     ids, derived, stands = set(), {}, {}
     for row in rows:
         code = TOPICS[row["topic"]] + 4 * row["partition"]
         if "source" in row:
             source = row["source"]
+            if cut and row["offset"] >= cut.get(code, 0) and source["position"] < 1 << EPOCH_BITS:
+                continue
             seen = (code, source["topic"], source["partition"])
             mark = (source["position"], source["chunk"])
             if mark <= derived.get(seen, (-1, -1)):

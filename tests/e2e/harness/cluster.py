@@ -9,13 +9,13 @@ import time
 import pytest
 from websockets.exceptions import WebSocketException
 
-from .archive import archive_of, standing, topics_of
+from .archive import archive_of, cut_of, standing, topics_of
 from .checker import Books
 from .device import Closed, Device
 from .kafka import Kafka
 from .kafka import Missing as NoKafka
-from .operator import roll
 from .lossy import Lossy
+from .operator import roll
 from .postgres import Missing as NoPostgres
 from .postgres import Postgres
 from .redis import Redis
@@ -267,7 +267,8 @@ def equal_to_the_topics(cluster):
 
     def equal():
         nonlocal stands, archived
-        stands, archived = standing(topics_of(cluster.nodes[0])), archive_of(cluster.postgres, cluster.database)
+        cut = cut_of(cluster.postgres, cluster.database)
+        stands, archived = standing(topics_of(cluster.nodes[0]), cut), archive_of(cluster.postgres, cluster.database)
         return set(stands) == archived
 
     with contextlib.suppress(NotInTime):

@@ -100,6 +100,7 @@ impl Inside {
             builtins,
             loader: Arc::new(Loads { make, calls: Arc::clone(&calls) }),
             cluster: None,
+            shared: None,
         };
         // Above what is sent here: a refusal would be quicker than a message.
         let plenty = json!({ "burst": 1_000_000, "per_second": 1_000_000.0 }).as_object().cloned().unwrap_or_default();

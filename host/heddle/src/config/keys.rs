@@ -255,7 +255,7 @@ sections! {
         password_file: PathBuf = "";
         /// Topics are called PREFIX.messages, PREFIX.group_messages and PREFIX.control, the consumer group PREFIX.workers.
         prefix: String = "heddle";
-        /// Partitions of PREFIX.messages and of PREFIX.group_messages, each. Fixed when the topics are made.
+        /// Partitions of PREFIX.messages and of PREFIX.group_messages, each, when the topics are made; later `heddle log partitions` raises them.
         partitions: u64 = 100 [1, 1_024];
         /// Copies of each partition, when the topics are made.
         replication: u64 = 3 [1, 32];
