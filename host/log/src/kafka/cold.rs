@@ -71,6 +71,7 @@ impl Cold {
         }
         Ok(records)
     }
+
     /// When the record at each of these places was appended. Blocks; an error if one does not come in time.
     pub(crate) fn ages(
         &self,

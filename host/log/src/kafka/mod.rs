@@ -327,7 +327,7 @@ impl Log for KafkaLog {
         let sending =
             self.sender.send(Arc::clone(&producer), to, id.as_ref().map(|id| &id.0), id.map(|_| handed_in), &bytes);
         let sent = sending.map_err(|reason| AppendError::Refused { partition, reason })?.await;
-        if self.sender.fared(matches!(sent, Sent::Stored(..)), self.shared.clock.monotonic()) {
+        if self.sender.fared(!matches!(sent, Sent::Unknown(_)), self.shared.clock.monotonic()) {
             self.look_at(&self.sender, producer, partition);
         }
         let appended = match sent {

@@ -35,7 +35,7 @@ pub(crate) struct Target<'a> {
 pub(crate) struct Producer {
     settings: ClientConfig,
     current: ArcSwap<FutureProducer<Quiet>>,
-    /// Since when, on the monotonic clock, nothing that it sent came to stand.
+    /// Since when, on the monotonic clock, nobody said what became of anything that it sent.
     failing: Mutex<Option<Duration>>,
     /// Somebody looks whether it is stuck.
     looking: AtomicBool,
@@ -111,10 +111,10 @@ impl Producer {
         }
     }
 
-    /// What became of a record: true, once, when nothing came to stand for so long that somebody should look.
-    pub(crate) fn fared(&self, stands: bool, now: Duration) -> bool {
+    /// Whether it is known what became of a record: true, once, when that was of none for so long that somebody should look.
+    pub(crate) fn fared(&self, known: bool, now: Duration) -> bool {
         let mut failing = self.failing.lock();
-        if stands {
+        if known {
             *failing = None;
             return false;
         }
@@ -181,5 +181,44 @@ fn outcome(result: OwnedDeliveryResult) -> Sent {
             ) => Sent::Refused(code.to_string()),
             _ => Sent::Unknown(said(&error)),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::KafkaConfig;
+
+    /// Of brokers that are not there: what it is given waits for ever.
+    fn waits() -> Arc<Producer> {
+        Arc::new(Producer::new(KafkaConfig::new("127.0.0.1:1", "test").deriver()).unwrap())
+    }
+
+    #[test]
+    fn somebody_looks_once_after_nothing_was_known_for_a_while() {
+        let (producer, second) = (waits(), Duration::from_secs(1));
+        assert!(!producer.fared(false, second));
+        assert!(!producer.fared(false, STUCK));
+        assert!(producer.fared(false, second + STUCK));
+        assert!(!producer.fared(false, second + STUCK), "somebody looks already");
+        producer.looked();
+        assert!(!producer.fared(false, second + STUCK));
+        assert!(!producer.fared(true, second + STUCK * 2), "one came through");
+        assert!(!producer.fared(false, second + STUCK * 3));
+        assert!(producer.fared(false, second + STUCK * 4));
+    }
+
+    #[tokio::test]
+    async fn what_a_replaced_producer_still_had_has_an_unknown_outcome() {
+        let (producer, bytes) = (waits(), Bytes::from_static(b"record"));
+        let (first, to) = (producer.current(), Target { topic: "t", partition: 0 });
+        let sending = producer.send(Arc::clone(&first), to, None, None, &bytes).unwrap();
+        producer.replace(&first, "a test");
+        assert!(matches!(sending.await, Sent::Unknown(_)));
+        let second = producer.current();
+        assert!(!Arc::ptr_eq(&first, &second));
+        // Who was late with the first does not end the second.
+        producer.replace(&first, "a test");
+        assert!(Arc::ptr_eq(&second, &producer.current()));
     }
 }
