@@ -26,11 +26,12 @@ SETTLE_S = 180
 
 
 class Cluster:
-    """Three nodes and what they stand on. `roles`: those of each, in order, if not all; `more` is configuration of all of them."""
+    """Three nodes and what they stand on. `roles`: those of each, in order, if not all; `host`: where the servers listen; `more` is configuration of
+    all nodes."""
 
-    def __init__(self, start, roles=((), (), ()), **more):
+    def __init__(self, start, roles=((), (), ()), host="127.0.0.1", **more):
         self._start, self.proxies = start, []
-        self.kafka, self.postgres, self.redis = Kafka(), Postgres(), Redis()
+        self.kafka, self.postgres, self.redis = Kafka(host), Postgres(host), Redis(host)
         self.redis.start()
         self.database = self.postgres.database()
         self.common = merged({

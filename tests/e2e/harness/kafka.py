@@ -26,8 +26,8 @@ class Kafka:
     # For the command that makes its directory ready.
     format_options = ""
 
-    def __init__(self):
-        self.lib = _lib()
+    def __init__(self, host="127.0.0.1"):
+        self.lib, self.host = _lib(), host
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="heddle-kafka-"))
         self.guard = self.port = self.pid = None
         for _ in range(3):
@@ -42,7 +42,7 @@ class Kafka:
     @property
     def brokers(self):
         """For a client."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def version(self):
         """By the name of its file: brokers do not tell."""
@@ -85,8 +85,8 @@ class Kafka:
     def _configure(self, controller):
         (self.directory / "server.properties").write_text("\n".join([
             "process.roles=broker,controller", "node.id=1", f"controller.quorum.voters=1@127.0.0.1:{controller}",
-            f"listeners=PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
-            f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port}", "controller.listener.names=CONTROLLER",
+            f"listeners=PLAINTEXT://{self.host}:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            f"advertised.listeners=PLAINTEXT://{self.host}:{self.port}", "controller.listener.names=CONTROLLER",
             "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
             "inter.broker.listener.name=PLAINTEXT", f"log.dirs={self.directory}/data",
             "auto.create.topics.enable=false", "offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1",
@@ -98,7 +98,7 @@ class Kafka:
         java = f"java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp '{self.lib}/*'"
         run = (f"{java} kafka.tools.StorageTool format -t {CLUSTER} -g -c \"$0\" {self.format_options} && "
                f"exec {java} kafka.Kafka \"$0\"")
-        ready = f"bash -c 'exec 3<>/dev/tcp/127.0.0.1/{self.port}'"
+        ready = f"bash -c 'exec 3<>/dev/tcp/{self.host}/{self.port}'"
         command = ["sh", GUARD, self.directory, ready, "TERM", "sh", "-c", run, self.directory / "server.properties"]
         self.guard = subprocess.Popen(list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd="/")
         line = self.guard.stdout.readline().decode()

@@ -23,8 +23,8 @@ class Missing(Exception):
 class Postgres:
     """One server with a superuser `heddle` and no password."""
 
-    def __init__(self):
-        self.programs = _programs()
+    def __init__(self, host="127.0.0.1"):
+        self.programs, self.host = _programs(), host
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="heddle-postgres-"))
         if os.geteuid() == 0:
             user = pwd.getpwnam("postgres")
@@ -37,9 +37,12 @@ class Postgres:
         )
         if made.returncode:
             raise Missing(f"initdb: {made.stderr}")
+        if host != "127.0.0.1":
+            with open(self.directory / "data" / "pg_hba.conf", "a", encoding="utf-8") as trusted:
+                trusted.write("host all all all trust\n")
         self._prepare()
         for _ in range(5):
-            with socket.create_server(("127.0.0.1", 0)) as free:
+            with socket.create_server((self.host, 0)) as free:
                 self.port = free.getsockname()[1]
             if self._launch():
                 return
@@ -52,7 +55,7 @@ class Postgres:
 
     def url(self, database):
         """Where to connect."""
-        return f"postgres://heddle@127.0.0.1:{self.port}/{database}"
+        return f"postgres://heddle@{self.host}:{self.port}/{database}"
 
     def database(self):
         """The name of a new, empty database."""
@@ -107,8 +110,8 @@ class Postgres:
         return ()
 
     def _launch(self):
-        ready = f"{self.programs / 'pg_isready'} --quiet --host=127.0.0.1 --port={self.port} --username=heddle"
-        settings = (f"port={self.port}", f"unix_socket_directories={self.directory}", "listen_addresses=127.0.0.1",
+        ready = f"{self.programs / 'pg_isready'} --quiet --host={self.host} --port={self.port} --username=heddle"
+        settings = (f"port={self.port}", f"unix_socket_directories={self.directory}", f"listen_addresses={self.host}",
                     "fsync=off", "full_page_writes=off", "max_connections=100",
                     *self._settings())
         command = ["sh", GUARD, self.directory, ready, "INT", *_as_postgres(), self.programs / "postgres", "-D",
@@ -141,7 +144,7 @@ class Postgres:
 
     def _program(self, name, *args):
         done = subprocess.run(
-            [str(self.programs / name), "--host=127.0.0.1", f"--port={self.port}", "--username=heddle", *args],
+            [str(self.programs / name), f"--host={self.host}", f"--port={self.port}", "--username=heddle", *args],
             capture_output=True, text=True, check=False,
         )
         assert done.returncode == 0, done.stderr

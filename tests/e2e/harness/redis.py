@@ -26,11 +26,12 @@ def needed():
 class Redis:
     """One server on a free port of loopback."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
         needed()
+        self.host = host
         self.dir = tempfile.mkdtemp(prefix="heddle-redis-")
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((self.host, 0))
             self.port = free.getsockname()[1]
         self.child = None
 
@@ -44,12 +45,12 @@ class Redis:
     @property
     def url(self):
         """For a client."""
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def start(self):
         """Starts it, and waits until it answers."""
         self.child = subprocess.Popen(
-            ["redis-server", *self._listens(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            ["redis-server", *self._listens(), "--bind", self.host, "--protected-mode", "no", "--save", "", "--appendonly", "no",
              "--dir", self.dir],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=_dies_with_the_tests,
@@ -61,7 +62,7 @@ class Redis:
         return ["--port", str(self.port)]
 
     def _connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=5)
+        return socket.create_connection((self.host, self.port), timeout=5)
 
     def _answers(self):
         try:
