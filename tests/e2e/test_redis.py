@@ -45,7 +45,7 @@ async def test_chat_and_presence_over_redis(start, redis):
             fields = redis.ask("HGETALL", "heddle:user:bob")
             assert sorted(fields[1::2]) == ["laptop", "phone"]
             assert all(field.startswith("amber/") for field in fields[::2])
-            assert redis.ask("ZRANGE", "heddle:nodes", "0", "-1") == ["amber"]
+            await until_async(lambda: redis.ask("ZRANGE", "heddle:nodes", "0", "-1") == ["amber"], "the node is on the list")
             listeners = ("PUBSUB", "NUMSUB", "heddle:bus:amber", "heddle:bus")
             await until_async(lambda: redis.ask(*listeners)[1::2] == [1, 1], "the node listens")
         await _known(redis, "bob", 0)

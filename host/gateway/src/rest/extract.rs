@@ -21,9 +21,9 @@ use crate::auth::{AuthError, bearer};
 use crate::core::{Asker, Core};
 use crate::listener::ClientIp;
 
-/// How much of a body that is too large is read and let go, and for how long.
+/// How much of a body that is too large is read and let go, or twice what is allowed if that is more, and for how long.
 const LET_GO_BYTES_MAX: usize = 8 << 20;
-const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+const LET_GO_WITHIN: Duration = Duration::from_secs(10);
 
 /// Who calls, as their token says.
 pub(crate) struct Caller {
@@ -113,14 +113,14 @@ pub(crate) async fn body_of(request: Request, bytes_max: usize) -> Result<Bytes,
             Err(error) => return Err(Refused::new(ErrorCode::Invalid, format!("the body did not arrive: {error}"))),
         }
     }
-    let_go(body).await;
+    let_go(body, bytes_max).await;
     Err(Refused::new(ErrorCode::TooLarge, format!("the body has more than {bytes_max} bytes")))
 }
 
 /// Reads the rest of a body that is too large, as far as that may reach: whoever still writes would see a connection that breaks instead of
 /// the answer.
-async fn let_go(body: Body) {
-    let mut rest = Limited::new(body, LET_GO_BYTES_MAX);
+async fn let_go(body: Body, bytes_max: usize) {
+    let mut rest = Limited::new(body, bytes_max.saturating_mul(2).max(LET_GO_BYTES_MAX));
     let read = async { while let Some(Ok(_)) = rest.frame().await {} };
     // Late or not, the answer is the same.
     let _ = tokio::time::timeout(LET_GO_WITHIN, read).await;
