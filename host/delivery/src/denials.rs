@@ -136,7 +136,8 @@ impl Denials {
                 None => self.take(&mut self.known.write(), &page.changes),
             }
             let full = page.changes.len() == PAGE as usize;
-            let upto = if full { page.changes.last().map_or(page.version, |(version, _)| *version) } else { page.version };
+            let upto =
+                if full { page.changes.last().map_or(page.version, |(version, _)| *version) } else { page.version };
             for (_, denial) in page.changes {
                 match denial {
                     Denial::Revocation { .. } => changed.revocations = true,
