@@ -90,9 +90,8 @@ impl Denials {
     /// What `user` and each of `others` are to each other. Where memory has no room for all, the store is asked; if it is away, what is known
     /// counts: a message is not held up.
     pub(crate) async fn between(&self, user: &UserId, others: &[UserId]) -> Vec<Pair> {
-        if self.known.read().partial
-            && let Ok(pairs) = self.store.denials.blocks_between(user, others).await
-        {
+        let partial = self.known.read().partial;
+        if partial && let Ok(pairs) = self.store.denials.blocks_between(user, others).await {
             return pairs.into_iter().map(|(blocks, blocked)| Pair { blocks, blocked }).collect();
         }
         let known = self.known.read();
@@ -311,5 +310,82 @@ impl Delivery {
         if changed {
             self.shared.bus.broadcast(Arc::new(NodeMessage::Denials)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use heddle_model::SystemClock;
+    use heddle_store::{DENIAL_FORGOTTEN_MS, SqliteStore, StoreConfig};
+
+    use super::*;
+
+    fn user(name: &str) -> UserId {
+        UserId::new(name).unwrap()
+    }
+
+    struct World {
+        denials: Denials,
+        store: Store,
+        _directory: tempfile::TempDir,
+    }
+
+    impl World {
+        async fn with(blocks_cached: usize) -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let config = StoreConfig::at(directory.path().join("store.db"));
+            let store = SqliteStore::open(config, Arc::new(SystemClock::new())).await.unwrap().store();
+            let config = DeliveryConfig { blocks_cached, ..DeliveryConfig::default() };
+            let denials = Denials::open(&config, store.clone()).await.unwrap();
+            Self { denials, store, _directory: directory }
+        }
+
+        async fn set(&self, who: &str, whom: &str, holds: bool, at: Millis) {
+            self.store.denials.set_block(&user(who), &user(whom), holds, at, 99).await.unwrap();
+        }
+
+        async fn blocks(&self, who: &str, whom: &str) -> bool {
+            let pair = self.denials.pair(&user(who), &user(whom)).await;
+            let reverse = self.denials.pair(&user(whom), &user(who)).await;
+            assert_eq!((pair.blocks, pair.blocked), (reverse.blocked, reverse.blocks));
+            pair.blocks
+        }
+    }
+
+    #[tokio::test]
+    async fn what_changed_is_known_after_the_next_look_and_said_once() {
+        let world = World::with(99).await;
+        world.set("bob", "alice", true, 1).await;
+        assert!(!world.blocks("bob", "alice").await);
+        let changed = world.denials.read().await.unwrap();
+        assert_eq!(changed, Changed { pairs: vec![(user("bob"), user("alice"))], revocations: false });
+        assert!(world.blocks("bob", "alice").await && !world.blocks("alice", "bob").await);
+        assert_eq!(world.denials.read().await.unwrap(), Changed::default());
+        world.set("bob", "alice", false, 2).await;
+        world.denials.read().await.unwrap();
+        assert!(!world.blocks("bob", "alice").await);
+    }
+
+    #[tokio::test]
+    async fn who_was_away_while_a_change_was_forgotten_reads_anew() {
+        let world = World::with(99).await;
+        world.set("bob", "alice", true, 1).await;
+        world.denials.read().await.unwrap();
+        world.set("bob", "alice", false, 2).await;
+        // The row that says so is gone by now.
+        world.set("carol", "dave", true, DENIAL_FORGOTTEN_MS + 9).await;
+        assert!(world.denials.read().await.unwrap().revocations, "whoever is revoked is looked for again");
+        assert!(!world.blocks("bob", "alice").await && world.blocks("carol", "dave").await);
+    }
+
+    #[tokio::test]
+    async fn what_memory_has_no_room_for_is_asked_of_the_store() {
+        let world = World::with(1).await;
+        world.set("bob", "alice", true, 1).await;
+        world.set("carol", "alice", true, 2).await;
+        world.denials.read().await.unwrap();
+        assert!(world.blocks("bob", "alice").await && world.blocks("carol", "alice").await);
+        world.set("dave", "alice", true, 3).await;
+        assert!(world.blocks("dave", "alice").await);
     }
 }

@@ -66,7 +66,8 @@ pub(crate) async fn upgrade(
     }
     let key = handshake_key(&request).map_err(|detail| refuse(ErrorCode::Invalid, detail.to_owned()))?;
     let (token, echo) = upgrade_token(request.headers());
-    let identity = identify(&core, token).await.map_err(|error| {
+    let token = token.map(str::to_owned);
+    let identity = identify(&core, token.as_deref()).await.map_err(|error| {
         core.figures.auth_failed(error.word());
         refuse(ErrorCode::Unauthorized, error.to_string())
     })?;

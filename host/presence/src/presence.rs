@@ -261,10 +261,10 @@ impl Shared {
         };
         let mut answer = self.policy.reveal(self.clock.now(), subject, &relations);
         answer.resize(viewers.len(), Visibility::Nothing);
-        for ((viewer, visibility), relation) in viewers.iter().zip(&mut answer).zip(&relations) {
+        for ((viewer, visibility), bits) in viewers.iter().zip(&mut answer).zip(&relations) {
             if viewer == subject {
                 *visibility = Visibility::StatusAndLastSeen;
-            } else if relation & relation::BLOCKED != 0 {
+            } else if bits & relation::BLOCKED != 0 {
                 // Whatever a policy makes of it.
                 *visibility = Visibility::Nothing;
             }

@@ -237,7 +237,7 @@ impl Shared {
         tokio::select! {
             done = &mut exchange => done,
             ended = &mut connection => match ended {
-                Ok(()) => exchange.await,
+                Ok(()) => exchange.as_mut().await,
                 Err(error) => Err(error.to_string()),
             },
         }

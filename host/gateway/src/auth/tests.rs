@@ -87,7 +87,10 @@ async fn a_role_opens_what_it_names_and_less() {
         }
     }
     // Who is revoked opens nothing, whatever the role.
-    assert_eq!(ask(&mint(SECRET, "mallory", Role::PolicyAdmin, NOW, 60_000).unwrap(), Role::Viewer).await, Err("revoked"));
+    assert_eq!(
+        ask(&mint(SECRET, "mallory", Role::PolicyAdmin, NOW, 60_000).unwrap(), Role::Viewer).await,
+        Err("revoked")
+    );
     assert_eq!(auth.verify_role(&HeaderMap::new(), Role::Viewer).await, Err(AuthError::Missing));
 }
 
@@ -129,8 +132,8 @@ fn signed_by(algorithm: Algorithm, kid: Option<&str>) -> String {
         }
         _ => {
             let head = [
-                0x30, 0x81, 0x87, 2, 1, 0, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86, 0x48,
-                0xce, 0x3d, 3, 1, 7, 4, 0x6d, 0x30, 0x6b, 2, 1, 1, 4, 0x20,
+                0x30, 0x81, 0x87, 2, 1, 0, 0x30, 0x13, 6, 7, 0x2a, 0x86, 0x48, 0xce, 0x3d, 2, 1, 6, 8, 0x2a, 0x86,
+                0x48, 0xce, 0x3d, 3, 1, 7, 4, 0x6d, 0x30, 0x6b, 2, 1, 1, 4, 0x20,
             ];
             let point = [&[0xa1, 0x44, 3, 0x42, 0, 4], raw(EC_X).as_slice(), &raw(EC_Y)].concat();
             EncodingKey::from_ec_der(&[head.as_slice(), &raw(EC_D), &point].concat())
