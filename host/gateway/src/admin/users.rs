@@ -69,7 +69,7 @@ pub(super) async fn revoke(
         Noted::Changed | Noted::Unchanged => Ok(Json(shown(&revocation))),
         Noted::Full => {
             let detail = "as many users are revoked as may be (users.revoked_max): restore some, or raise it";
-            Err(Refused::new(ErrorCode::Refused, detail))
+            Err(Refused::new(ErrorCode::Conflict, detail))
         }
     }
 }
