@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
 use heddle_model::{Millis, UserId};
 use heddle_protocol::ErrorCode;
 use heddle_store::{AuditEntry, Noted, Revocation};
@@ -10,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Admin, Operator, Viewer};
-use crate::rest::{BodyOf, PathOf, QueryOf, Refused, done};
+use crate::rest::{BodyOf, PathOf, QueryOf, Refused};
 
 /// No token is issued later: all of them are refused.
 const FOR_EVER: Millis = i64::MAX as Millis;
@@ -79,14 +78,14 @@ pub(super) async fn restore(
     Operator(who): Operator,
     PathOf(user): PathOf<String>,
     QueryOf(Why { why }): QueryOf<Why>,
-) -> Result<Response, Refused> {
+) -> Result<Json<Value>, Refused> {
     let user = UserId::new(&user)?;
     let at = admin.core.deps.clock.now();
     let detail = json!({ "user": user.as_str() }).to_string();
     tracing::info!(who, %user, "a user is restored");
     let audit = AuditEntry { at, who, what: "restore user".to_owned(), why, detail };
     if admin.core.deps.delivery.restore(&user, audit).await? {
-        return Ok(done());
+        return Ok(Json(json!({ "user": user.as_str(), "revocation": null })));
     }
     Err(Refused::new(ErrorCode::NotFound, format!("{user} is not revoked")))
 }

@@ -17,7 +17,7 @@ use axum::routing::{delete, get, post, put};
 
 use crate::core::Core;
 
-pub(crate) use extract::{BodyOf, PathOf, QueryOf, body_of, done};
+pub(crate) use extract::{BodyOf, PathOf, QueryOf, body_of};
 pub(crate) use problem::{Refused, method_not_allowed, not_found, problem, read_error};
 
 /// All client paths but the WebSocket.
