@@ -303,7 +303,7 @@ async fn a_flood_of_connects_holds_no_more_connections_than_the_limit() {
 #[tokio::test(start_paused = true)]
 async fn the_running_tasks_tell_those_who_watch_and_end_with_the_last_handle() {
     let (rules, updates) = (Arc::new(Rules::default()), Arc::new(Updates::default()));
-    let relations = Arc::new(ByName { away: false, asked: AtomicUsize::new(0) });
+    let relations = Arc::new(ByName { away: false, apart: AtomicBool::new(false), asked: AtomicUsize::new(0) });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let presence = Presence::start(PresenceConfig::default(), rules.clone(), relations, updates.clone(), clock);
     presence.subscribe(&user("friend"), &socket(9), &[user("alice")]).await.unwrap();
