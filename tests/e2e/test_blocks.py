@@ -1,6 +1,7 @@
 """Blocks: what a blocked user sends reaches nobody and tells nothing, and the two are kept out of each other's sight."""
 
 from harness.device import Device
+from harness.policies import fixture
 from harness.waiting import until
 
 
@@ -110,6 +111,40 @@ async def test_in_a_group_the_pair_is_left_out_of_each_others_messages(server, n
     # They stay members, and see each other in the list.
     members = server.rest(bob).get(f"/v1/groups/{group}").ok().json["members"]
     assert {member["user"] for member in members} == {alice, bob, carol}
+
+
+async def test_a_chunk_that_blocks_leave_empty_holds_up_none(start, name):
+    server = start(config={"groups": {"chunk_members": 1}})
+    alice, others = name("alice"), [name(f"u{number}") for number in range(6)]
+    group = server.rest(alice).group("all", others)
+    for other in others[::2]:
+        block(server, other, alice)
+    async with Device(server, alice) as a:
+        for number in range(3):
+            await a.say(group=group, text=f"m{number}")
+    server.restart(hard=True)
+    for nth, other in enumerate(others):
+        async with Device(server, other) as device:
+            await device.next("caught_up")
+            assert device.texts() == ([] if nth % 2 == 0 else ["m0", "m1", "m2"]), other
+
+
+async def test_what_a_blocked_user_says_in_a_pulled_group_is_in_nobodys_history_who_blocks(start, name):
+    server = start(policies=[("fanout", fixture("pull-all"))])
+    alice, bob, carol = name("alice"), name("bob"), name("carol")
+    group = server.rest(carol).group("pulled", [alice, bob])
+    block(server, bob, alice)
+    async with Device(server, alice) as a, Device(server, bob) as b, Device(server, carol) as c:
+        await a.say(group=group, text="of alice")
+        await c.next("group_notice", group=group)
+        await b.nothing_before_pong("group_notice", group=group)
+        await c.say(group=group, text="of carol")
+        await b.next("group_notice", group=group)
+    assert texts(server, carol, f"group:{group}") == ["of alice", "of carol"]
+    assert texts(server, bob, f"group:{group}") == ["of carol"]
+    unblock(server, bob, alice)
+    # No record was made of each member: what counts is who blocks whom when the history is read.
+    assert texts(server, bob, f"group:{group}") == ["of alice", "of carol"]
 
 
 async def test_a_blocked_user_cannot_bring_the_other_into_a_group(server, name):

@@ -275,3 +275,25 @@ async def test_a_stream_below_the_tail_waits_for_postgres_with_4003(on_postgres,
         await device.next("caught_up")
         assert device.texts() == wanted and "gap" not in device.hello
         await device.leave()
+
+
+async def test_what_is_known_of_blocks_and_revocations_holds_while_postgres_is_away(on_postgres, postgres, name):
+    server, _ = on_postgres()
+    alice, bob, carol, mallory = name("alice"), name("bob"), name("carol"), name("mallory")
+    token = server.token(mallory)
+    async with Device(server, alice) as a, Device(server, bob) as b, Device(server, carol) as c:
+        server.rest(bob).put(f"/v1/blocks/{alice}").ok()
+        server.admin_rest(server.ready["admin_token"]).put(f"/users/{mallory}/revocation", {}).ok()
+        postgres.stop()
+        try:
+            until(lambda: server.metrics().get("heddle_denial_reads_failed_total", 0) > 0, "the node notices")
+            await a.say(bob, "blocked")
+            await c.say(bob, "goes on")
+            await b.next("new_message", text="goes on")
+            await b.ping()
+            assert b.texts() == ["goes on"]
+            refused = server.rest(mallory, headers={"Authorization": f"Bearer {token}"}).get("/v1/contacts")
+            refused.problem(401, "unauthorized")
+        finally:
+            postgres.start()
+    until(lambda: server.admin_rest(server.ready["admin_token"]).get(f"/users/{mallory}").status == 200, "it is back", 60)
