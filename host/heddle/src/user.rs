@@ -126,3 +126,29 @@ fn which(revocation: &Value) -> String {
 fn moment(at_ms: u64) -> String {
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(at_ms)).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_shown_with_what_an_operator_did_and_why() {
+        let mut answer = json!({
+            "user": "mallory", "seen_since": 0, "asked": "n1", "connections_here": 2, "revocation": null,
+        });
+        assert_eq!(
+            people(&answer),
+            "mallory\n  known since 1970-01-01T00:00:00Z\n  2 connections at n1\n  not revoked"
+        );
+        answer["seen_since"] = Value::Null;
+        answer["revocation"] = json!({ "at": 60_000, "who": "ops", "why": "stolen", "new_tokens": false });
+        let shown = people(&answer);
+        assert!(
+            shown.contains("never seen") && shown.contains("revoked at 1970-01-01T00:01:00Z by ops: stolen"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("tokens issued until 1970-01-01T00:01:00Z are refused"), "{shown}");
+        answer["revocation"]["new_tokens"] = true.into();
+        assert!(people(&answer).ends_with("all tokens are refused, new ones too"));
+    }
+}
