@@ -3,7 +3,9 @@
 //! An example is a ```` ```json ```` block. Under "From the client" and "From the server" it is a frame; elsewhere a word
 //! after `json` names the type that it is.
 
-use heddle_protocol::rest::{AddMember, Blocks, ChangeGroup, Contacts, Conversations, CreateGroup, Group, GroupCreated};
+use heddle_protocol::rest::{
+    AddMember, Blocks, ChangeGroup, Contacts, Conversations, CreateGroup, Group, GroupCreated,
+};
 use heddle_protocol::rest::{History, Presences};
 use heddle_protocol::{Accepted, CloseCode, ErrorCode, Problem, RejectCode, ServerFrame, limits, parse, parse_send};
 use serde::Serialize;
