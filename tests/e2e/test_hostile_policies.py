@@ -63,6 +63,12 @@ async def test_a_rate_limit_policy_that_traps_gives_its_declared_failure_mode(st
         answer = server.rest(name("alice")).get("/v1/conversations")
         assert answer.status in (429, 503), answer
         answer.problem(answer.status)
+        # Whoever connects is told the cause too, and that it may go away.
+        device = Device(server, name("bob"))
+        await device.open()
+        await device.frame({"type": "hello", "device": "phone"})
+        assert await device.close_code() == 4003
+        assert device.has("error", code="policy_unavailable", retryable=True), device.inbox
         return
     async with Device(server, name("alice")) as a:
         await a.say(name("bob"), "allowed")

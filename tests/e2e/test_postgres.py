@@ -226,3 +226,74 @@ def test_a_store_that_cannot_be_used_says_what_mends_it(on_postgres, postgres, s
     assert server.stop() == 0
     postgres.sql(database, "INSERT INTO heddle_schema (version) VALUES (999)")
     said(postgres.url(database), 1, "999", "newer heddle")
+
+
+async def test_a_stream_below_the_tail_waits_for_postgres_with_4003(on_postgres, postgres, name):
+    """DELIVERY 15: what is neither in memory nor to be had from the archive is said, and never a hole."""
+    server, _ = on_postgres(config={"delivery": {"tail_events_max": 16, "unacknowledged_max": 5}})
+    alice, bob = name("alice"), name("bob")
+    wanted = [f"m{number}" for number in range(40)]
+
+    async def told_to_try_later(device):
+        assert await device.close_code(30) == 4003
+        later = next(frame for frame in device.inbox if frame["type"] == "error")
+        assert (later["code"], later["retryable"]) == ("try_later", True), later
+
+    slow, away = Device(server, bob), Device(server, bob, "laptop")
+    await away.connect()
+    await away.next("caught_up")
+    await away.leave()
+    await slow.connect()
+    async with Device(server, alice) as a:
+        for text in wanted:
+            await a.say(bob, text)
+            await a.ack()
+    await slow.until(lambda: len(slow.messages) == 5, "as many as may be unacknowledged")
+    caught_up(server)
+    postgres.stop()
+    try:
+        # One is connected and has fallen far behind, the other comes back.
+        await slow.ack()
+        await told_to_try_later(slow)
+        assert slow.texts() == wanted[:5]
+        await away.open()
+        await away.frame({"type": "hello", "device": "laptop", "resume": away.position})
+        await told_to_try_later(away)
+        assert away.messages == []
+    finally:
+        postgres.start()
+
+    async def comes_back(device):
+        device.auto_ack = True
+        try:
+            return await device.connect()
+        except AssertionError:
+            return None
+
+    for device in (slow, away):
+        await until_async(lambda device=device: comes_back(device), "the database is there again", 60)
+        await device.next("caught_up")
+        assert device.texts() == wanted and "gap" not in device.hello
+        await device.leave()
+
+
+async def test_what_is_known_of_blocks_and_revocations_holds_while_postgres_is_away(on_postgres, postgres, name):
+    server, _ = on_postgres()
+    alice, bob, carol, mallory = name("alice"), name("bob"), name("carol"), name("mallory")
+    token = server.token(mallory)
+    async with Device(server, alice) as a, Device(server, bob) as b, Device(server, carol) as c:
+        server.rest(bob).put(f"/v1/blocks/{alice}").ok()
+        server.admin_rest(server.ready["admin_token"]).put(f"/users/{mallory}/revocation", {}).ok()
+        postgres.stop()
+        try:
+            until(lambda: server.metrics().get("heddle_denial_reads_failed_total", 0) > 0, "the node notices")
+            await a.say(bob, "blocked")
+            await c.say(bob, "goes on")
+            await b.next("new_message", text="goes on")
+            await b.ping()
+            assert b.texts() == ["goes on"]
+            refused = server.rest(mallory, headers={"Authorization": f"Bearer {token}"}).get("/v1/contacts")
+            refused.problem(401, "unauthorized")
+        finally:
+            postgres.start()
+    until(lambda: server.admin_rest(server.ready["admin_token"]).get(f"/users/{mallory}").status == 200, "it is back", 60)

@@ -107,6 +107,10 @@ def test_each_path_and_method_is_answered_as_its_schema_says(server, name):
         ("PUT", f"/v1/contacts/{bob}", None),
         ("GET", "/v1/contacts", None),
         ("DELETE", f"/v1/contacts/{bob}", None),
+        ("PUT", f"/v1/blocks/{carol}", None),
+        ("PUT", f"/v1/blocks/{alice}", None),
+        ("GET", "/v1/blocks", None),
+        ("DELETE", f"/v1/blocks/{carol}", None),
         ("GET", f"/v1/presence?users={alice},{bob}", None),
     ]
     seen = set()

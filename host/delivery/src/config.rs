@@ -45,6 +45,12 @@ pub struct DeliveryConfig {
     pub reject_unknown_users: bool,
     /// Users whose facts (first seen) are kept in memory.
     pub users_cached: usize,
+    /// Users that one user may block.
+    pub blocks_max: u32,
+    /// Blocks of all users that are kept in memory; with more of them the store is asked about each message.
+    pub blocks_cached: usize,
+    /// Users whose tokens are taken back; all of them are kept in memory.
+    pub revocations_max: u32,
     /// Messages that may be under way under one id, and in all.
     pub in_flight_max: usize,
     /// How long a log that forgets by age alone keeps a record, ms.
@@ -77,6 +83,9 @@ impl Default for DeliveryConfig {
             poison_tries: 3,
             reject_unknown_users: false,
             users_cached: 50_000,
+            blocks_max: 1_000,
+            blocks_cached: 1_000_000,
+            revocations_max: 100_000,
             in_flight_max: 100_000,
             retention_ms: 7 * 24 * 60 * 60 * 1_000,
             presence: heddle_presence::PresenceConfig::default(),

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::DeliveryConfig;
+use crate::denials::Denials;
 use crate::groups::Groups;
 use crate::hub::Hub;
 use crate::judge::Judge;
@@ -27,7 +28,7 @@ use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, late, neighbours, share, worker};
+use crate::{NodeMessage, archiver, denials, late, neighbours, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Arc<Hub>,
     pub(crate) groups: Groups,
     pub(crate) people: People,
+    pub(crate) denials: Arc<Denials>,
     pub(crate) presence: Presence,
     pub(crate) receipts: Receipts,
     pub(crate) in_flight: InFlight,
@@ -203,24 +205,27 @@ impl Delivery {
         let partitions = partitions(&config, &ports, numbering).await?;
         let holes = RwLock::new(ports.store.epochs.holes().await?);
 
+        let denying = Arc::new(Denials::open(&config, ports.store.clone()).await?);
         let hub = Arc::new(Hub::default());
-        let inbox = Arc::clone(&hub);
+        let (inbox, hinted) = (Arc::clone(&hub), Arc::clone(&denying));
         let (told, heard) = mpsc::channel(neighbours::WAITING_MAX);
         let bus = (ports.bus)(Arc::new(move |message| match message {
             // What finds no room is asked for later.
             NodeMessage::Tidings(tidings) => drop(told.try_send(tidings.clone())),
+            NodeMessage::Denials => hinted.hint.notify_one(),
             other => inbox.receive(other),
         }));
         let presence = Presence::start(
             config.presence.clone(),
             Arc::new(ports.policies.clone()),
-            Arc::new(StoreRelations::new(ports.store.clone())),
+            Arc::new(StoreRelations::new(ports.store.clone(), Arc::clone(&denying))),
             Arc::new(NodeSink::new(Arc::clone(&bus), ports.node.clone())),
             Arc::clone(&ports.clock),
         );
         let shared = Arc::new(Shared {
             groups: Groups::new(&config, partitioning, ports.store.clone()),
             people: People::new(&config, ports.store.clone(), &ports.clock, layout.shared),
+            denials: denying,
             late: Mutex::default(),
             receipts: Receipts::new(&config),
             in_flight: InFlight::new(config.in_flight_max),
@@ -246,6 +251,7 @@ impl Delivery {
             shared.tasks.spawn(worker::run(Arc::clone(&shared), partition));
         }
         shared.tasks.spawn(archiver::run(Arc::clone(&shared)));
+        shared.tasks.spawn(denials::watch(Arc::clone(&shared)));
         if layout.shared {
             shared.tasks.spawn(share::own(Arc::clone(&shared)));
             shared.tasks.spawn(share::follow_archive(Arc::clone(&shared)));

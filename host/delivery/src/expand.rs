@@ -1,5 +1,6 @@
 //! A group's record becomes records of its members' streams. (DELIVERY 8, 9, 17, 18)
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,10 +84,14 @@ pub(crate) async fn message(
     for page in all.chunks(shared.config.chunk_members.max(1)) {
         let users: Vec<UserId> = page.iter().map(|(_, user)| user.clone()).collect();
         let online = shared.registry.online(&users).await.unwrap_or_else(|_| vec![false; users.len()]);
+        // Left out here and not before: the cut of the chunks is that of all members, whoever blocks whom meanwhile. (DELIVERY 9)
+        let pairs = shared.denials.between(&message.sender, &users).await;
+        let apart: HashSet<&UserId> =
+            users.iter().zip(pairs).filter(|(_, pair)| pair.apart()).map(|(user, _)| user).collect();
         let others: Vec<(&UserId, u8)> = users
             .iter()
             .zip(&online)
-            .filter(|(user, _)| **user != message.sender)
+            .filter(|(user, _)| **user != message.sender && !apart.contains(user))
             .map(|(user, online)| (user, facts(&view, message, user, *online, muted.contains(user))))
             .collect();
         let (deliveries, decisions) = sort(shared, &view, message, &others).await;
@@ -95,6 +100,9 @@ pub(crate) async fn message(
             let members = home.iter().filter_map(|(_, user)| {
                 if *user == message.sender {
                     return Some(ChunkMember { user: user.clone(), delivery: How::Push });
+                }
+                if apart.contains(user) {
+                    return None;
                 }
                 let delivery = deliveries.next().filter(|how| *how != How::LeaveOut && message.may_reach(user))?;
                 Some(ChunkMember { user: user.clone(), delivery })

@@ -88,7 +88,9 @@ impl Delivery {
         let home = partitioning.home(viewer);
         let query = HistoryQuery { viewer: viewer_id, conversation, home, group_home, anchor, limit };
         let page = self.shared.store.archive.history(query).await?;
-        let messages = page.rows.iter().filter_map(|row| viewed(row, viewer, &page.receipts)).collect();
+        let mut messages: Vec<ViewedMessage> =
+            page.rows.iter().filter_map(|row| viewed(row, viewer, &page.receipts)).collect();
+        self.leave_out_pulled(viewer, &mut messages).await;
         Ok(Some(HistoryView { messages, more: page.more }))
     }
 
@@ -116,6 +118,22 @@ impl Delivery {
             });
         }
         Ok(views)
+    }
+
+    /// What was pushed was left out when it was; what is pulled has no record of each member, so it counts who blocks whom now.
+    async fn leave_out_pulled(&self, viewer: &UserId, messages: &mut Vec<ViewedMessage>) {
+        let pulled = |shown: &ViewedMessage| shown.position == Position::START && shown.message.sender != *viewer;
+        let mut senders: Vec<UserId> =
+            messages.iter().filter(|shown| pulled(shown)).map(|shown| shown.message.sender.clone()).collect();
+        senders.sort();
+        senders.dedup();
+        if senders.is_empty() {
+            return;
+        }
+        let pairs = self.shared.denials.between(viewer, &senders).await;
+        let apart: Vec<&UserId> =
+            senders.iter().zip(pairs).filter(|(_, pair)| pair.apart()).map(|(sender, _)| sender).collect();
+        messages.retain(|shown| !(pulled(shown) && apart.contains(&&shown.message.sender)));
     }
 
     /// Waits, bounded, until the archive has what the viewer may already have seen.

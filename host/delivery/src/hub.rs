@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use heddle_model::{ConnectionId, GroupId, Position, UserId};
+use heddle_model::{ConnectionId, GroupId, Millis, Position, UserId};
 use heddle_presence::{Tidings, Visible};
 use parking_lot::RwLock;
 use tokio::sync::mpsc;
@@ -55,6 +55,8 @@ pub enum NodeMessage {
         /// Why.
         why: Kick,
     },
+    /// Blocks or revocations changed: look.
+    Denials,
     /// What a node tells of its connections.
     Tidings(Tidings),
 }
@@ -120,6 +122,9 @@ impl Signals {
 
 #[derive(Debug)]
 struct Mailbox {
+    user: UserId,
+    /// When the user's token may have been issued at the earliest.
+    issued: Millis,
     queue: mpsc::Sender<Mail>,
     signals: Arc<Signals>,
 }
@@ -131,6 +136,12 @@ impl Mailbox {
             self.signals.lagged.store(true, Ordering::Release);
         }
     }
+
+    fn kick(&self, why: Kick) {
+        let code = if why == Kick::Replaced { 1 } else { 2 };
+        self.signals.kicked.store(code, Ordering::Release);
+        self.put(Mail::Kicked);
+    }
 }
 
 /// Mailboxes by connection. Bounded by the gateway's connection limits.
@@ -140,12 +151,31 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// Opens a mailbox that holds `items_max`.
-    pub(crate) fn open(&self, connection: ConnectionId, items_max: usize) -> (mpsc::Receiver<Mail>, Arc<Signals>) {
+    /// Opens a mailbox that holds `items_max`, for a user whose token may have been issued at `issued` at the earliest.
+    pub(crate) fn open(
+        &self,
+        connection: ConnectionId,
+        items_max: usize,
+        user: UserId,
+        issued: Millis,
+    ) -> (mpsc::Receiver<Mail>, Arc<Signals>) {
         let (queue, mail) = mpsc::channel(items_max);
         let signals = Arc::new(Signals::default());
-        self.mailboxes.write().insert(connection, Mailbox { queue, signals: Arc::clone(&signals) });
+        let mailbox = Mailbox { user, issued, queue, signals: Arc::clone(&signals) };
+        self.mailboxes.write().insert(connection, mailbox);
         (mail, signals)
+    }
+
+    /// Sends away whose token is refused now.
+    pub(crate) fn revoke(&self, refused: impl Fn(&UserId, Millis) -> bool) {
+        for mailbox in self.mailboxes.read().values().filter(|mailbox| refused(&mailbox.user, mailbox.issued)) {
+            mailbox.kick(Kick::Revoked);
+        }
+    }
+
+    /// Connections of this user.
+    pub(crate) fn of_user(&self, user: &UserId) -> usize {
+        self.mailboxes.read().values().filter(|mailbox| mailbox.user == *user).count()
     }
 
     pub(crate) fn close(&self, connection: ConnectionId) {
@@ -185,15 +215,33 @@ impl Hub {
                 each(to, &|| Mail::Typing(Box::new(typing.clone())));
             }
             NodeMessage::Presence { seen, to } => each(to, &|| Mail::Presence(Box::new(seen.clone()))),
-            // It has a queue of its own.
-            NodeMessage::Tidings(_) => {}
+            // Others take care of them.
+            NodeMessage::Tidings(_) | NodeMessage::Denials => {}
             NodeMessage::Kick { connection, why } => {
                 if let Some(mailbox) = mailboxes.get(connection) {
-                    let code = if *why == Kick::Replaced { 1 } else { 2 };
-                    mailbox.signals.kicked.store(code, Ordering::Release);
-                    mailbox.put(Mail::Kicked);
+                    mailbox.kick(*why);
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_revoked_goes_and_who_came_with_a_newer_token_stays() {
+        let (hub, bob) = (Hub::default(), UserId::new("bob").unwrap());
+        let open = |number, user: &str, issued| hub.open(ConnectionId(number), 1, UserId::new(user).unwrap(), issued);
+        let (mut full, old) = open(1, "bob", 10);
+        let (_newer, new) = open(2, "bob", 11);
+        let (_other, alice) = open(3, "alice", 1);
+        // A full mailbox holds no kick back.
+        hub.receive(&NodeMessage::Typing { from: bob.clone(), group: None, started: true, to: vec![ConnectionId(1)] });
+        hub.revoke(|user, issued| *user == bob && issued <= 10);
+        assert_eq!([old.kicked(), new.kicked(), alice.kicked()], [Some(Kick::Revoked), None, None]);
+        assert!(matches!(full.try_recv(), Ok(Mail::Typing(_))));
+        assert_eq!((hub.of_user(&bob), hub.of_user(&UserId::new("carol").unwrap())), (2, 0));
     }
 }

@@ -8,6 +8,7 @@ mod archiver;
 mod config;
 mod crowd;
 mod delivery;
+mod denials;
 mod event;
 mod expand;
 mod groups;

@@ -24,6 +24,12 @@ pub enum GroupError {
         /// What was asked.
         what: &'static str,
     },
+    /// A user lets nobody be brought together with who is blocked.
+    #[error("{user} cannot be added to a group by you")]
+    Refused {
+        /// Who.
+        user: UserId,
+    },
     /// What was asked cannot be.
     #[error("{0}")]
     Invalid(String),
@@ -59,6 +65,7 @@ impl Delivery {
         members.sort();
         members.dedup();
         self.check_size(members.len())?;
+        self.check_blocks(by, &members).await?;
         // The id says who made it under which client_id, so a repetition finds the first.
         let id = MessageId::of(by, &Conversation::Direct(by.clone()), client_id).to_string();
         let group = GroupId::new(&id).map_err(|error| GroupError::Invalid(error.to_string()))?;
@@ -123,6 +130,7 @@ impl Delivery {
             return Ok(());
         }
         self.check_size(view.members.len() + 1)?;
+        self.check_blocks(by, std::slice::from_ref(user)).await?;
         self.change(group, by, GroupChangeKind::Joined { users: vec![user.clone()] }).await
     }
 
@@ -149,6 +157,15 @@ impl Delivery {
         let view = self.shared.group_of(group, by).await?;
         let view = view.ok_or_else(|| GroupError::NotFound(group.clone()))?;
         if view.is_admin(by) { Ok(view) } else { Err(GroupError::Forbidden { group: group.clone(), what }) }
+    }
+
+    /// Nobody is added to a group by whom they block: its name alone would reach them.
+    async fn check_blocks(&self, by: &UserId, users: &[UserId]) -> Result<(), GroupError> {
+        let pairs = self.shared.denials.between(by, users).await;
+        match users.iter().zip(pairs).find(|(_, pair)| pair.blocked) {
+            Some((user, _)) => Err(GroupError::Refused { user: user.clone() }),
+            None => Ok(()),
+        }
     }
 
     fn check_size(&self, members: usize) -> Result<(), GroupError> {

@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 
 use crate::config::DeliveryConfig;
 use crate::delivery::Delivery;
+use crate::denials::Denials;
 use crate::hub::NodeMessage;
 
 /// Where other nodes write to the store too: for so long what was read from it counts.
@@ -160,11 +161,12 @@ impl Delivery {
 /// What presence asks of the store.
 pub(crate) struct StoreRelations {
     store: Store,
+    denials: Arc<Denials>,
 }
 
 impl StoreRelations {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store }
+    pub(crate) fn new(store: Store, denials: Arc<Denials>) -> Self {
+        Self { store, denials }
     }
 }
 
@@ -173,8 +175,12 @@ impl Relations for StoreRelations {
     async fn relations(&self, subject: &UserId, viewers: &[UserId]) -> Option<Vec<u8>> {
         let listed = self.store.directory.listed(subject, viewers).await.ok()?;
         let shared = self.store.groups.share_a_group(subject, viewers).await.ok()?;
-        let bits = listed.iter().zip(&shared).map(|(listed, shared)| {
-            (if *listed { relation::CONTACT } else { 0 }) | (if *shared { relation::SHARES_A_GROUP } else { 0 })
+        let pairs = self.denials.between(subject, viewers).await;
+        let bits = listed.iter().zip(&shared).zip(pairs).map(|((listed, shared), pair)| {
+            let bit = |is: bool, bit: u8| if is { bit } else { 0 };
+            bit(*listed, relation::CONTACT)
+                | bit(*shared, relation::SHARES_A_GROUP)
+                | bit(pair.apart(), relation::BLOCKED)
         });
         Some(bits.collect())
     }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::config::DeliveryConfig;
 use crate::crowd;
 use crate::delivery::{Delivery, Shared};
+use crate::denials::Pair;
 
 /// Tasks that users are spread over.
 const SHARDS: usize = 4;
@@ -266,12 +267,18 @@ impl Task {
         let (shared, last) = (&self.shared, &self.last);
         // While nobody may append, they wait.
         let may = shared.policies.knows().is_ok();
-        let due: Vec<(Key, Mark)> = self
+        let mut due: Vec<(Key, Mark)> = self
             .pending
             .iter()
             .filter(|(key, _)| may && last.peek(key).is_none_or(|(_, at)| now.duration_since(*at) >= interval))
             .map(|(key, mark)| (key.clone(), *mark))
             .collect();
+        for (key, _) in &due {
+            if shared.denials.pair(&key.reader, &key.sender).await.apart() {
+                self.pending.remove(key);
+            }
+        }
+        due.retain(|(key, _)| self.pending.contains_key(key));
         let at = shared.clock.now();
         let appends = join_all(due.into_iter().map(|(key, mark)| async move {
             let record = Record::Receipt(record(&key, mark, at, None));
@@ -387,12 +394,12 @@ impl Delivery {
         Ok(())
     }
 
-    /// Tells the other side that somebody types, or stopped. Lossy.
+    /// Tells the other side that somebody types, or stopped; nobody who is blocked, or blocks. Lossy.
     ///
     /// # Errors
     /// Not a member of the group.
     pub async fn typing(&self, from: &UserId, to: &Conversation, started: bool) -> Result<(), ReadError> {
-        let (users, group) = match to {
+        let (mut users, group) = match to {
             Conversation::Direct(user) => (vec![user.clone()], None),
             Conversation::Group(group) => {
                 let view = self.shared.group_of(group, from).await;
@@ -401,6 +408,9 @@ impl Delivery {
                 (view.members.keys().filter(|user| *user != from).cloned().collect(), Some(group.clone()))
             }
         };
+        let pairs = self.shared.denials.between(from, &users).await;
+        let mut apart = pairs.into_iter().map(Pair::apart);
+        users.retain(|_| !apart.next().unwrap_or(false));
         let (from, group) = (from.clone(), group);
         self.shared
             .tell(&users, false, |to| crate::NodeMessage::Typing {

@@ -242,6 +242,8 @@ impl Shared {
         }
         if let Conversation::Direct(recipient) = &message.to {
             let name = Conversation::Direct(message.sender.clone());
+            // Whoever is blocked believes that it was sent. The policies have decided it like any other: a refusal tells nothing of blocks.
+            message.discarded |= self.denials.pair(&message.sender, recipient).await.blocked;
             // A store that does not answer does not hold a message up: it is then not marked.
             message.quiet = self.people.mutes(recipient, &name).await.unwrap_or(false);
         }
@@ -298,6 +300,10 @@ impl Shared {
                         Err(rejected(name, RejectCode::NotMember, format!("you are not a member of group {group}")))
                     }
                 }
+            }
+            Conversation::Direct(user) if self.denials.pair(&send.sender, user).await.blocks => {
+                let reason = format!("you block {user}: DELETE /v1/blocks/{user} first");
+                Err(rejected(name, RejectCode::Refused, reason))
             }
             Conversation::Direct(user) if self.config.reject_unknown_users => match self.people.since(user).await {
                 Ok(Some(_)) => Ok(None),

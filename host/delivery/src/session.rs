@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_model::{ConnectionId, Conversation, DeviceId, GroupId, Position, ReceiptStatus, TopicPartition, UserId};
+use heddle_model::{
+    ConnectionId, Conversation, DeviceId, GroupId, Millis, Position, ReceiptStatus, TopicPartition, UserId,
+};
 use heddle_presence::{Report, ReportKind, Socket, Visible};
 use heddle_store::{DeviceRow, Hole, StoreError};
 use tokio::sync::mpsc;
@@ -31,6 +33,8 @@ pub struct Opening {
     pub user: UserId,
     /// As the client names it.
     pub device: DeviceId,
+    /// When the user's token may have been issued at the earliest.
+    pub issued: Millis,
     /// The socket.
     pub connection: ConnectionId,
     /// The position that the device has.
@@ -63,6 +67,9 @@ pub enum OpenError {
     /// Come back: `error try_later`, close 4003.
     #[error("the stream cannot be read now: {0}")]
     TryLater(String),
+    /// The user's token was taken back: close 4510.
+    #[error("the token was taken back")]
+    Revoked,
 }
 
 /// Why an acknowledgement changes nothing.
@@ -166,11 +173,16 @@ impl Delivery {
     /// Registers the connection, then finds where its stream goes on. The same user and device elsewhere is replaced.
     ///
     /// # Errors
-    /// The store does not answer.
+    /// The store does not answer; the token is refused meanwhile.
     pub async fn open(&self, opening: Opening) -> Result<(Session, Opened), OpenError> {
         let shared = &self.shared;
-        let Opening { user, device, connection, resume } = opening;
-        let (mail, signals) = shared.hub.open(connection, shared.config.mailbox_items);
+        let Opening { user, device, issued, connection, resume } = opening;
+        let (mail, signals) = shared.hub.open(connection, shared.config.mailbox_items, user.clone(), issued);
+        // From here on a revocation finds it; one of a moment ago did not.
+        if shared.denials.refuses(&user, issued) {
+            shared.hub.close(connection);
+            return Err(OpenError::Revoked);
+        }
         shared.register(&user, &device, connection).await;
         let begun = begin(shared, &user, &device, resume).await;
         let opened = match begun {

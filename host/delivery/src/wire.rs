@@ -21,6 +21,7 @@ enum Wire {
     Presence { user: UserId, status: u8, last_seen: Option<Millis>, to: Vec<ConnectionId> },
     Kick { connection: ConnectionId, replaced: bool },
     Tidings { node: NodeId, life: u64, number: u64, told: WireTold },
+    Denials,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +65,7 @@ impl NodeMessage {
                 to: to.clone(),
             },
             Self::Kick { connection, why } => Wire::Kick { connection: *connection, replaced: *why == Kick::Replaced },
+            Self::Denials => Wire::Denials,
             Self::Tidings(Tidings { node, life, number, told }) => {
                 let words = |words: &[Word]| words.iter().map(wire_word).collect();
                 let told = match told {
@@ -97,6 +99,7 @@ impl NodeMessage {
             Wire::Kick { connection, replaced } => {
                 Self::Kick { connection, why: if replaced { Kick::Replaced } else { Kick::Revoked } }
             }
+            Wire::Denials => Self::Denials,
             Wire::Tidings { node, life, number, told } => {
                 let words = |words: Vec<WireWord>| words.into_iter().map(word_of).collect::<Option<Vec<Word>>>();
                 let told = match told {
@@ -197,6 +200,7 @@ mod tests {
             NodeMessage::Presence { seen: seen(Status::Online), to },
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Replaced },
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Revoked },
+            NodeMessage::Denials,
             tidings(Told::Renewal),
             tidings(Told::Ask { whole: true }),
             tidings(Told::News(words.clone())),
@@ -238,7 +242,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_bytes_are_refused_and_never_a_panic(which in 0usize..13, at in 0usize..80, byte in any::<u8>(), cut in 0usize..80) {
+        fn damaged_bytes_are_refused_and_never_a_panic(which in 0usize..14, at in 0usize..80, byte in any::<u8>(), cut in 0usize..80) {
             let mut bytes = examples()[which].encode().unwrap();
             let at = at % bytes.len();
             bytes[at] = byte;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::delivery::Shared;
+use crate::denials::Pair;
 use crate::expand::{self, Made};
 use crate::judge::{Judge, Standing};
 use crate::{Event, NodeMessage};
@@ -249,8 +250,11 @@ impl Worker {
             return;
         };
         let Some(view) = self.shared.groups.peek(group).filter(|view| expand::may_speak(view, message)) else { return };
-        let users: Vec<UserId> =
+        let mut users: Vec<UserId> =
             view.members.keys().filter(|user| **user != message.sender && message.may_reach(user)).cloned().collect();
+        let pairs = self.shared.denials.between(&message.sender, &users).await;
+        let mut apart = pairs.into_iter().map(Pair::apart);
+        users.retain(|_| !apart.next().unwrap_or(false));
         self.shared
             .tell(&users, self.shared.follows, |to| NodeMessage::GroupNotice {
                 group: group.clone(),

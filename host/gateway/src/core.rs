@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::auth::Auth;
+use crate::auth::{Auth, Refuses};
 use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::figures::Figures;
 use crate::limits::Counts;
@@ -76,8 +76,8 @@ impl Core {
     }
 
     /// Who is who, as it is now.
-    pub(crate) fn auth(&self) -> Guard<Arc<Auth>> {
-        self.auth.load()
+    pub(crate) fn auth(&self) -> Arc<Auth> {
+        self.auth.load_full()
     }
 
     /// Reads the configuration again. Sockets that are open keep the limits that were asked at their door.
@@ -86,7 +86,9 @@ impl Core {
     /// In words for the operator; nothing has changed.
     pub(crate) fn reload(&self) -> Result<Reloaded, String> {
         let (config, mut reloaded) = (self.deps.reload)()?;
-        let auth = Auth::new(config.auth.clone(), Arc::clone(&self.deps.clock)).map_err(|error| error.to_string())?;
+        let (clock, refuses) = (Arc::clone(&self.deps.clock), refuses(&self.deps));
+        let auth = Auth::new(config.auth.clone(), clock, refuses, Some(&self.auth()));
+        let auth = auth.map_err(|error| error.to_string())?;
         reloaded.applied.extend(other_certificates(&self.config(), &config, self.deps.clock.now()));
         reloaded.warnings.extend(config.warnings(self.deps.clock.now()));
         reloaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -162,6 +164,12 @@ impl Core {
             decisions,
         })
     }
+}
+
+/// Whose tokens an operator took back.
+pub(crate) fn refuses(deps: &GatewayDeps) -> Refuses {
+    let delivery = deps.delivery.clone();
+    Arc::new(move |user, issued| delivery.refuses(user, issued))
 }
 
 /// Files of the same name with another content.

@@ -30,6 +30,6 @@ pub enum GatewayError {
         reason: String,
     },
     /// Nobody could connect.
-    #[error("auth has no key, set auth.secret or auth.keys")]
+    #[error("auth has no key, set auth.secret, auth.keys or auth.jwks_url")]
     NoKeys,
 }

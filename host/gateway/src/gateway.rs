@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
-use crate::core::Core;
+use crate::core::{Core, refuses};
 use crate::error::GatewayError;
 use crate::listener::{Door, accept};
 use crate::load::Load;
@@ -39,7 +39,7 @@ impl Gateway {
     /// # Errors
     /// An address is taken, or a key verifies nothing.
     pub async fn bind(config: GatewayConfig, deps: GatewayDeps) -> Result<Self, GatewayError> {
-        let auth = Auth::new(config.auth.clone(), Arc::clone(&deps.clock))?;
+        let auth = Auth::new(config.auth.clone(), Arc::clone(&deps.clock), refuses(&deps), None)?;
         let clients = match config.listen {
             Some(address) => Some(listen("gateway.listen", address).await?),
             None => None,

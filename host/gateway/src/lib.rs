@@ -26,7 +26,7 @@ mod stream;
 mod tls;
 mod upgrade;
 
-pub use auth::{AuthConfig, AuthKey, mint};
+pub use auth::{AuthConfig, AuthKey, JwksConfig, mint};
 pub use config::{DevConfig, GatewayConfig, GatewayDeps, PluginLog, Readiness, Reload, Reloaded, RenderMetrics, Roll};
 pub use error::GatewayError;
 pub use gateway::{Drained, Gateway};

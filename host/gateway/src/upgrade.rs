@@ -53,7 +53,6 @@ const WRITE_BUFFER_BYTES_MAX: usize = 1 << 20;
 const FRAME_BYTES_MAX: usize = heddle_protocol::limits::FRAME_BYTES_MAX + (8 << 10);
 
 /// Answers 101 and starts the connection's task, or says why not.
-#[allow(clippy::unused_async, reason = "one of two answers of the same service")]
 pub(crate) async fn upgrade(
     core: Arc<Core>,
     mut request: Request<Incoming>,
@@ -67,7 +66,8 @@ pub(crate) async fn upgrade(
     }
     let key = handshake_key(&request).map_err(|detail| refuse(ErrorCode::Invalid, detail.to_owned()))?;
     let (token, echo) = upgrade_token(request.headers());
-    let identity = identify(&core, token).map_err(|error| {
+    let token = token.map(str::to_owned);
+    let identity = identify(&core, token.as_deref()).await.map_err(|error| {
         core.figures.auth_failed(error.word());
         refuse(ErrorCode::Unauthorized, error.to_string())
     })?;
@@ -112,9 +112,9 @@ pub(crate) async fn upgrade(
     Ok(response)
 }
 
-fn identify(core: &Core, token: Option<&str>) -> Result<Option<Identity>, AuthError> {
+async fn identify(core: &Core, token: Option<&str>) -> Result<Option<Identity>, AuthError> {
     match token {
-        Some(token) => core.auth().verify(token).map(Some),
+        Some(token) => core.auth().verify(token).await.map(Some),
         None if core.auth().first_frame() => Ok(None),
         None => Err(AuthError::Missing),
     }

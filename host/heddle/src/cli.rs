@@ -41,6 +41,9 @@ pub enum Command {
     Explain(ExplainArgs),
     /// List the nodes that share log and store: roles, load, generation, how far behind
     Nodes(NodesArgs),
+    /// Take a user's tokens back, give them back, or see how a user stands
+    #[command(subcommand)]
+    User(crate::user::UserCommand),
     /// Build plugins, and change which decide, while the server runs
     #[command(subcommand)]
     Plugin(crate::plugin::PluginCommand),

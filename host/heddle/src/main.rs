@@ -24,6 +24,7 @@ mod reload;
 mod serve;
 mod server;
 mod token;
+mod user;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -65,6 +66,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Chat(args) => chat::command(&args).map(|()| None),
         Command::Config(command) => small_runtime()?.block_on(config_command::command(&command)).map(Some),
         Command::Explain(args) => small_runtime()?.block_on(explain::command(&args)).map(Some),
+        Command::User(command) => small_runtime()?.block_on(user::command(&command)).map(Some),
         Command::Nodes(args) => small_runtime()?.block_on(nodes::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
         Command::Log(LogCommand::Partitions(args)) => {

@@ -10,7 +10,7 @@ use crate::peers::Peers;
 use crate::users::{Now, State, Users};
 use crate::{
     Observation, PresenceConfig, PresenceError, PresencePolicy, PresenceSink, Relations, Report, Socket, Status,
-    Tidings, Update, Visibility, Visible,
+    Tidings, Update, Visibility, Visible, relation,
 };
 
 /// The longest sleep: a clock that was moved by hand is noticed after it.
@@ -148,6 +148,21 @@ impl Presence {
         Ok(self.get(viewer, users).await)
     }
 
+    /// What two users are to each other has changed: where one watches the other from a socket of this node, it is told how the other is now, as it
+    /// may see it.
+    pub async fn related_anew(&self, a: &UserId, b: &UserId) {
+        for (subject, viewer) in [(a, b), (b, a)] {
+            let to = self.shared.users.lock().watching(subject, viewer);
+            if to.is_empty() {
+                continue;
+            }
+            let visibility = self.shared.visibility(subject, std::slice::from_ref(viewer)).await;
+            let visibility = visibility.first().copied().unwrap_or(Visibility::Nothing);
+            let seen = self.shared.visible(subject, visibility).await;
+            self.shared.sink.update(Update { to, seen });
+        }
+    }
+
     /// Watches these no longer.
     pub fn unsubscribe(&self, socket: &Socket, users: &[UserId]) {
         self.shared.users.lock().unwatch(socket, users);
@@ -246,9 +261,12 @@ impl Shared {
         };
         let mut answer = self.policy.reveal(self.clock.now(), subject, &relations);
         answer.resize(viewers.len(), Visibility::Nothing);
-        for (viewer, visibility) in viewers.iter().zip(&mut answer) {
+        for ((viewer, visibility), bits) in viewers.iter().zip(&mut answer).zip(&relations) {
             if viewer == subject {
                 *visibility = Visibility::StatusAndLastSeen;
+            } else if bits & relation::BLOCKED != 0 {
+                // Whatever a policy makes of it.
+                *visibility = Visibility::Nothing;
             }
         }
         answer

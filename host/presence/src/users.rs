@@ -240,6 +240,13 @@ impl Users {
         None
     }
 
+    /// The sockets from which `viewer` watches the user.
+    pub(crate) fn watching(&self, user: &UserId, viewer: &UserId) -> Vec<Socket> {
+        let watchers = self.tracked.get(user).into_iter().flat_map(|tracked| &tracked.watchers);
+        let by = |socket: &&Socket| self.watches.get(socket).is_some_and(|watch| watch.viewer == *viewer);
+        watchers.filter(by).cloned().collect()
+    }
+
     /// Those of the sockets that watch the user at this moment.
     pub(crate) fn still_watching(&self, user: &UserId, mut sockets: Vec<Socket>) -> Vec<Socket> {
         let watchers = self.tracked.get(user).map(|tracked| &tracked.watchers);

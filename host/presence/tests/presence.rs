@@ -1,7 +1,7 @@
 //! Presence by a clock that stands still until it is moved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -35,7 +35,7 @@ impl PresencePolicy for Rules {
 
     fn reveal(&self, _now: Millis, _subject: &UserId, relations: &[u8]) -> Vec<Visibility> {
         let one = |bits: &u8| match bits {
-            bits if bits & relation::BLOCKED != 0 => Visibility::Nothing,
+            // A careless one: it does not ask who blocks whom.
             bits if bits & relation::CONTACT != 0 => Visibility::StatusAndLastSeen,
             bits if bits & relation::SHARES_A_GROUP != 0 => Visibility::StatusOnly,
             _ => Visibility::Nothing,
@@ -47,6 +47,8 @@ impl PresencePolicy for Rules {
 /// A viewer's name says what it is to everybody.
 struct ByName {
     away: bool,
+    /// Everybody blocks everybody.
+    apart: AtomicBool,
     asked: AtomicUsize,
 }
 
@@ -60,7 +62,8 @@ impl Relations for ByName {
             Some("blocked") => relation::BLOCKED | relation::CONTACT,
             _ => 0,
         };
-        (!self.away).then(|| viewers.iter().map(bits).collect())
+        let apart = if self.apart.load(Ordering::SeqCst) { relation::BLOCKED } else { 0 };
+        (!self.away).then(|| viewers.iter().map(|viewer| bits(viewer) | apart).collect())
     }
 
     async fn last_seen(&self, user: &UserId) -> Option<Millis> {
@@ -89,7 +92,7 @@ impl World {
     fn with(config: PresenceConfig, away: bool) -> Self {
         let clock = Arc::new(ManualClock::at(START));
         let rules = Arc::new(Rules::default());
-        let relations = Arc::new(ByName { away, asked: AtomicUsize::new(0) });
+        let relations = Arc::new(ByName { away, apart: AtomicBool::new(false), asked: AtomicUsize::new(0) });
         let updates = Arc::new(Updates::default());
         let presence = Presence::still(config, rules.clone(), relations.clone(), updates.clone(), clock.clone());
         Self { presence, clock, rules, relations, updates }
@@ -300,7 +303,7 @@ async fn a_flood_of_connects_holds_no_more_connections_than_the_limit() {
 #[tokio::test(start_paused = true)]
 async fn the_running_tasks_tell_those_who_watch_and_end_with_the_last_handle() {
     let (rules, updates) = (Arc::new(Rules::default()), Arc::new(Updates::default()));
-    let relations = Arc::new(ByName { away: false, asked: AtomicUsize::new(0) });
+    let relations = Arc::new(ByName { away: false, apart: AtomicBool::new(false), asked: AtomicUsize::new(0) });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let presence = Presence::start(PresenceConfig::default(), rules.clone(), relations, updates.clone(), clock);
     presence.subscribe(&user("friend"), &socket(9), &[user("alice")]).await.unwrap();
@@ -318,4 +321,19 @@ async fn the_running_tasks_tell_those_who_watch_and_end_with_the_last_handle() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_who_are_set_apart_are_told_at_once_and_nobody_else_is() {
+    let world = World::new();
+    world.report("alice", 1, ReportKind::Connected).await;
+    for (viewer, at) in [("friend", 9), ("friend-2", 8)] {
+        world.presence.subscribe(&user(viewer), &socket(at), &[user("alice")]).await.unwrap();
+    }
+    world.relations.apart.store(true, Ordering::SeqCst);
+    world.presence.related_anew(&user("alice"), &user("friend")).await;
+    assert_eq!(world.told(), [(vec![9], Status::Offline, None)]);
+    world.relations.apart.store(false, Ordering::SeqCst);
+    world.presence.related_anew(&user("friend"), &user("alice")).await;
+    assert_eq!(world.told(), [(vec![9], Status::Online, Some(START))]);
 }

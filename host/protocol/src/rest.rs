@@ -178,6 +178,13 @@ pub struct Contacts {
     pub contacts: Vec<String>,
 }
 
+/// `GET /v1/blocks`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocks {
+    /// Whom the user blocks.
+    pub blocks: Vec<String>,
+}
+
 /// `GET /v1/presence?users=a,b`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Presences {

@@ -3,7 +3,9 @@
 //! An example is a ```` ```json ```` block. Under "From the client" and "From the server" it is a frame; elsewhere a word
 //! after `json` names the type that it is.
 
-use heddle_protocol::rest::{AddMember, ChangeGroup, Contacts, Conversations, CreateGroup, Group, GroupCreated};
+use heddle_protocol::rest::{
+    AddMember, Blocks, ChangeGroup, Contacts, Conversations, CreateGroup, Group, GroupCreated,
+};
 use heddle_protocol::rest::{History, Presences};
 use heddle_protocol::{Accepted, CloseCode, ErrorCode, Problem, RejectCode, ServerFrame, limits, parse, parse_send};
 use serde::Serialize;
@@ -141,6 +143,7 @@ fn every_other_example_is_of_the_shape_that_it_names() {
             Some("Group") => body::<Group>(&example),
             Some("ChangeGroup") => body::<ChangeGroup>(&example),
             Some("AddMember") => body::<AddMember>(&example),
+            Some("Blocks") => body::<Blocks>(&example),
             Some("Contacts") => body::<Contacts>(&example),
             Some("Presences") => body::<Presences>(&example),
             // Claims of a token: whose shape is not this crate's.

@@ -13,10 +13,10 @@ mod sqlite;
 
 pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
-    ConversationRow, Cursor, DeadLetter, DeviceRow, Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember,
-    GroupRow, Groups, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS,
-    NodeReport, NodeRow, Nodes, ReceiptRow, ReceiptState, Store, StoreError, StreamPage, StreamRow, StreamRowRead,
-    UNREAD_MAX,
+    ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, Denial, DenialRows, Denials, DeviceRow, Devices,
+    Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage,
+    HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes, Noted, ReceiptRow,
+    ReceiptState, Revocation, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
 };
 pub use postgres::{PostgresConfig, PostgresError, PostgresStore, PostgresTls};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

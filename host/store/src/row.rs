@@ -2,9 +2,9 @@
 
 use heddle_model::{Digest, MessageId, NodeId, Position, TopicPartition};
 
-use crate::cell::{fixed, partition, position, uint};
+use crate::cell::{fixed, partition, position, uint, user};
 use crate::fault::Fault;
-use crate::{ArchivedRecord, CatalogGeneration, NodeReport, NodeRow};
+use crate::{ArchivedRecord, CatalogGeneration, Denial, NodeReport, NodeRow, Revocation};
 
 /// Number, content, JSON, time, why.
 pub(crate) type GenerationColumns = (i64, Vec<u8>, String, i64, String);
@@ -58,4 +58,26 @@ pub(crate) fn node((node, report, age): NodeColumns) -> Result<NodeRow, Fault> {
 /// As JSON.
 pub(crate) fn report(report: &NodeReport) -> Result<String, Fault> {
     serde_json::to_string(report).map_err(|error| Fault::broken("nodes", error.to_string()))
+}
+
+/// Version, user, the other if it is a block, whether it holds, up to when if it is a revocation.
+pub(crate) type DenialColumns = (i64, String, Option<String>, bool, Option<i64>);
+
+pub(crate) fn denial((version, name, other, holds, upto): DenialColumns) -> Result<(u64, Denial), Fault> {
+    let denial = match other {
+        Some(other) => Denial::Block { user: user("blocks", &name)?, other: user("blocks", &other)?, holds },
+        None => {
+            let upto = upto.filter(|_| holds).map(|upto| uint("revocations", upto)).transpose()?;
+            Denial::Revocation { user: user("revocations", &name)?, upto }
+        }
+    };
+    Ok((uint("denial_version", version)?, denial))
+}
+
+/// User, up to when, since when, who, why.
+pub(crate) type RevocationColumns = (String, i64, i64, String, String);
+
+pub(crate) fn revocation((name, upto, at, who, why): RevocationColumns) -> Result<Revocation, Fault> {
+    let (upto, at) = (uint("revocations", upto)?, uint("revocations", at)?);
+    Ok(Revocation { user: user("revocations", &name)?, upto, at, who, why })
 }

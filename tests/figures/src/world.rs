@@ -128,7 +128,8 @@ impl Inside {
         let received = Arc::new(AtomicU64::new(0));
         for (at, user) in users.iter().enumerate() {
             let connection = ConnectionId(at as u64);
-            let opening = Opening { user: user.clone(), device: DeviceId::new("d")?, connection, resume: None };
+            let opening =
+                Opening { user: user.clone(), device: DeviceId::new("d")?, issued: 0, connection, resume: None };
             let (session, _) = delivery.open(opening).await?;
             tokio::spawn(receive(session, Arc::clone(&received)));
         }

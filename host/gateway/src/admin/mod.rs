@@ -3,6 +3,7 @@
 mod nodes;
 mod partitions;
 mod policies;
+mod users;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use axum::extract::{FromRequestParts, State};
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use heddle_model::{Decision, MessageId, UserId};
 use heddle_protocol::{ErrorCode, Problem};
@@ -47,7 +48,7 @@ impl FromRequestParts<Admin> for Viewer {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.verified(parts, Role::Viewer).map(|_| Self)
+        admin.verified(parts, Role::Viewer).await.map(|_| Self)
     }
 }
 
@@ -55,7 +56,7 @@ impl FromRequestParts<Admin> for Operator {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.verified(parts, Role::Operator).map(Self)
+        admin.verified(parts, Role::Operator).await.map(Self)
     }
 }
 
@@ -63,13 +64,14 @@ impl FromRequestParts<Admin> for PolicyAdmin {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.verified(parts, Role::PolicyAdmin).map(Self)
+        admin.verified(parts, Role::PolicyAdmin).await.map(Self)
     }
 }
 
 impl Admin {
-    fn verified(&self, parts: &Parts, wanted: Role) -> Result<String, Refused> {
-        self.core.auth().verify_role(&parts.headers, wanted).map_err(|error| {
+    async fn verified(&self, parts: &Parts, wanted: Role) -> Result<String, Refused> {
+        let verified = self.core.auth().verify_role(&parts.headers, wanted).await;
+        verified.map_err(|error| {
             self.core.figures.auth_failed(error.word());
             let missing = matches!(error, AuthError::Role { .. });
             let code = if missing { ErrorCode::Forbidden } else { ErrorCode::Unauthorized };
@@ -91,6 +93,8 @@ pub(crate) fn router(core: Arc<Core>, client_address: Option<SocketAddr>) -> Rou
         .route("/connections", get(connections))
         .route("/nodes", get(nodes::nodes))
         .route("/log/partitions", get(partitions::show).post(partitions::repartition))
+        .route("/users/{user}", get(users::show))
+        .route("/users/{user}/revocation", put(users::revoke).delete(users::restore))
         .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));
@@ -110,7 +114,7 @@ async fn readyz(State(admin): State<Admin>) -> Response {
     let ready = if admin.core.draining.is_cancelled() {
         Err("shutting down".to_owned())
     } else {
-        (admin.core.deps.readiness)()
+        (admin.core.deps.readiness)().and_then(|()| admin.core.auth().ready())
     };
     match ready {
         Ok(()) => "ready\n".into_response(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use heddle_delivery::{OpenError, Opening, Session};
 use heddle_model::{DeviceId, Position};
-use heddle_policy::Command as RateCommand;
+use heddle_policy::{Command as RateCommand, Refusal, RefusalCode};
 use heddle_protocol::{ClientFrame, CloseCode, ErrorCode, ErrorFrame, Gap, GapReason, Hello, HelloOk, ServerFrame};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
@@ -32,9 +32,9 @@ pub(super) async fn greet(
             return Err(End::Close(CloseCode::NoAnswer, CloseCode::NoAnswer.reason_with("no hello in time")));
         }
     };
-    let Identity { user, until, .. } = match visitor.identity {
+    let Identity { user, until, issued, .. } = match visitor.identity {
         Some(identity) => identity,
-        None => match identify(core, &hello) {
+        None => match identify(core, &hello).await {
             Ok(identity) => identity,
             Err(error) => return Err(unauthorized(core, outbox, &error).await),
         },
@@ -51,20 +51,18 @@ pub(super) async fn greet(
     let asker = Asker { user: &user, ip: visitor.ip, connection: Some(id) };
     let generation = core.deps.policies.current();
     if let Err(refusal) = core.ask_rate(&generation, asker, RateCommand::Connect, size, None).await {
-        let mut frame = error(ErrorCode::RateLimited, &refusal.reason);
-        frame.retryable = refusal.retryable;
-        frame.retry_after_ms = refusal.retry_after_ms;
-        outbox.send_all(vec![encode::text(&ServerFrame::Error(frame))]).await?;
+        outbox.send_all(vec![encode::text(&ServerFrame::Error(not_let_in(&refusal)))]).await?;
         return Err(End::with(CloseCode::TryLater));
     }
     let resume = hello.resume.map(Position);
-    let opening = Opening { user: user.clone(), device: device.clone(), connection: id, resume };
+    let opening = Opening { user: user.clone(), device: device.clone(), issued, connection: id, resume };
     let (session, opened) = match core.deps.delivery.open(opening).await {
         Ok(opened) => opened,
         Err(OpenError::TryLater(reason)) => {
             outbox.send_all(vec![try_later(&reason)]).await?;
             return Err(End::with(CloseCode::TryLater));
         }
+        Err(OpenError::Revoked) => return Err(unauthorized(core, outbox, &AuthError::Revoked).await),
     };
     let ok = HelloOk {
         session: format!("{}-{id}", core.deps.node),
@@ -156,8 +154,8 @@ async fn first_frame(outbox: &mut Outbox) -> Result<(Hello, usize), End> {
     }
 }
 
-fn identify(core: &Core, hello: &Hello) -> Result<Identity, AuthError> {
-    core.auth().verify(hello.token.as_deref().ok_or(AuthError::Missing)?)
+async fn identify(core: &Core, hello: &Hello) -> Result<Identity, AuthError> {
+    core.auth().verify(hello.token.as_deref().ok_or(AuthError::Missing)?).await
 }
 
 async fn unauthorized(core: &Core, outbox: &mut Outbox, refused: &AuthError) -> End {
@@ -168,9 +166,23 @@ async fn unauthorized(core: &Core, outbox: &mut Outbox, refused: &AuthError) -> 
     }
     let code = match refused {
         AuthError::Expired { .. } => CloseCode::TokenExpired,
+        AuthError::Revoked => CloseCode::Revoked,
         _ => CloseCode::TokenInvalid,
     };
     End::with(code)
+}
+
+/// What a policy says to somebody who connects.
+fn not_let_in(refusal: &Refusal) -> ErrorFrame {
+    let code = match refusal.code {
+        RefusalCode::RateLimited => ErrorCode::RateLimited,
+        RefusalCode::Refused => ErrorCode::Refused,
+        RefusalCode::PolicyUnavailable => ErrorCode::PolicyUnavailable,
+    };
+    let mut frame = error(code, &refusal.reason);
+    frame.retryable = refusal.retryable;
+    frame.retry_after_ms = refusal.retry_after_ms;
+    frame
 }
 
 /// An `error` with the code's own word on whether to try again.

@@ -54,7 +54,10 @@ impl FromRequestParts<Arc<Core>> for Caller {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, core: &Arc<Core>) -> Result<Self, Refused> {
-        let verified = bearer(&parts.headers).ok_or(AuthError::Missing).and_then(|token| core.auth().verify(token));
+        let verified = match bearer(&parts.headers) {
+            Some(token) => core.auth().verify(token).await,
+            None => Err(AuthError::Missing),
+        };
         let identity = verified.map_err(|error| {
             core.figures.auth_failed(error.word());
             Refused::new(ErrorCode::Unauthorized, error.to_string())

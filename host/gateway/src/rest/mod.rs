@@ -1,5 +1,6 @@
 //! REST: a call is a command, with the same tokens and the same policies.
 
+mod blocks;
 mod contacts;
 mod conversations;
 mod extract;
@@ -32,6 +33,8 @@ pub(crate) fn router(core: Arc<Core>) -> Router {
         .route("/v1/groups/{group}/members/{user}", delete(groups::remove_member))
         .route("/v1/contacts", get(contacts::list))
         .route("/v1/contacts/{user}", put(contacts::add).delete(contacts::remove))
+        .route("/v1/blocks", get(blocks::list))
+        .route("/v1/blocks/{user}", put(blocks::add).delete(blocks::remove))
         .route("/v1/presence", get(presence::get))
         .route("/v1/openapi.json", get(openapi::document))
         .fallback(not_found)

@@ -66,6 +66,7 @@ impl From<GroupError> for Refused {
         let code = match &error {
             GroupError::NotFound(_) => ErrorCode::NotFound,
             GroupError::Forbidden { .. } => ErrorCode::Forbidden,
+            GroupError::Refused { .. } => ErrorCode::Refused,
             GroupError::Invalid(_) => ErrorCode::Invalid,
             GroupError::Unavailable(_) => ErrorCode::Unavailable,
         };

@@ -163,7 +163,7 @@ sections! {
         /// How long a drain waits for connections to end, its pace included.
         drain_deadline: Span = "15 s" ["0 s", "1 h"];
     }
-    /// Who a client is. At least one of `secret`, `secret_file` and `keys` is needed.
+    /// Who a client is. At least one of `secret`, `secret_file`, `keys` and `jwks_url` is needed.
     auth: Auth {
         /// Secret for HS256, at least 32 bytes.
         secret: String = "" : secret;
@@ -171,6 +171,18 @@ sections! {
         secret_file: PathBuf = "";
         /// Files with public keys in PEM (EdDSA, ES256) or a JWKS in JSON.
         keys: Vec<String> = [];
+        /// Where a JWKS with public keys is fetched from: https://, or http:// on loopback. Keys that were fetched count while it is away.
+        jwks_url: String = "";
+        /// File with the authorities that its certificate must be of, in PEM form. Empty: those of the system.
+        jwks_ca: PathBuf = "";
+        /// How often it is fetched.
+        jwks_refresh: Span = "5 min" ["1 s", "1 d"];
+        /// A token that names a key which is not there makes it be fetched too, at most once in so long.
+        jwks_unknown_interval: Span = "10 s" ["100 ms", "1 h"];
+        /// How long one fetch may take.
+        jwks_deadline: Span = "5 s" ["100 ms", "1 min"];
+        /// Bytes of the answer; a longer one is not taken.
+        jwks_bytes_max: Size = "256 KiB" ["1 KiB", "4 MiB"];
         /// If set, the `aud` that a token must carry.
         audience: String = "";
         /// If set, the `iss` that a token must carry.
@@ -190,6 +202,12 @@ sections! {
         devices_max: u64 = 20 [1, 1_000];
         /// Users whose first day is kept in memory.
         cached_max: u64 = 50_000 [16, 10_000_000];
+        /// Users whom one user may block.
+        blocks_max: u64 = 1_000 [1, 100_000];
+        /// Blocks of all users that are kept in memory, some 16 bytes each; with more of them the store is asked about each message.
+        blocks_cached_max: u64 = 1_000_000 [16, 100_000_000];
+        /// Users whose tokens are taken back at once (`heddle user revoke`); all of them are kept in memory.
+        revoked_max: u64 = 100_000 [1, 10_000_000];
     }
     /// Groups.
     groups: Groups {

@@ -233,8 +233,10 @@ pub fn check_serve(config: &Config, development_secret: &str) -> Result<(), Prob
             remedy: remedy.to_owned(),
         });
     };
-    if config.auth.secret.is_empty() && config.auth.keys.is_empty() {
-        say("no client could enter: auth.secret, auth.secret_file and auth.keys are empty", "set one of them");
+    let auth = &config.auth;
+    if auth.secret.is_empty() && auth.keys.is_empty() && auth.jwks_url.is_empty() {
+        let wrong = "no client could enter: auth.secret, auth.secret_file, auth.keys and auth.jwks_url are empty";
+        say(wrong, "set one of them");
     }
     if config.auth.secret == development_secret && !config.gateway.listen.ip().is_loopback() {
         let remedy = "make one with `openssl rand -base64 48`, or listen on loopback";

@@ -1,6 +1,6 @@
 //! `heddle plugin`: what a plugin's author makes and tries, and what a running server decides with.
 
-mod args;
+pub mod args;
 mod author;
 mod cases;
 mod change;

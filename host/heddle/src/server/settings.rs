@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use heddle_delivery::DeliveryConfig;
-use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig};
+use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig, JwksConfig};
 use heddle_log::{Identity, KafkaConfig, KafkaLogin, KafkaSasl, KafkaTls, LogConfig};
 use heddle_model::{Hook, NodeId};
 use heddle_pack::TrustList;
@@ -167,6 +167,9 @@ pub fn delivery(config: &Config) -> DeliveryConfig {
         poison_tries: small(section.poison_tries),
         reject_unknown_users: users.unknown == UnknownUsers::Reject,
         users_cached: count(users.cached_max),
+        blocks_max: small(users.blocks_max),
+        blocks_cached: count(users.blocks_cached_max),
+        revocations_max: small(users.revoked_max),
         in_flight_max: count(section.in_flight_max),
         retention_ms: config.kafka.retention.millis(),
         presence: presence(config),
@@ -247,16 +250,38 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
 
 fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Failure> {
     let section = &config.auth;
-    let mut keys = Vec::new();
+    let (mut keys, mut problems) = (Vec::new(), Vec::new());
     if !section.secret.is_empty() {
-        keys.push(("auth.secret".to_owned(), AuthKey::Secret(section.secret.clone().into_bytes())));
-    }
-    let mut problems = Vec::new();
-    for path in &section.keys {
-        match key(path) {
-            Ok(key) => keys.push((path.clone(), key)),
-            Err(wrong) => problems.push(problem("auth.keys", wrong, "name files in PEM or JWKS form")),
+        match AuthKey::secret(section.secret.as_bytes()) {
+            Ok(key) => keys.push(("auth.secret".to_owned(), key)),
+            Err(wrong) => {
+                problems.push(problem("auth.secret", wrong, "make one with `openssl rand -base64 48`"));
+            }
         }
+    }
+    for path in &section.keys {
+        let read = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"));
+        match read.and_then(|text| AuthKey::read(&text)) {
+            Ok(key) => keys.push((path.clone(), key)),
+            Err(wrong) => {
+                problems.push(problem("auth.keys", format!("{path:?}: {wrong}"), "name files in PEM or JWKS form"));
+            }
+        }
+    }
+    let jwks = (!section.jwks_url.is_empty()).then(|| JwksConfig {
+        url: section.jwks_url.clone(),
+        ca: file(&section.jwks_ca),
+        refresh_ms: section.jwks_refresh.millis(),
+        unknown_ms: section.jwks_unknown_interval.millis(),
+        deadline_ms: section.jwks_deadline.millis(),
+        bytes_max: section.jwks_bytes_max.bytes(),
+    });
+    if let Some(Err(wrong)) = jwks.as_ref().map(JwksConfig::check) {
+        problems.push(problem(
+            "auth.jwks_url",
+            wrong,
+            "write https://HOST/PATH, or name its authority in auth.jwks_ca",
+        ));
     }
     if !problems.is_empty() {
         return Err(Problems(problems).into());
@@ -264,29 +289,13 @@ fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Failure> {
     let given = |text: &String| if text.is_empty() { Vec::new() } else { vec![text.clone()] };
     Ok(AuthConfig {
         keys,
+        jwks,
         audience: given(&section.audience),
         issuer: given(&section.issuer),
         leeway_ms: section.leeway.millis(),
         first_frame: section.first_frame,
         admin_tokens: vec![admin_token.to_owned()],
     })
-}
-
-/// A public key in PEM says by its length which curve it is of: the DER of an Ed25519 key has 44 bytes, of a P-256 key 91. (RFC 8410, RFC 5480.)
-fn key(path: &str) -> Result<AuthKey, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{path:?} cannot be read: {error}"))?;
-    if text.trim_start().starts_with('{') {
-        return Ok(AuthKey::Jwks(text));
-    }
-    if !text.contains("-----BEGIN PUBLIC KEY-----") {
-        return Err(format!("{path:?} is neither a public key in PEM nor a JWKS"));
-    }
-    let base64 = text.lines().filter(|line| !line.starts_with("-----")).map(|line| line.trim().len()).sum::<usize>();
-    match base64 {
-        60 => Ok(AuthKey::Ed25519Pem(text)),
-        124 => Ok(AuthKey::Es256Pem(text)),
-        _ => Err(format!("{path:?} is a public key for something other than EdDSA or ES256")),
-    }
 }
 
 fn problem(key: &str, wrong: String, remedy: &str) -> Problem {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 mod archive;
 mod catalog;
+mod denials;
 mod devices;
 mod directory;
 mod epochs;
@@ -17,6 +18,7 @@ pub use archive::{
     StreamRowRead, UNREAD_MAX,
 };
 pub use catalog::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin};
+pub use denials::{DENIAL_FORGOTTEN_MS, Denial, DenialRows, Denials, Noted, Revocation};
 pub use devices::{DeviceRow, Devices};
 pub use directory::{Contact, Directory};
 pub use epochs::{Epochs, Hole};
@@ -38,6 +40,8 @@ pub struct Store {
     pub directory: Arc<dyn Directory>,
     /// Groups.
     pub groups: Arc<dyn Groups>,
+    /// Blocks and revocations.
+    pub denials: Arc<dyn DenialRows>,
     /// Plugins and generations.
     pub catalog: Arc<dyn Catalog>,
     /// Lives of the log.

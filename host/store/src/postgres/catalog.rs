@@ -127,7 +127,7 @@ async fn add_generation(
     generation: CatalogGeneration,
     audit: AuditEntry,
 ) -> Result<bool, Fault> {
-    // One at a time: the number is above all others, and so is the audit row's.
+    // One at a time: the number is above all others.
     connection.execute("LOCK TABLE generations IN SHARE ROW EXCLUSIVE MODE").await?;
     let added = sqlx::query(
         "INSERT INTO generations (number, content, json, at, why) SELECT $1, $2, $3, $4, $5
@@ -143,6 +143,13 @@ async fn add_generation(
     if added.rows_affected() == 0 {
         return Ok(false);
     }
+    add_audit(connection, &audit).await?;
+    Ok(true)
+}
+
+/// A row of the audit, in the transaction of what it is about. One at a time: its id is above all others.
+pub(super) async fn add_audit(connection: &mut PgConnection, audit: &AuditEntry) -> Result<(), Fault> {
+    connection.execute("LOCK TABLE audit IN SHARE ROW EXCLUSIVE MODE").await?;
     sqlx::query(
         "INSERT INTO audit (id, at, who, what, why, detail)
          SELECT coalesce(max(id), 0) + 1, $1, $2, $3, $4, $5 FROM audit",
@@ -154,5 +161,5 @@ async fn add_generation(
     .bind(plain(&audit.detail))
     .execute(connection)
     .await?;
-    Ok(true)
+    Ok(())
 }

@@ -6,6 +6,7 @@ mod catalog;
 mod columns;
 mod connections;
 mod conversations;
+mod denials;
 mod devices;
 mod directory;
 mod epochs;
@@ -124,6 +125,7 @@ impl PostgresStore {
             devices: Arc::new(self.clone()),
             directory: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            denials: Arc::new(self.clone()),
             catalog: Arc::new(self.clone()),
             epochs: Arc::new(self.clone()),
             nodes: Arc::new(self.clone()),

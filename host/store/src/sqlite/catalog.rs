@@ -136,6 +136,12 @@ pub(super) async fn add_generation(
     if added.rows_affected() == 0 {
         return Ok(false);
     }
+    add_audit(connection, audit).await?;
+    Ok(true)
+}
+
+/// A row of the audit, in the transaction of what it is about.
+pub(super) async fn add_audit(connection: &mut SqliteConnection, audit: &AuditEntry) -> Result<(), Fault> {
     sqlx::query("INSERT INTO audit (at, who, what, why, detail) VALUES (?1, ?2, ?3, ?4, ?5)")
         .bind(time(audit.at))
         .bind(&audit.who)
@@ -144,5 +150,5 @@ pub(super) async fn add_generation(
         .bind(&audit.detail)
         .execute(connection)
         .await?;
-    Ok(true)
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod archive;
 mod catalog;
 mod conversations;
+mod denials;
 mod devices;
 mod directory;
 mod epochs;
@@ -84,6 +85,7 @@ impl SqliteStore {
             devices: Arc::new(self.clone()),
             directory: Arc::new(self.clone()),
             groups: Arc::new(self.clone()),
+            denials: Arc::new(self.clone()),
             catalog: Arc::new(self.clone()),
             epochs: Arc::new(self.clone()),
             nodes: Arc::new(self.clone()),

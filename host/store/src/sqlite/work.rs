@@ -3,9 +3,9 @@
 use heddle_model::{Conversation, Millis, NodeId, Position, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::{archive, catalog, devices, directory, epochs, nodes};
+use super::{archive, catalog, denials, devices, directory, epochs, nodes};
 use crate::fault::Fault;
-use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole, NodeReport};
+use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole, NodeReport, Noted, Revocation};
 
 /// One write.
 #[derive(Debug)]
@@ -18,6 +18,9 @@ pub(super) enum Work {
     SeeUser { user: UserId, at: Millis },
     SetContact { user: UserId, other: UserId, listed: bool, at: Millis },
     SetMute { user: UserId, conversation: Conversation, muted: bool },
+    SetBlock { user: UserId, other: UserId, holds: bool, at: Millis, max: u32 },
+    Revoke { revocation: Revocation, audit: AuditEntry, max: u32 },
+    Restore { user: UserId, audit: AuditEntry },
     AddPlugin(CatalogPlugin),
     AddGeneration(CatalogGeneration, AuditEntry),
     Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
@@ -33,6 +36,7 @@ pub(super) enum Work {
 pub(super) enum Outcome {
     Done,
     Changed(bool),
+    Noted(Noted),
     Epoch(u32),
 }
 
@@ -48,6 +52,9 @@ impl Work {
             Self::SeeUser { .. } => "see user",
             Self::SetContact { .. } => "set contact",
             Self::SetMute { .. } => "set mute",
+            Self::SetBlock { .. } => "set block",
+            Self::Revoke { .. } => "revoke",
+            Self::Restore { .. } => "restore",
             Self::AddPlugin(_) => "add plugin",
             Self::AddGeneration(..) => "add generation",
             Self::Epoch { .. } => "epoch",
@@ -79,6 +86,15 @@ impl Work {
             Self::SetMute { user, conversation, muted } => {
                 directory::set_mute(connection, user, conversation, *muted).await?;
             }
+            Self::SetBlock { user, other, holds, at, max } => {
+                return denials::set_block(connection, user, other, *holds, *at, *max).await.map(Outcome::Noted);
+            }
+            Self::Revoke { revocation, audit, max } => {
+                return denials::revoke(connection, revocation, audit, *max).await.map(Outcome::Noted);
+            }
+            Self::Restore { user, audit } => {
+                return denials::restore(connection, user, audit).await.map(Outcome::Changed);
+            }
             Self::AddPlugin(plugin) => catalog::add_plugin(connection, plugin).await?,
             Self::AddGeneration(generation, audit) => {
                 return catalog::add_generation(connection, generation, audit).await.map(Outcome::Changed);
@@ -103,5 +119,13 @@ impl Outcome {
     /// Whether anything changed.
     pub(super) fn changed(self) -> bool {
         self == Self::Changed(true)
+    }
+
+    /// What came of a block or a revocation.
+    pub(super) fn noted(self) -> Noted {
+        match self {
+            Self::Noted(noted) => noted,
+            Self::Done | Self::Changed(_) | Self::Epoch(_) => Noted::Unchanged,
+        }
     }
 }

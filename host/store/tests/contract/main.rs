@@ -2,6 +2,7 @@
 
 mod archive;
 mod conversations;
+mod denials;
 mod devices;
 mod directory;
 mod epochs;
@@ -108,6 +109,15 @@ macro_rules! checks {
                 mutes_are_set_and_taken_back,
                 a_generation_and_its_audit_row_come_together_or_not_at_all,
                 a_plugin_is_added_once,
+            }
+            denials {
+                a_block_is_directed_and_asked_for_twice_changes_nothing,
+                a_user_blocks_at_most_so_many,
+                what_changed_since_a_version_is_told_once_in_order,
+                changes_are_told_in_pages_and_lack_nothing,
+                what_was_over_long_ago_is_forgotten_and_that_is_said,
+                a_revocation_and_its_audit_row_come_together,
+                changes_at_once_get_one_version_each,
             }
             epochs {
                 a_log_keeps_its_epoch_and_another_gets_the_next,
