@@ -71,7 +71,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 fn in_turn(mut partitions: Vec<TopicPartition>, last: Option<TopicPartition>) -> Vec<TopicPartition> {
     partitions.sort_unstable();
     let next = last.map_or(0, |last| partitions.partition_point(|partition| *partition <= last));
-    partitions.rotate_left(next % partitions.len().max(1));
+    let count = partitions.len().max(1);
+    partitions.rotate_left(next % count);
     partitions
 }
 

@@ -37,6 +37,8 @@ struct Slot {
     met: VecDeque<(Millis, Offset, MessageId)>,
     /// Those of `waiting`.
     waiting: BTreeMap<Offset, MessageId>,
+    /// The reader has met everything below that has an id.
+    met_upto: Offset,
     /// Everything below is in the archive.
     archived: Offset,
     /// Below it some had no room to wait.
@@ -76,7 +78,9 @@ impl Ids {
         if inner.appended.get(&id).is_some_and(|(known, upto)| *known == slot && *upto <= offset) {
             inner.appended.remove(&id);
         }
-        inner.slots[slot].met.push_back((at, offset, id));
+        let of = &mut inner.slots[slot];
+        of.met.push_back((at, offset, id));
+        of.met_upto = of.met_upto.max(offset + 1);
         let known = match inner.first.get(&id).map(|known| known.slot) {
             Some(first) if first != slot => inner.more.get_mut(&(id, slot)),
             _ => inner.first.get_mut(&id),
@@ -98,9 +102,11 @@ impl Ids {
     }
 
     /// A broker has it; the reader will come to it. One that is far behind is waited for by whoever must be sure.
-    pub(crate) fn appended(&self, id: MessageId, slot: usize, offset: Offset, read_upto: Offset) {
+    pub(crate) fn appended(&self, id: MessageId, slot: usize, offset: Offset) {
         let mut inner = self.inner.lock();
-        if read_upto <= offset && inner.appended.len() < self.each_max.saturating_mul(inner.slots.len()) {
+        let room = inner.appended.len() < self.each_max.saturating_mul(inner.slots.len());
+        // The reader may have been quicker: nobody would take it away again.
+        if inner.slots[slot].met_upto <= offset && room {
             inner.appended.insert(id, (slot, offset));
         }
     }
@@ -213,11 +219,11 @@ mod tests {
     #[test]
     fn what_was_appended_is_found_before_the_reader_comes_to_it() {
         let ids = ids(1);
-        ids.appended(id(1), 0, 7, 5);
+        ids.appended(id(1), 0, 7);
         assert_eq!(ids.find(&id(1)), Some((0, 7)));
         assert_eq!(ids.meet(0, 7, 1_000, id(1)), Met::Stands);
         assert_eq!(ids.inner.lock().appended.len(), 0);
-        ids.appended(id(2), 0, 6, 8);
+        ids.appended(id(2), 0, 6);
         assert_eq!(ids.find(&id(2)), None);
     }
 

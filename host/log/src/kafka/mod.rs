@@ -342,7 +342,7 @@ impl Log for KafkaLog {
                 }
                 self.shared.grown(slot, offset + 1);
                 if let Some(id) = id {
-                    self.shared.ids.appended(id, slot, offset, *self.shared.ends[slot].borrow());
+                    self.shared.ids.appended(id, slot, offset);
                 }
                 Ok(Appended::New(Place { partition, offset }))
             }
