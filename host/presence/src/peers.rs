@@ -107,7 +107,7 @@ impl Peers {
     }
 
     /// Connections of other nodes from this address.
-    pub(crate) fn from_address(&self, address: &[u8; 8]) -> u32 {
+    pub(crate) fn at_address(&self, address: &[u8; 8]) -> u32 {
         self.addresses.get(address).copied().unwrap_or(0)
     }
 

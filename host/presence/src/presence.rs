@@ -141,7 +141,7 @@ impl Presence {
         if !self.shared.joined.load(Ordering::Acquire) {
             return 0;
         }
-        self.shared.peers.lock().as_ref().map_or(0, |peers| peers.from_address(address))
+        self.shared.peers.lock().as_ref().map_or(0, |peers| peers.at_address(address))
     }
 
     /// Does all that is due now. With [`start`](Self::start) nobody needs to call it.
