@@ -74,8 +74,9 @@ async fn an_id_older_than_the_window_is_found_until_its_record_is_archived() {
         now = log.read(P0, place.offset, 1).await.unwrap().records[0].appended_at;
         n += 1;
     }
-    // Ids go when one comes.
+    // Ids go when the reader meets one.
     append(&log, Some(id(2)), n).await;
+    all(&log).await;
     assert_eq!(log.lookup(&id(1), true).await.unwrap(), Some(Place { partition: P0, offset: 0 }));
     log.archived(P0, 1);
     assert_eq!(log.lookup(&id(1), true).await.unwrap(), None);
