@@ -40,8 +40,8 @@ faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS
 	@deploy/setup.sh test
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" HEDDLE_E2E_FAULTS_S="$(FAULTS_S)" \
 	  HEDDLE_E2E_FAULTS_CLIENTS="$(FAULTS_CLIENTS)" HEDDLE_E2E_AGREE_SWAPS=100 \
-	  HEDDLE_E2E_REBALANCES="$(REBALANCES)" HEDDLE_E2E_REBALANCES_S=1200 HEDDLE_E2E_INTERRUPTIONS=15 HEDDLE_E2E_LOSSY_S=60 \
-	  tests/e2e/run test_cluster.py test_agree.py test_rebalance.py test_expansion.py test_lossy_bus.py faults_one_way.py
+	  HEDDLE_E2E_REBALANCES="$(REBALANCES)" HEDDLE_E2E_REBALANCES_S=1200 HEDDLE_E2E_INTERRUPTIONS=15 HEDDLE_E2E_LOSSY_S=60 HEDDLE_E2E_NO_REDIS_S=60 \
+	  tests/e2e/run test_cluster.py test_no_redis.py test_agree.py test_rebalance.py test_expansion.py test_lossy_bus.py faults_one_way.py
 	tests/planted/run
 
 figures: ## Measure, with a release build, and print the tables of the README

@@ -9,14 +9,18 @@ import time
 import pytest
 
 from harness.cluster import Cluster, Crowd, needed
+from harness.waiting import until_async
 
 FAULTS_S = float(os.environ.get("HEDDLE_E2E_FAULTS_S", "45"))
 CLIENTS = int(os.environ.get("HEDDLE_E2E_FAULTS_CLIENTS", "16"))
 SEED = int(os.environ.get("HEDDLE_E2E_SEED", "7"))
 # Of the faults only these, by name.
 ONLY = os.environ.get("HEDDLE_E2E_FAULTS_ONLY", "")
-# A node that stands still for longer has lost its partitions.
-FROZEN_S = 5
+# A node that stands still for longer has lost its partitions; and for longer than this all that it leases: its routes, its users' presence, its place
+# among the nodes.
+FROZEN_S, FORGOTTEN_S = 5, 12
+# The longest that others take to take over from one that is dead.
+TAKE_OVER_S = 60
 
 
 class Faults:
@@ -25,6 +29,8 @@ class Faults:
     def __init__(self, cluster, rng):
         self.cluster, self.rng = cluster, rng
         self.done = []
+        self.takeovers = 0
+        self.long = {self.kill_a_node.__name__: True, self.freeze_a_node.__name__: True}
 
     async def run(self, seconds):
         """Each kind once, then by chance, until the time is over."""
@@ -42,21 +48,42 @@ class Faults:
     def _node(self):
         return self.rng.choice(self.cluster.nodes)
 
+    def _for_long(self, kind):
+        """Every second time, the first included."""
+        self.long[kind.__name__] = not self.long[kind.__name__]
+        return not self.long[kind.__name__]
+
     async def kill_a_node(self):
+        """For a moment, so that it comes back to its own partitions; or until others have them."""
         node = self._node()
         self.cluster.up.discard(node)
         node.kill()
-        await asyncio.sleep(1)
+        if self._for_long(self.kill_a_node):
+            await self._taken_over(node)
+        else:
+            await asyncio.sleep(1)
         await asyncio.to_thread(node.start)
         self.cluster.up.add(node)
 
     async def freeze_a_node(self):
+        """So that it loses its partitions; or everything that it leases."""
         node = self._node()
         self.cluster.up.discard(node)
         node.signal(signal.SIGSTOP)
-        await asyncio.sleep(FROZEN_S)
+        await asyncio.sleep(FORGOTTEN_S if self._for_long(self.freeze_a_node) else FROZEN_S)
         node.signal(signal.SIGCONT)
         self.cluster.up.add(node)
+
+    async def _taken_over(self, node):
+        """The others work on all partitions."""
+        others = [other for other in self.cluster.nodes if other is not node]
+        every = 2 * self.cluster.common["kafka"]["partitions"]
+
+        def all_of_them():
+            return sum(other.metrics().get("heddle_partitions_owned", 0) for other in others) == every
+
+        await until_async(lambda: asyncio.to_thread(all_of_them), "the others have all partitions", TAKE_OVER_S)
+        self.takeovers += 1
 
     async def kill_the_broker(self):
         self.cluster.kafka.kill()
@@ -106,5 +133,7 @@ async def test_nothing_is_lost_doubled_reordered_or_leaked_while_everything_fail
     faults = Faults(cluster, random.Random(SEED))
     await crowd.talk(faults.run(FAULTS_S))
     crowd.check_archive()
+    assert faults.takeovers or "kill_a_node" not in faults.done, "nobody took a dead node's partitions over"
     with capsys.disabled():
-        print(f"\n  {crowd.figures()}; {len(faults.done)} faults: {', '.join(faults.done)}")
+        print(f"\n  {crowd.figures()}; {faults.takeovers} takeovers, "
+              f"{len(faults.done)} faults: {', '.join(faults.done)}")

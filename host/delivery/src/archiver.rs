@@ -32,12 +32,15 @@ struct Round {
     batch: ArchiveBatch,
     reached: Vec<(TopicPartition, Offset, Judge)>,
     records: usize,
+    /// The partition that was read last.
+    last: Option<TopicPartition>,
 }
 
 /// Archives all partitions of this node until told to stop.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut readers: HashMap<TopicPartition, Reader> = HashMap::new();
     let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
+    let mut last = None;
     loop {
         // Who takes a partition over begins where the one before ended; who loses one reads it no more.
         readers.retain(|partition, _| *shared.partition(*partition).owned.borrow());
@@ -47,7 +50,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 Reader { judge, next }
             });
         }
-        let round = read(&shared, &readers).await;
+        let round = read(&shared, &readers, &in_turn(readers.keys().copied().collect(), last)).await;
+        last = round.last.or(last);
         let busy = round.records >= shared.config.archive_batch_records;
         metrics::gauge!("heddle_archive_lag_records").set(shared.archive_lag() as f64);
         if !round.reached.is_empty() && !write(&shared, round, &mut readers).await {
@@ -63,10 +67,20 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
+/// Every partition, beginning behind the one that was read last: where a few fill each batch, none is left out.
+fn in_turn(mut partitions: Vec<TopicPartition>, last: Option<TopicPartition>) -> Vec<TopicPartition> {
+    partitions.sort_unstable();
+    let next = last.map_or(0, |last| partitions.partition_point(|partition| *partition <= last));
+    let count = partitions.len().max(1);
+    partitions.rotate_left(next % count);
+    partitions
+}
+
 /// What the workers have judged and the archive does not have, of all partitions, up to a batch.
-async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Round {
+async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>, turns: &[TopicPartition]) -> Round {
     let mut round = Round::default();
-    for (partition, reader) in readers {
+    for partition in turns {
+        let Some(reader) = readers.get(partition) else { continue };
         let worked = *shared.partition(*partition).worked.borrow();
         if worked <= reader.next {
             continue;
@@ -74,6 +88,7 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>) -> Rou
         if round.records >= shared.config.archive_batch_records {
             break;
         }
+        round.last = Some(*partition);
         let (mut next, mut judge) = (reader.next, reader.judge.clone());
         match shared.log.read(*partition, next, shared.config.read_bytes).await {
             Ok(batch) => {
@@ -336,5 +351,27 @@ impl Row<'_> {
             GroupChangeKind::Deleted => delta.deleted = true,
         }
         delta
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The order was once that of a hash map, the same in each round: of partitions that each fill a batch, only the first were ever archived.
+    #[test]
+    fn where_one_partition_fills_a_batch_each_has_its_turn() {
+        let partitions = || (0..5).map(TopicPartition::messages).chain((0..5).map(TopicPartition::groups)).collect();
+        let (mut read, mut last) = (Vec::new(), None);
+        for _ in 0..10 {
+            last = in_turn(partitions(), last).first().copied();
+            read.extend(last);
+        }
+        read.sort_unstable();
+        read.dedup();
+        assert_eq!(read.len(), 10);
+        // One that was taken away since is no reason to begin anywhere else.
+        assert_eq!(in_turn(vec![TopicPartition::messages(3)], Some(TopicPartition::messages(1))).len(), 1);
+        assert!(in_turn(Vec::new(), last).is_empty());
     }
 }

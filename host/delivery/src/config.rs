@@ -53,8 +53,6 @@ pub struct DeliveryConfig {
     pub revocations_max: u32,
     /// Messages that may be under way under one id, and in all.
     pub in_flight_max: usize,
-    /// How long a log that forgets by age alone keeps a record, ms.
-    pub retention_ms: u64,
     /// Limits of presence, which runs beside the workers.
     pub presence: heddle_presence::PresenceConfig,
 }
@@ -87,7 +85,6 @@ impl Default for DeliveryConfig {
             blocks_cached: 1_000_000,
             revocations_max: 100_000,
             in_flight_max: 100_000,
-            retention_ms: 7 * 24 * 60 * 60 * 1_000,
             presence: heddle_presence::PresenceConfig::default(),
         }
     }

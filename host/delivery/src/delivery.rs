@@ -23,6 +23,7 @@ use crate::denials::Denials;
 use crate::groups::Groups;
 use crate::hub::Hub;
 use crate::judge::Judge;
+use crate::late::Marks;
 use crate::numbering::Numbering;
 use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
@@ -88,6 +89,8 @@ pub(crate) struct Partition {
     pub(crate) owned: watch::Sender<bool>,
     /// Group messages above the archive that do not stand, and why.
     pub(crate) void: Mutex<std::collections::BTreeSet<Position>>,
+    /// When its records were appended, as the worker met them.
+    pub(crate) marks: Mutex<Marks>,
 }
 
 /// What all parts share.
@@ -258,7 +261,10 @@ impl Delivery {
             shared.tasks.spawn(share::keep_derived(Arc::clone(&shared)));
             shared.presence.join(shared.node.clone(), shared.clock.now());
             shared.tasks.spawn(neighbours::run(Arc::clone(&shared), heard));
-            shared.tasks.spawn(late::watch(Arc::clone(&shared), shared.config.retention_ms.max(1)));
+            // Topics that keep everything forget nothing.
+            if let Some(retention) = shared.log.kept_for() {
+                shared.tasks.spawn(late::watch(Arc::clone(&shared), retention.max(1)));
+            }
         }
         shared.tasks.spawn(listen_for_losses(Arc::clone(&shared)));
         for task in Receipts::tasks(&shared) {
@@ -478,6 +484,7 @@ async fn partitions(
                 base: Mutex::new((archived, judge)),
                 owned: watch::Sender::new(!ports.log.layout().shared),
                 void: Mutex::default(),
+                marks: Mutex::new(Marks::new(ports.log.kept_for())),
             },
         );
     }

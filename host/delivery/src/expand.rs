@@ -39,12 +39,36 @@ impl Maker<'_> {
         let record = record(Source { partition: self.partition, position: self.position, chunk });
         self.made.push((record.home(self.shared.numbering.partitioning), record.encode()));
     }
+
+    /// Tells the sender that its accepted message does not stand.
+    fn reject(&mut self, message: &Message, code: &str, reason: String) {
+        let order = self.position;
+        self.put(|source| {
+            Record::Rejection(Rejection {
+                to: message.sender.clone(),
+                client_id: message.client_id.clone(),
+                code: code.into(),
+                reason: reason.into(),
+                order,
+                source,
+            })
+        });
+    }
 }
 
 /// The sender's own copy of a direct message.
 pub(crate) fn own_copy(shared: &Shared, partition: TopicPartition, position: Position, message: &Arc<Message>) -> Made {
     let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
     maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
+    maker.made
+}
+
+/// What a message makes whose id another one has that stands before it.
+pub(crate) fn conflict(shared: &Shared, partition: TopicPartition, position: Position, message: &Arc<Message>) -> Made {
+    let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
+    let client_id = &message.client_id;
+    let reason = format!("another message was sent with client_id {client_id} at the same time, choose a new one");
+    maker.reject(message, "conflict", reason);
     maker.made
 }
 
@@ -59,16 +83,7 @@ pub(crate) async fn message(
     let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
     let view = shared.groups.view(group).await?.filter(|view| may_speak(view, message));
     let Some(view) = view else {
-        maker.put(|source| {
-            Record::Rejection(Rejection {
-                to: message.sender.clone(),
-                client_id: message.client_id.clone(),
-                code: "not_member".into(),
-                reason: format!("you were no member of group {group} when it got there").into(),
-                order: position,
-                source,
-            })
-        });
+        maker.reject(message, "not_member", format!("you were no member of group {group} when it got there"));
         return Ok((maker.made, false));
     };
     if message.discarded || message.plan == Plan::Pull {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use heddle_model::{
     ConnectionId, Conversation, DeviceId, GroupId, Millis, Position, ReceiptStatus, TopicPartition, UserId,
 };
-use heddle_presence::{Report, ReportKind, Socket, Visible};
+use heddle_presence::{Mark, Report, ReportKind, Socket, Visible};
 use heddle_store::{DeviceRow, Hole, StoreError};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -39,6 +39,8 @@ pub struct Opening {
     pub connection: ConnectionId,
     /// The position that the device has.
     pub resume: Option<Position>,
+    /// By what the connection is counted over all nodes.
+    pub mark: Mark,
 }
 
 /// Where delivery starts.
@@ -176,7 +178,7 @@ impl Delivery {
     /// The store does not answer; the token is refused meanwhile.
     pub async fn open(&self, opening: Opening) -> Result<(Session, Opened), OpenError> {
         let shared = &self.shared;
-        let Opening { user, device, issued, connection, resume } = opening;
+        let Opening { user, device, issued, connection, resume, mark } = opening;
         let (mail, signals) = shared.hub.open(connection, shared.config.mailbox_items, user.clone(), issued);
         // From here on a revocation finds it; one of a moment ago did not.
         if shared.denials.refuses(&user, issued) {
@@ -192,7 +194,7 @@ impl Delivery {
                 return Err(OpenError::TryLater(reason));
             }
         };
-        shared.presence.report(&user, &shared.report(connection, ReportKind::Connected));
+        shared.presence.report(&user, &shared.report(connection, mark, ReportKind::Connected));
         let home = shared.numbering.partitioning.home(&user);
         let session = Session {
             shared: Arc::clone(shared),
@@ -327,8 +329,8 @@ impl Shared {
         }
     }
 
-    fn report(&self, connection: ConnectionId, kind: ReportKind) -> Report {
-        Report { socket: Socket { node: self.node.clone(), connection }, kind }
+    fn report(&self, connection: ConnectionId, mark: Mark, kind: ReportKind) -> Report {
+        Report { socket: Socket { node: self.node.clone(), connection }, mark, kind }
     }
 
     /// Notes the receipt that this event makes, if it makes one.
@@ -430,7 +432,8 @@ impl Session {
         }
         let socket = Socket { node: self.shared.node.clone(), connection: self.connection };
         self.shared.presence.drop_connection(&socket);
-        self.shared.presence.report(&self.user, &self.shared.report(self.connection, ReportKind::Disconnected));
+        let report = self.shared.report(self.connection, Mark::default(), ReportKind::Disconnected);
+        self.shared.presence.report(&self.user, &report);
         self.shared.unregister(&self.user, self.connection).await;
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use heddle_model::{ConnectionId, GroupId, Millis, NodeId, Position, Record, UserId};
-use heddle_presence::{Declared, Said, Status, Tidings, Told, Visible, Word};
+use heddle_presence::{Declared, Mark, Said, Status, Tidings, Told, Visible, Word};
 use serde::{Deserialize, Serialize};
 
 use crate::{Event, Kick, NodeMessage};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 #[derive(Serialize, Deserialize)]
 enum Wire {
@@ -36,10 +36,13 @@ enum WireTold {
 #[derive(Serialize, Deserialize)]
 enum WireWord {
     Active(ConnectionId),
-    Here(ConnectionId, UserId, Millis, Option<(Millis, u8)>),
+    Here(ConnectionId, UserId, Millis, Option<(Millis, u8)>, WireMark),
     Gone(ConnectionId),
     Declared(ConnectionId, (Millis, u8)),
 }
+
+/// Of the device, of the address.
+type WireMark = ([u8; 8], [u8; 8]);
 
 impl NodeMessage {
     /// As it travels.
@@ -120,8 +123,9 @@ fn wire_word(word: &Word) -> WireWord {
         Said::Active => WireWord::Active(word.connection),
         Said::Gone => WireWord::Gone(word.connection),
         Said::Declared(declared) => WireWord::Declared(word.connection, pair(declared)),
-        Said::Here { user, idle_ms, declared } => {
-            WireWord::Here(word.connection, user.clone(), *idle_ms, declared.as_ref().map(pair))
+        Said::Here { user, idle_ms, declared, mark } => {
+            let mark = (mark.device, mark.address);
+            WireWord::Here(word.connection, user.clone(), *idle_ms, declared.as_ref().map(pair), mark)
         }
     }
 }
@@ -132,12 +136,12 @@ fn word_of(word: WireWord) -> Option<Word> {
         WireWord::Active(connection) => Word { connection, said: Said::Active },
         WireWord::Gone(connection) => Word { connection, said: Said::Gone },
         WireWord::Declared(connection, declared) => Word { connection, said: Said::Declared(declared_of(declared)?) },
-        WireWord::Here(connection, user, idle_ms, declared) => {
+        WireWord::Here(connection, user, idle_ms, declared, (device, address)) => {
             let declared = match declared {
                 Some(pair) => Some(declared_of(pair)?),
                 None => None,
             };
-            Word { connection, said: Said::Here { user, idle_ms, declared } }
+            Word { connection, said: Said::Here { user, idle_ms, declared, mark: Mark { device, address } } }
         }
     })
 }
@@ -165,6 +169,8 @@ mod tests {
         UserId::new(name).unwrap()
     }
 
+    const MARK: Mark = Mark { device: [1; 8], address: [255; 8] };
+
     fn examples() -> Vec<NodeMessage> {
         let receipt = Record::Receipt(ReceiptRecord {
             to: user("alice"),
@@ -184,8 +190,8 @@ mod tests {
             word(Said::Active),
             word(Said::Gone),
             word(Said::Declared(declared)),
-            word(Said::Here { user: user("bob"), idle_ms: 3, declared: Some(declared) }),
-            word(Said::Here { user: user("bob"), idle_ms: 3, declared: None }),
+            word(Said::Here { user: user("bob"), idle_ms: 3, declared: Some(declared), mark: MARK }),
+            word(Said::Here { user: user("bob"), idle_ms: 3, declared: None, mark: Mark::default() }),
         ];
         let tidings =
             |told| NodeMessage::Tidings(Tidings { node: NodeId::new("n1").unwrap(), life: 9, number: 77, told });
@@ -227,9 +233,10 @@ mod tests {
         let words = |said: &dyn Fn(u64) -> Said| {
             (0..1_000).map(|n| Word { connection: connection(n), said: said(n) }).collect::<Vec<_>>()
         };
-        let here = |n| Said::Here { user: user(&format!("somebody-{n:05}")), idle_ms: 100_000, declared: None };
+        let user = |n| user(&format!("somebody-{n:05}"));
+        let here = |n| Said::Here { user: user(n), idle_ms: 100_000, declared: None, mark: MARK };
         let sizes = [Told::Renewal, Told::News(words(&|_| Said::Active)), Told::News(words(&here))].map(size);
-        assert!(sizes[0] <= 24 && sizes[1] <= 11_000 && sizes[2] <= 31_000, "{sizes:?}");
+        assert!(sizes[0] <= 24 && sizes[1] <= 11_000 && sizes[2] <= 47_000, "{sizes:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_log::{AppendError, Derived, Stored};
+use heddle_log::{AppendError, Batch, Derived, Stored};
 use heddle_model::{ConnectionId, NodeId, Offset, Plan, Position, Record, RecordError, TopicPartition, UserId};
 use heddle_registry::Route;
 use heddle_store::{ArchiveBatch, DeadLetter};
@@ -118,7 +118,7 @@ impl Worker {
                 }
                 read = self.shared.log.read(self.partition, self.next, self.shared.config.read_bytes), if more => {
                     let stopped = match read {
-                        Ok(batch) => self.batch(batch.records, batch.next).await,
+                        Ok(batch) => self.batch(batch).await,
                         Err(heddle_log::ReadError::Gone { start, .. }) => {
                             tracing::error!(partition = %self.partition, from = self.next, start, "records are gone before they were worked on");
                             self.next = start;
@@ -151,10 +151,13 @@ impl Worker {
         self.deriving = Some((self.next, tokio::spawn(async move { log.derive(derived).await })));
     }
 
-    async fn batch(&mut self, records: Vec<Stored>, next: Offset) -> Result<(), Stop> {
-        for stored in records {
+    async fn batch(&mut self, batch: Batch) -> Result<(), Stop> {
+        let next = batch.next;
+        for (stored, first) in batch.in_order() {
             let position = self.shared.numbering.position(stored.offset);
+            self.shared.partition(self.partition).marks.lock().note(stored.offset, stored.appended_at);
             match Record::decode(&stored.bytes) {
+                Ok(record) if first.is_some() => self.repeat(position, stored.offset, first, &record).await?,
                 Ok(record) => self.record(position, stored.offset, record, stored.bytes.len()).await?,
                 Err(error @ RecordError::Newer(_)) => return Err(Stop::Newer(error.to_string())),
                 Err(error) => self.bury(position, &stored, &error.to_string()).await,
@@ -185,6 +188,32 @@ impl Worker {
         }
         if let Some(event) = Event::new(position, record, bytes) {
             push(&self.shared, self.partition, Arc::new(event), fresh || self.shared.follows).await;
+        }
+        Ok(())
+    }
+
+    /// A record whose id an earlier one has. Most are one message that was sent twice; if it is another one, its sender, who was told `accepted`
+    /// by another node, is told that it does not stand. (DELIVERY 23)
+    async fn repeat(
+        &mut self,
+        position: Position,
+        offset: Offset,
+        first: Option<Offset>,
+        record: &Record,
+    ) -> Result<(), Stop> {
+        let (Some(first), Some(message)) = (first, record.message()) else { return Ok(()) };
+        if !self.owns || offset < self.derived || self.shared.numbering.strays(self.partition, record) {
+            return Ok(());
+        }
+        let earlier = match self.shared.log.read(self.partition, first, 1).await {
+            Ok(batch) => batch.in_order().into_iter().map(|(stored, _)| stored).find(|stored| stored.offset == first),
+            // So long ago that nobody can tell, and nobody waits for it.
+            Err(heddle_log::ReadError::Gone { .. }) => None,
+            Err(error) => return Err(Stop::Again(error.to_string())),
+        };
+        let earlier = earlier.and_then(|stored| Record::decode(&stored.bytes).ok());
+        if earlier.is_some_and(|earlier| earlier.message().is_some_and(|earlier| earlier.body != message.body)) {
+            self.made.extend(expand::conflict(&self.shared, self.partition, position, message));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::{Auth, Refuses};
 use crate::config::{GatewayConfig, GatewayDeps, Reloaded};
 use crate::figures::Figures;
-use crate::limits::Counts;
+use crate::limits::{Counts, address_mark};
 use crate::tls::Certificate;
 
 /// Connections per millisecond of a life that leave its numbers below those of the next.
@@ -111,6 +111,8 @@ impl Core {
         size: usize,
         about: Option<(&Conversation, u32)>,
     ) -> Result<Vec<Decision>, Refusal> {
+        let presence = self.deps.delivery.presence();
+        let elsewhere = presence.elsewhere(asker.user).len();
         let ask = RateAsk {
             now: self.deps.clock.now(),
             user: asker.user,
@@ -119,8 +121,8 @@ impl Core {
             conversation: about.map(|(conversation, _)| conversation),
             command,
             size: u32::try_from(size).unwrap_or(u32::MAX),
-            connections_user: self.counts.of_user(asker.user),
-            connections_ip: self.counts.of_address(asker.ip),
+            connections_user: self.counts.of_user(asker.user) + u32::try_from(elsewhere).unwrap_or(u32::MAX / 2),
+            connections_ip: self.counts.of_address(asker.ip) + presence.elsewhere_from(&address_mark(asker.ip)),
             recipients: about.map_or(0, |(_, recipients)| recipients),
         };
         // Boxed: connections, which are many, should not be larger for what few of them await.

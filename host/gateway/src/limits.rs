@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_model::{ConnectionId, DeviceId, UserId};
+use heddle_model::{ConnectionId, DeviceId, UserId, brief_hash};
 use parking_lot::Mutex;
 
 /// What is open now; both maps are bounded by `sockets_max`.
@@ -74,21 +74,30 @@ impl Counts {
         self.users.lock().get(user).map_or(0, |open| u32::try_from(open.len()).unwrap_or(u32::MAX))
     }
 
-    /// Counts one more; none if `max` other devices of the user are connected. The same device again replaces the older one, so it is
-    /// not counted against itself.
+    /// Counts one more; none if `max` other devices of the user are connected, here or `elsewhere`, which gives the marks of those at other nodes.
+    /// The same device again replaces the older one, so it is not counted against itself. Of two that come to two nodes at once neither counts
+    /// for the other: there may be one more for each node.
     pub(crate) fn join(
         self: &Arc<Self>,
         user: &UserId,
         device: &DeviceId,
         connection: ConnectionId,
         max: u32,
+        elsewhere: &[[u8; 8]],
     ) -> Option<UserSlot> {
         let mut users = self.users.lock();
         let open = users.entry(user.clone()).or_default();
-        let mut others: Vec<&DeviceId> = open.iter().map(|(_, other)| other).filter(|other| *other != device).collect();
-        others.sort();
+        let mark = |device: &DeviceId| brief_hash(device.as_str().as_bytes());
+        let mut others: Vec<[u8; 8]> = open.iter().map(|(_, other)| mark(other)).collect();
+        others.extend_from_slice(elsewhere);
+        let own = mark(device);
+        others.retain(|other| *other != own);
+        others.sort_unstable();
         others.dedup();
         if others.len() >= max as usize {
+            if open.is_empty() {
+                users.remove(user);
+            }
             return None;
         }
         open.push((connection, device.clone()));
@@ -122,6 +131,14 @@ impl Drop for UserSlot {
                 users.remove(&self.user);
             }
         }
+    }
+}
+
+/// An address as nodes tell each other of it.
+pub(crate) fn address_mark(ip: IpAddr) -> [u8; 8] {
+    match ip {
+        IpAddr::V4(ip) => brief_hash(&ip.octets()),
+        IpAddr::V6(ip) => brief_hash(&ip.octets()),
     }
 }
 
@@ -173,13 +190,26 @@ mod tests {
         let counts = Arc::new(Counts::default());
         let alice = UserId::new("alice").unwrap();
         let mut open: Vec<UserSlot> =
-            (0..5).map(|n| counts.join(&alice, &device(&format!("d{n}")), ConnectionId(n), 5).unwrap()).collect();
-        assert!(counts.join(&alice, &device("d5"), ConnectionId(5), 5).is_none());
-        let again = counts.join(&alice, &device("d4"), ConnectionId(6), 5).unwrap();
+            (0..5).map(|n| counts.join(&alice, &device(&format!("d{n}")), ConnectionId(n), 5, &[]).unwrap()).collect();
+        assert!(counts.join(&alice, &device("d5"), ConnectionId(5), 5, &[]).is_none());
+        let again = counts.join(&alice, &device("d4"), ConnectionId(6), 5, &[]).unwrap();
         open.remove(4);
         assert_eq!(counts.of_user(&alice), 5);
         drop(again);
-        assert!(counts.join(&alice, &device("d5"), ConnectionId(7), 5).is_some());
+        assert!(counts.join(&alice, &device("d5"), ConnectionId(7), 5, &[]).is_some());
+    }
+
+    #[test]
+    fn devices_at_other_nodes_count_and_one_that_changes_its_node_does_not_count_twice() {
+        let counts = Arc::new(Counts::default());
+        let alice = UserId::new("alice").unwrap();
+        let join = |name: &str, max, elsewhere: &[&str]| {
+            let marks: Vec<_> = elsewhere.iter().map(|name| brief_hash(name.as_bytes())).collect();
+            counts.join(&alice, &device(name), ConnectionId(1), max, &marks).is_some()
+        };
+        assert!(!join("d2", 2, &["d0", "d1"]));
+        assert_eq!(counts.sizes().0, 0, "who was refused is not remembered");
+        assert!(join("d1", 2, &["d0", "d1"]) && join("d2", 2, &["d0", "d0"]) && !join("d2", 1, &["d0"]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use crate::auth::{AuthError, Identity, upgrade_token};
 use crate::connection;
 use crate::core::Core;
-use crate::limits::{AddressSlot, Per};
+use crate::limits::{AddressSlot, Per, address_mark};
 use crate::listener::exempt;
 use crate::rest::problem;
 use crate::stream::Stream;
@@ -81,7 +81,8 @@ pub(crate) async fn upgrade(
         })?),
     };
     let max = if exempt(&core, ip) { u32::MAX } else { core.config().connections_per_ip_max };
-    let address = core.counts.enter(Per::Connection, ip, max).ok_or_else(|| {
+    let elsewhere = core.deps.delivery.presence().elsewhere_from(&address_mark(ip));
+    let address = core.counts.enter(Per::Connection, ip, max.saturating_sub(elsewhere)).ok_or_else(|| {
         refuse(ErrorCode::TooManyConnections, format!("{ip} has {max} connections, close one of them"))
     })?;
     let visitor = Visitor { ip, identity, deadline, address, anonymous, permit };

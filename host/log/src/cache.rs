@@ -62,7 +62,7 @@ impl TailCache {
         let runs = self.runs[slot].read();
         let index = runs.partition_point(|run| run.first + u64::from(run.count) <= from);
         let first = runs.get(index).filter(|run| run.first <= from)?;
-        let mut batch = Batch { records: Vec::new(), next: from };
+        let mut batch = Batch { next: from, ..Batch::default() };
         let mut bytes = 0;
         let mut run = Some(first);
         let mut index = index;

@@ -261,7 +261,7 @@ impl Log for EmbeddedLog {
             return Err(unavailable(format!("its head is {head}")));
         }
         if from == head {
-            return Ok(Batch { records: Vec::new(), next: from });
+            return Ok(Batch { next: from, ..Batch::default() });
         }
         if let Some(batch) = self.shared.cache.read(slot, from, bytes_max) {
             return Ok(batch);

@@ -33,5 +33,7 @@ pub use embedded::EmbeddedLog;
 pub use error::OpenError;
 pub use kafka::{KafkaConfig, KafkaLog, KafkaLogin, KafkaOpenError, KafkaReader, KafkaSasl, KafkaTls};
 pub use memory::MemoryLog;
-pub use port::{AppendError, Appended, Batch, Derived, Identity, Layout, Log, LookupError, Place, ReadError, Stored};
+pub use port::{
+    AppendError, Appended, Batch, Derived, Identity, Layout, Log, LookupError, Place, ReadError, Repeat, Stored,
+};
 pub use reader::{LogEntries, LogEntry, LogReader};

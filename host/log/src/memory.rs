@@ -143,7 +143,7 @@ impl Log for MemoryLog {
         if from > head {
             return Err(unavailable(format!("its head is {head}")));
         }
-        let mut batch = Batch { records: Vec::new(), next: from };
+        let mut batch = Batch { next: from, ..Batch::default() };
         let mut bytes = 0;
         for record in ring.range((from - start) as usize..) {
             if !batch.records.is_empty() && bytes + record.bytes.len() > bytes_max {

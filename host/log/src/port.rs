@@ -65,8 +65,32 @@ pub struct Stored {
 pub struct Batch {
     /// The records; none if `from` was the head.
     pub records: Vec<Stored>,
+    /// Those between them that do not stand because their id occurred before: only a log that several nodes append to has such.
+    pub repeats: Vec<Repeat>,
     /// Where to read on.
     pub next: Offset,
+}
+
+/// A record that does not stand, for an earlier one of its partition has its id.
+#[derive(Debug, Clone)]
+pub struct Repeat {
+    /// What it is.
+    pub stored: Stored,
+    /// Where the earlier one stands.
+    pub first: Offset,
+}
+
+impl Batch {
+    /// All of them as they lie in the partition; with each that repeats another, where that one stands.
+    #[must_use]
+    pub fn in_order(self) -> Vec<(Stored, Option<Offset>)> {
+        let mut all: Vec<_> = self.records.into_iter().map(|stored| (stored, None)).collect();
+        if !self.repeats.is_empty() {
+            all.extend(self.repeats.into_iter().map(|repeat| (repeat.stored, Some(repeat.first))));
+            all.sort_by_key(|(stored, _)| stored.offset);
+        }
+        all
+    }
 }
 
 /// Why an append gave no place.
@@ -160,8 +184,9 @@ pub trait Log: Send + Sync + 'static {
     /// Gone by retention, or not readable now.
     async fn read(&self, partition: TopicPartition, from: Offset, bytes_max: usize) -> Result<Batch, ReadError>;
 
-    /// Where the record of this id stands, if the log had it within `dedupe.window` (it may be gone by retention since). `elsewhere`: another
-    /// node may have appended it a moment ago; a log that is shared then makes sure that it has read everything that there is.
+    /// Where the record of this id stands, if the log had it within `dedupe.window` (it may be gone by retention since) or it is not archived yet.
+    /// `elsewhere`: another node may have appended it a moment ago; a log that is shared then makes sure that it has read everything that there is,
+    /// and that none is where the archive has not come.
     ///
     /// # Errors
     /// If nobody can tell.
@@ -195,8 +220,13 @@ pub trait Log: Send + Sync + 'static {
     /// Tells a log that keeps no `derived` cursor where it stood.
     fn recall(&self, _partition: TopicPartition, _derived: Offset) {}
 
-    /// Tells the log how far the archive has come: retention never passes it.
+    /// Tells the log how far the archive has come: retention never passes it, and ids above it are not forgotten.
     fn archived(&self, partition: TopicPartition, upto: Offset);
+
+    /// How long records are kept, if the log forgets them by age whatever the cursors say.
+    fn kept_for(&self) -> Option<Millis> {
+        None
+    }
 
     /// Which partitions this node works on, now and as they are assigned and taken away. Embedded: all of them, for ever.
     fn assigned(&self) -> watch::Receiver<Vec<TopicPartition>>;

@@ -19,7 +19,7 @@ const WINDOW_BYTES: usize = 128 << 10;
 /// Durable records of `slot` from `from`, which is below its head.
 pub(crate) fn read(shared: &Shared, slot: usize, from: Offset, bytes_max: usize) -> Result<Batch, ReadError> {
     let partition = shared.slots.at(slot);
-    let (head, mut batch, mut bytes) = (shared.head(slot), Batch { records: Vec::new(), next: from }, 0);
+    let (head, mut batch, mut bytes) = (shared.head(slot), Batch { next: from, ..Batch::default() }, 0);
     while batch.next < head {
         let Some(segment) = segment_of(shared, slot, batch.next) else { return Err(gone(shared, slot, from)) };
         let before = batch.next;

@@ -14,7 +14,7 @@ mod stamp;
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
 pub use ids::{BodyHash, ClientId, ConnectionId, Conversation, DeviceId, GroupId, IdError, MessageId, NodeId, UserId};
 pub use message::{Message, Plan, Tag};
-pub use partition::{Partitioning, Topic, TopicPartition};
+pub use partition::{Partitioning, Topic, TopicPartition, brief_hash};
 pub use position::{Offset, POSITION_MAX, Position};
 pub use record::{
     ChunkMember, Delivery, GroupChange, GroupChangeKind, GroupChunk, MembershipChange, MembershipNotice, OwnCopy,

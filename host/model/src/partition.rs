@@ -95,11 +95,16 @@ impl Partitioning {
     }
 
     fn slot(self, id: &str) -> u32 {
-        let hash = Sha256::digest(id.as_bytes());
-        let mut head = [0; 8];
-        head.copy_from_slice(&hash[..8]);
-        (u64::from_be_bytes(head) % u64::from(self.count.max(1))) as u32
+        (u64::from_be_bytes(brief_hash(id.as_bytes())) % u64::from(self.count.max(1))) as u32
     }
+}
+
+/// The first 8 bytes of SHA-256: by which nodes name what they need not know.
+#[must_use]
+pub fn brief_hash(bytes: &[u8]) -> [u8; 8] {
+    let mut head = [0; 8];
+    head.copy_from_slice(&Sha256::digest(bytes)[..8]);
+    head
 }
 
 #[cfg(test)]

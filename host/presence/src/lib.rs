@@ -16,8 +16,8 @@ mod users;
 
 pub use config::{PresenceConfig, PresenceError};
 pub use port::{
-    Event, Observation, PresencePolicy, PresenceSink, Relations, Report, ReportKind, Sighting, Socket, Status, Update,
-    Visibility, Visible, relation,
+    Event, Mark, Observation, PresencePolicy, PresenceSink, Relations, Report, ReportKind, Sighting, Socket, Status,
+    Update, Visibility, Visible, relation,
 };
 pub use presence::{Presence, PresenceFigures};
 pub use tidings::{Declared, Said, Tidings, Told, Word};

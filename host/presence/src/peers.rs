@@ -4,11 +4,12 @@
 //! the whole; so whatever the bus loses, doubles or turns around, the next thing that is heard mends it. Silence is counted only while this node
 //! itself runs: who stood still cannot say that others said nothing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
 use heddle_model::{ConnectionId, Millis, NodeId, UserId};
 
-use crate::users::{Now, Users};
+use crate::users::{Held, NEVER, Now, Users};
 use crate::{PresenceConfig, Said, Socket, Tidings, Told, Word};
 
 /// Words in one message.
@@ -43,6 +44,8 @@ pub(crate) struct Peers {
     peers: HashMap<NodeId, Peer>,
     /// Connections of all peers.
     connections: usize,
+    /// How many of them come from each address.
+    addresses: HashMap<[u8; 8], u32>,
     /// For so long this node has listened; and when that was last counted.
     listened: Millis,
     counted: Millis,
@@ -56,7 +59,14 @@ struct Peer {
     heard: Millis,
     asked_at: Option<Millis>,
     gathered: Option<Gathered>,
-    connections: HashMap<ConnectionId, UserId>,
+    connections: HashMap<ConnectionId, Remote>,
+}
+
+/// A connection of a peer.
+struct Remote {
+    user: UserId,
+    /// Where it comes from.
+    address: [u8; 8],
 }
 
 /// Pages of a whole that are there.
@@ -79,6 +89,7 @@ impl Peers {
             ask: BTreeSet::new(),
             peers: HashMap::new(),
             connections: 0,
+            addresses: HashMap::new(),
             listened: 0,
             counted: now.steady,
             refused: 0,
@@ -93,6 +104,11 @@ impl Peers {
     /// Nodes that are heard, their connections, and those for which there was no room.
     pub(crate) fn figures(&self) -> (usize, usize, u64) {
         (self.peers.len(), self.connections, self.refused)
+    }
+
+    /// Connections of other nodes from this address.
+    pub(crate) fn at_address(&self, address: &[u8; 8]) -> u32 {
+        self.addresses.get(address).copied().unwrap_or(0)
     }
 
     /// What is to be sent now. Also ends the leases of those that fell silent.
@@ -167,8 +183,9 @@ impl Peers {
     fn forget(&mut self, node: &NodeId, peer: Peer, users: &mut Users) {
         self.connections -= peer.connections.len();
         self.ask.remove(node);
-        for (connection, user) in peer.connections {
-            users.gone(&Socket { node: node.clone(), connection }, &user);
+        for (connection, remote) in peer.connections {
+            leave(&mut self.addresses, remote.address);
+            users.gone(&Socket { node: node.clone(), connection }, &remote.user);
         }
         users.doubt();
     }
@@ -203,8 +220,15 @@ impl Peers {
             Told::Ask { whole: false } => drop(self.hailed.insert(node.clone())),
             Told::News(words) if tidings.number == peer.number + 1 => {
                 peer.number = tidings.number;
-                let mut room =
-                    Room { config, now, users, node, connections: &mut self.connections, refused: &mut self.refused };
+                let mut room = Room {
+                    config,
+                    now,
+                    users,
+                    node,
+                    connections: &mut self.connections,
+                    addresses: &mut self.addresses,
+                    refused: &mut self.refused,
+                };
                 for word in words {
                     room.take(&mut peer.connections, word);
                 }
@@ -221,6 +245,7 @@ impl Peers {
                         users,
                         node,
                         connections: &mut self.connections,
+                        addresses: &mut self.addresses,
                         refused: &mut self.refused,
                     };
                     room.replace(&mut peer.connections, &words);
@@ -263,35 +288,39 @@ struct Room<'a> {
     users: &'a mut Users,
     node: &'a NodeId,
     connections: &'a mut usize,
+    addresses: &'a mut HashMap<[u8; 8], u32>,
     refused: &'a mut u64,
 }
 
 impl Room<'_> {
-    fn take(&mut self, known: &mut HashMap<ConnectionId, UserId>, word: &Word) {
+    fn take(&mut self, known: &mut HashMap<ConnectionId, Remote>, word: &Word) {
         let socket = Socket { node: self.node.clone(), connection: word.connection };
         match &word.said {
-            Said::Here { user, idle_ms, declared } => {
+            Said::Here { user, idle_ms, declared, mark } => {
+                let held = Held { socket, until: NEVER, declared: *declared, mark: *mark };
                 let new = !known.contains_key(&word.connection);
                 if new && *self.connections >= self.config.remote_connections_max {
                     *self.refused += 1;
-                } else if self.users.here(self.config, self.now, &socket, user, *idle_ms, *declared) && new {
+                } else if self.users.here(self.config, self.now, user, *idle_ms, held) && new {
                     *self.connections += 1;
-                    known.insert(word.connection, user.clone());
+                    *self.addresses.entry(mark.address).or_default() += 1;
+                    known.insert(word.connection, Remote { user: user.clone(), address: mark.address });
                 }
             }
             Said::Active => {
-                if let Some(user) = known.get(&word.connection) {
+                if let Some(Remote { user, .. }) = known.get(&word.connection) {
                     self.users.active(self.config, self.now, user);
                 }
             }
             Said::Declared(declared) => {
-                if let Some(user) = known.get(&word.connection) {
+                if let Some(Remote { user, .. }) = known.get(&word.connection) {
                     self.users.declared(&socket, user, *declared);
                 }
             }
             Said::Gone => {
-                if let Some(user) = known.remove(&word.connection) {
+                if let Some(Remote { user, address }) = known.remove(&word.connection) {
                     *self.connections -= 1;
+                    leave(self.addresses, address);
                     self.users.gone(&socket, &user);
                 }
             }
@@ -299,7 +328,7 @@ impl Room<'_> {
     }
 
     /// These and no others. Those that are known stay as they are, so that nobody goes and comes.
-    fn replace(&mut self, known: &mut HashMap<ConnectionId, UserId>, words: &[Word]) {
+    fn replace(&mut self, known: &mut HashMap<ConnectionId, Remote>, words: &[Word]) {
         let here: std::collections::HashSet<ConnectionId> = words.iter().map(|word| word.connection).collect();
         let gone: Vec<ConnectionId> = known.keys().filter(|connection| !here.contains(connection)).copied().collect();
         for word in words.iter().filter(|word| matches!(word.said, Said::Here { .. })) {
@@ -307,6 +336,16 @@ impl Room<'_> {
         }
         for connection in gone {
             self.take(known, &Word { connection, said: Said::Gone });
+        }
+    }
+}
+
+/// One connection less from there.
+fn leave(addresses: &mut HashMap<[u8; 8], u32>, address: [u8; 8]) {
+    if let Entry::Occupied(mut count) = addresses.entry(address) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }

@@ -146,11 +146,22 @@ pub trait PresenceSink: Send + Sync + 'static {
     fn update(&self, update: Update);
 }
 
+/// By what connections are counted over all nodes: of names and addresses others need to know only whether they are the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Of the device.
+    pub device: [u8; 8],
+    /// Of the address that it comes from.
+    pub address: [u8; 8],
+}
+
 /// What a gateway says of one connection. Each report renews the connection's lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
     /// Of which connection.
     pub socket: Socket,
+    /// By what it is counted, if it is not known yet.
+    pub mark: Mark,
     /// What.
     pub kind: ReportKind,
 }

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -37,6 +38,8 @@ struct Shared {
     users: Mutex<Users>,
     /// Other nodes, if there are any. Locked before the users.
     peers: Mutex<Option<Peers>>,
+    /// There are others: who is alone need not lock anything to know of none.
+    joined: AtomicBool,
     ask: Arc<Notify>,
     tell: Arc<Notify>,
 }
@@ -86,7 +89,8 @@ impl Presence {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let (users, peers, ask, tell) = (Mutex::default(), Mutex::default(), Arc::default(), Arc::default());
-        Self { shared: Arc::new(Shared { config, policy, relations, sink, clock, users, peers, ask, tell }) }
+        let joined = AtomicBool::new(false);
+        Self { shared: Arc::new(Shared { config, policy, relations, sink, clock, users, peers, joined, ask, tell }) }
     }
 
     /// From now on this node is one of several: what is reported here is told to the others by [`tell`](Self::tell), and what they tell comes in by
@@ -94,6 +98,7 @@ impl Presence {
     pub fn join(&self, node: NodeId, life: u64) {
         *self.shared.peers.lock() = Some(Peers::new(node.clone(), life, self.shared.now()));
         self.shared.users.lock().join(node);
+        self.shared.joined.store(true, Ordering::Release);
     }
 
     /// Takes in what another node tells, in whatever order and however often it comes.
@@ -119,6 +124,24 @@ impl Presence {
         if let Some(peers) = self.shared.peers.lock().as_mut() {
             peers.hail();
         }
+    }
+
+    /// The devices of the user's connections at other nodes, by their marks, as far as those are heard.
+    #[must_use]
+    pub fn elsewhere(&self, user: &UserId) -> Vec<[u8; 8]> {
+        if !self.shared.joined.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.shared.users.lock().elsewhere(user)
+    }
+
+    /// Connections at other nodes from the address of this mark, as far as those are heard.
+    #[must_use]
+    pub fn elsewhere_from(&self, address: &[u8; 8]) -> u32 {
+        if !self.shared.joined.load(Ordering::Acquire) {
+            return 0;
+        }
+        self.shared.peers.lock().as_ref().map_or(0, |peers| peers.at_address(address))
     }
 
     /// Does all that is due now. With [`start`](Self::start) nobody needs to call it.

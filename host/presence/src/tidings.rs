@@ -5,7 +5,7 @@
 
 use heddle_model::{ConnectionId, Millis, NodeId, UserId};
 
-use crate::Status;
+use crate::{Mark, Status};
 
 /// What one node tells others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,8 @@ pub enum Said {
         idle_ms: Millis,
         /// What the user declared, as its node knows it.
         declared: Option<Declared>,
+        /// By what it is counted.
+        mark: Mark,
     },
     /// Its client was active just now.
     Active,

@@ -7,12 +7,12 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use heddle_model::{Millis, UserId};
 
 use self::remote::Own;
-use crate::{Declared, Event, PresenceConfig, PresenceError, Report, ReportKind, Said, Sighting, Socket, Status};
+use crate::{Declared, Event, Mark, PresenceConfig, PresenceError, Report, ReportKind, Said, Sighting, Socket, Status};
 
 /// Events of one user that wait for the policy; older ones give way.
 const PENDING_MAX: usize = 8;
 /// Until then holds what has no lease of its own.
-const NEVER: Millis = Millis::MAX;
+pub(crate) const NEVER: Millis = Millis::MAX;
 
 /// Two clocks, read once per step: the wall for what people see, the other for spans.
 #[derive(Debug, Clone, Copy)]
@@ -39,12 +39,13 @@ struct Tracked {
 }
 
 /// One connection of a user.
-struct Held {
-    socket: Socket,
+pub(crate) struct Held {
+    pub(crate) socket: Socket,
     /// When its lease ends; one of another node goes with the lease of that node.
-    until: Millis,
+    pub(crate) until: Millis,
     /// What its user declared, as the node knows that holds it. It alone says so: all nodes come to see the same.
-    declared: Option<Declared>,
+    pub(crate) declared: Option<Declared>,
+    pub(crate) mark: Mark,
 }
 
 /// What a connection watches.
@@ -112,7 +113,8 @@ impl Users {
             }
             (kind, None) => {
                 let declared = tracked.declared();
-                forgotten = tracked.connect(config, Held { socket: report.socket.clone(), until, declared });
+                let held = Held { socket: report.socket.clone(), until, declared, mark: report.mark };
+                forgotten = tracked.connect(config, held);
                 if tracked.seen_wall.is_none() || tracked.sockets.len() == 1 {
                     tracked.seen(now);
                 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use heddle_model::{Clock, ConnectionId, ManualClock, Millis, NodeId, UserId};
 use heddle_presence::{
-    Event, Observation, Presence, PresenceConfig, PresencePolicy, PresenceSink, Relations, Report, ReportKind, Said,
-    Sighting, Socket, Status, Tidings, Told, Update, Visibility, Visible, relation,
+    Event, Mark, Observation, Presence, PresenceConfig, PresencePolicy, PresenceSink, Relations, Report, ReportKind,
+    Said, Sighting, Socket, Status, Tidings, Told, Update, Visibility, Visible, relation,
 };
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -82,6 +82,11 @@ struct Node {
     updates: Arc<Updates>,
 }
 
+/// One device and one address for each connection.
+fn mark(connection: u64) -> Mark {
+    Mark { device: connection.to_be_bytes(), address: (connection % 10).to_be_bytes() }
+}
+
 impl Node {
     /// `life` is its time of birth, too.
     fn born(name: &str, life: u64, config: PresenceConfig) -> Self {
@@ -100,7 +105,7 @@ impl Node {
 
     fn report(&self, name: &str, connection: u64, kind: ReportKind) {
         let socket = Socket { node: self.name.clone(), connection: ConnectionId(connection) };
-        self.presence.report(&user(name), &Report { socket, kind });
+        self.presence.report(&user(name), &Report { socket, mark: mark(connection), kind });
     }
 
     async fn watch(&self, name: &str) {
@@ -190,6 +195,29 @@ async fn a_user_with_devices_at_two_nodes_is_online_until_both_are_closed() {
     for node in nodes {
         assert_eq!(node.told(), [Status::Offline], "{}", node.name);
     }
+}
+
+#[tokio::test]
+async fn connections_at_other_nodes_are_counted_by_device_and_address_as_long_as_those_are_heard() {
+    let (one, two) = (Node::new("n1"), Node::new("n2"));
+    let nodes = [&one, &two];
+    one.report("bob", 1, ReportKind::Connected);
+    for connection in [7, 17, 8] {
+        two.report("bob", connection, ReportKind::Connected);
+    }
+    pass(&nodes, 1_000).await;
+    let counted = |node: &Node| {
+        let mut devices: Vec<u64> = node.presence.elsewhere(&user("bob")).into_iter().map(u64::from_be_bytes).collect();
+        devices.sort_unstable();
+        (devices, [7u64, 8, 1].map(|address| node.presence.elsewhere_from(&address.to_be_bytes())))
+    };
+    assert_eq!(counted(&one), (vec![7, 8, 17], [2, 1, 0]));
+    assert_eq!(counted(&two), (vec![1], [0, 0, 1]));
+    two.report("bob", 17, ReportKind::Disconnected);
+    pass(&nodes, 1_000).await;
+    assert_eq!(counted(&one), (vec![7, 8], [1, 1, 0]));
+    pass(&[&one], PresenceConfig::default().node_lease_ms + 1_000).await;
+    assert_eq!(counted(&one), (vec![], [0, 0, 0]), "each node alone");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use heddle_model::{Clock, ConnectionId, ManualClock, Millis, NodeId, SystemClock, UserId};
 use heddle_presence::{
-    Event, Observation, Presence, PresenceConfig, PresenceError, PresencePolicy, PresenceSink, Relations, Report,
+    Event, Mark, Observation, Presence, PresenceConfig, PresenceError, PresencePolicy, PresenceSink, Relations, Report,
     ReportKind, Sighting, Socket, Status, Update, Visibility, Visible, relation,
 };
 use parking_lot::Mutex;
@@ -103,7 +103,7 @@ impl World {
     }
 
     async fn report(&self, name: &str, connection: u64, kind: ReportKind) {
-        self.presence.report(&user(name), &Report { socket: socket(connection), kind });
+        self.presence.report(&user(name), &Report { socket: socket(connection), mark: Mark::default(), kind });
         self.presence.step().await;
     }
 
@@ -307,7 +307,7 @@ async fn the_running_tasks_tell_those_who_watch_and_end_with_the_last_handle() {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let presence = Presence::start(PresenceConfig::default(), rules.clone(), relations, updates.clone(), clock);
     presence.subscribe(&user("friend"), &socket(9), &[user("alice")]).await.unwrap();
-    presence.report(&user("alice"), &Report { socket: socket(1), kind: ReportKind::Connected });
+    presence.report(&user("alice"), &Report { socket: socket(1), mark: Mark::default(), kind: ReportKind::Connected });
     let told = async {
         while updates.0.lock().is_empty() {
             tokio::task::yield_now().await;

@@ -41,13 +41,13 @@ def postgres(request):
 
 @pytest.fixture
 def nodes(kafka, postgres, start):
-    """Makes nodes of one cluster: the same topics, the same database. `roles`: those of each, in order."""
+    """Makes nodes of one cluster: the same topics, the same database. `roles`: those of each, in order; `store_more`: of section `store`."""
 
-    def make(count, roles=(), **more):
+    def make(count, roles=(), store_more=None, **more):
         common = {
             "log": {"backend": "kafka"},
             "kafka": kafka.config(),
-            "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s"},
+            "store": {"backend": "postgres", "url": postgres.url(postgres.database()), "deadline": "1 s", **(store_more or {})},
         }
         made = []
         for number in range(1, count + 1):

@@ -15,7 +15,7 @@ use heddle_model::{
     ClientId, Clock, ConnectionId, Conversation, DeviceId, Hook, NodeId, Position, SystemClock, UserId,
 };
 use heddle_policy::{Command, Policies, PolicyConfig, PolicyDeps, RateAsk};
-use heddle_presence::{Report, ReportKind, Socket};
+use heddle_presence::{Mark, Report, ReportKind, Socket};
 use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
 use heddle_store::{SqliteStore, StoreConfig};
 use serde_json::json;
@@ -128,8 +128,14 @@ impl Inside {
         let received = Arc::new(AtomicU64::new(0));
         for (at, user) in users.iter().enumerate() {
             let connection = ConnectionId(at as u64);
-            let opening =
-                Opening { user: user.clone(), device: DeviceId::new("d")?, issued: 0, connection, resume: None };
+            let opening = Opening {
+                user: user.clone(),
+                device: DeviceId::new("d")?,
+                issued: 0,
+                connection,
+                resume: None,
+                mark: Mark::default(),
+            };
             let (session, _) = delivery.open(opening).await?;
             tokio::spawn(receive(session, Arc::clone(&received)));
         }
@@ -168,7 +174,7 @@ impl Inside {
         let sender = &self.users[0];
         self.sent += 1;
         let socket = Socket { node: self.node.clone(), connection: ConnectionId(0) };
-        self.delivery.presence().report(sender, &Report { socket, kind: ReportKind::Active });
+        self.delivery.presence().report(sender, &Report { socket, mark: Mark::default(), kind: ReportKind::Active });
         let to = match to {
             To::One => Conversation::Direct(self.users[1].clone()),
             To::Group => self.group.clone(),

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_delivery::{OpenError, Opening, Session};
-use heddle_model::{DeviceId, Position};
+use heddle_model::{DeviceId, Position, brief_hash};
 use heddle_policy::{Command as RateCommand, Refusal, RefusalCode};
+use heddle_presence::Mark;
 use heddle_protocol::{ClientFrame, CloseCode, ErrorCode, ErrorFrame, Gap, GapReason, Hello, HelloOk, ServerFrame};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
@@ -16,7 +17,7 @@ use super::{Connection, End, answer, broken};
 use crate::auth::{AuthError, Identity};
 use crate::core::{Asker, Core};
 use crate::encode;
-use crate::limits::FrameBudget;
+use crate::limits::{FrameBudget, address_mark};
 use crate::upgrade::Visitor;
 
 /// Waits for `hello`, checks all that it takes, opens the session and says `hello_ok`.
@@ -44,8 +45,10 @@ pub(super) async fn greet(
         return Err(End::Close(CloseCode::Malformed, CloseCode::Malformed.reason_with("the device is too long")));
     };
     let id = core.next_connection();
-    let Some(slot) = core.counts.join(&user, &device, id, core.config().connections_per_user_max) else {
-        let detail = format!("{} devices of this user are connected", core.config().connections_per_user_max);
+    let mark = Mark { device: brief_hash(device.as_str().as_bytes()), address: address_mark(visitor.ip) };
+    let (max, elsewhere) = (core.config().connections_per_user_max, core.deps.delivery.presence().elsewhere(&user));
+    let Some(slot) = core.counts.join(&user, &device, id, max, &elsewhere) else {
+        let detail = format!("{max} devices of this user are connected");
         return Err(End::Close(CloseCode::TooManyConnections, CloseCode::TooManyConnections.reason_with(&detail)));
     };
     let asker = Asker { user: &user, ip: visitor.ip, connection: Some(id) };
@@ -55,7 +58,7 @@ pub(super) async fn greet(
         return Err(End::with(CloseCode::TryLater));
     }
     let resume = hello.resume.map(Position);
-    let opening = Opening { user: user.clone(), device: device.clone(), issued, connection: id, resume };
+    let opening = Opening { user: user.clone(), device: device.clone(), issued, connection: id, resume, mark };
     let (session, opened) = match core.deps.delivery.open(opening).await {
         Ok(opened) => opened,
         Err(OpenError::TryLater(reason)) => {
@@ -85,6 +88,7 @@ pub(super) async fn greet(
         user,
         device,
         ip: visitor.ip,
+        mark,
         until,
         typing: Typing::default(),
         unsettled: Unsettled::default(),

@@ -16,7 +16,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use heddle_delivery::{Outgoing, SendOutcome, Session, SessionEnd};
 use heddle_model::{ConnectionId, Conversation, DeviceId, Millis, Record, UserId};
-use heddle_presence::{Report, ReportKind};
+use heddle_presence::{Mark, Report, ReportKind};
 use heddle_protocol::{CaughtUp, CloseCode, GroupNotice, ParseError, ServerFrame, TypingIndicator};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
@@ -73,6 +73,7 @@ struct Connection {
     user: UserId,
     device: DeviceId,
     ip: IpAddr,
+    mark: Mark,
     /// When its token expires, milliseconds since 1970.
     until: Millis,
     typing: Typing,
@@ -339,7 +340,7 @@ impl Connection {
     }
 
     fn report(&self, kind: ReportKind) {
-        let report = Report { socket: self.socket(), kind };
+        let report = Report { socket: self.socket(), mark: self.mark, kind };
         self.core.deps.delivery.presence().report(&self.user, &report);
     }
 

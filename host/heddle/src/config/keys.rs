@@ -281,10 +281,18 @@ sections! {
         min_in_sync: u64 = 2 [1, 32];
         /// Takes topics with fewer than 3 copies or fewer than 2 in sync: they lose records with a broker.
         lenient: bool = false;
-        /// What is older is removed, when the topics are made. Sends are refused while a record has waited for half of it to be worked on or archived.
+        /// What is older is removed, when the topics are made; later theirs counts, as a node finds it at its start. Sends are refused while a record has waited for half of it to be worked on or archived.
         retention: Span = "7 d" ["10 s", "3650 d"];
-        /// Of two records of one message so near each other the second does not count. What is sent again later is found by the archive.
+        /// Of two records of one message so near each other the second does not count. What is sent again later is found by the archive, or in memory until it is archived. The same at all nodes.
         dedupe_window: Span = "10 min" ["1 s", "1 d"];
+        /// Message ids of the last `dedupe_window` in memory, some 110 bytes each, and as many that are not archived yet. Each partition has an equal share; above it the window is shorter, and what is sent again is "unavailable" until the archive has come on. The same at all nodes.
+        ids_max: u64 = 4_000_000 [1_024, 1_000_000_000];
+        /// Records of one partition that do not count, until they are archived; above it this node reads that partition no further.
+        skipped_max: u64 = 20_000 [16, 10_000_000];
+        /// Records that wait for brokers, of clients and of workers each; more are refused, or wait.
+        queue_max: u64 = 100_000 [16, 10_000_000];
+        /// Bytes of them.
+        queue_bytes_max: Size = "128 MiB" ["1 MiB", "4 GiB"];
         /// A send that the brokers do not acknowledge in this time is answered with "unavailable".
         append_deadline: Span = "5 s" ["100 ms", "25 s"];
         /// A node that the others have not heard of for this long loses its partitions.

@@ -114,6 +114,10 @@ pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> KafkaConfig {
         append_ms: section.append_deadline.millis(),
         session_ms: section.session_timeout.millis(),
         cache_bytes: section.cache_bytes_max.bytes(),
+        ids_max: count(section.ids_max),
+        skipped_max: count(section.skipped_max),
+        queue_max: count(section.queue_max),
+        queue_bytes_max: section.queue_bytes_max.bytes(),
         works: has_role(config, "worker"),
         ..KafkaConfig::new(&section.brokers, &config.node.id)
     }
@@ -171,7 +175,6 @@ pub fn delivery(config: &Config) -> DeliveryConfig {
         blocks_cached: count(users.blocks_cached_max),
         revocations_max: small(users.revoked_max),
         in_flight_max: count(section.in_flight_max),
-        retention_ms: config.kafka.retention.millis(),
         presence: presence(config),
     }
 }

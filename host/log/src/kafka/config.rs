@@ -39,6 +39,15 @@ pub struct KafkaConfig {
     pub session_ms: Millis,
     /// Records kept in memory.
     pub cache_bytes: usize,
+    /// Ids of the last `dedupe_ms` that are remembered, and as many that are not archived yet; each partition has an equal share. The same at all
+    /// nodes: with it the window becomes shorter.
+    pub ids_max: usize,
+    /// Records of one partition that do not stand and are not archived yet; beyond it the partition is read no further.
+    pub skipped_max: usize,
+    /// Records that wait for brokers in each of the two producers.
+    pub queue_max: usize,
+    /// Bytes of them.
+    pub queue_bytes_max: usize,
     /// The longest record.
     pub record_bytes_max: usize,
     /// Works on partitions. A node that does not only follows them.
@@ -70,6 +79,10 @@ impl KafkaConfig {
             append_ms: 5_000,
             session_ms: 10_000,
             cache_bytes: 256 << 20,
+            ids_max: 4_000_000,
+            skipped_max: 20_000,
+            queue_max: 100_000,
+            queue_bytes_max: 128 << 20,
             record_bytes_max: 1 << 20,
             works: true,
         }
@@ -77,6 +90,11 @@ impl KafkaConfig {
 
     pub(crate) fn topic(&self, topic: Topic) -> String {
         format!("{}.{topic}", self.prefix)
+    }
+
+    /// The longest record with what Kafka lays around it.
+    pub(crate) fn message_bytes_max(&self) -> usize {
+        self.record_bytes_max + 4_096
     }
 
     fn base(&self) -> ClientConfig {
@@ -105,9 +123,9 @@ impl KafkaConfig {
             .set("linger.ms", "2")
             .set("batch.size", "1000000")
             .set("compression.type", "lz4")
-            .set("message.max.bytes", (self.record_bytes_max + 4_096).to_string())
-            .set("queue.buffering.max.messages", "100000")
-            .set("queue.buffering.max.kbytes", "131072");
+            .set("message.max.bytes", self.message_bytes_max().to_string())
+            .set("queue.buffering.max.messages", self.queue_max.to_string())
+            .set("queue.buffering.max.kbytes", (self.queue_bytes_max >> 10).max(1).to_string());
         producer
     }
 

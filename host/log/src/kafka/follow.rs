@@ -14,6 +14,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 use super::Shared;
 use super::config::{EARLY_MAX_MS, LATE_MAX_MS};
 use super::context::{Consumer, answered};
+use super::ids::Met;
 use super::produce::AT_HEADER;
 use crate::Stored;
 
@@ -37,6 +38,9 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
             std::thread::park_timeout(RETRY);
         }
         resume(shared, consumer);
+        let (ids, waiting) = shared.ids.sizes();
+        metrics::gauge!("heddle_log_ids", "kind" => "recent").set(ids as f64);
+        metrics::gauge!("heddle_log_ids", "kind" => "not_archived").set(waiting as f64);
         for _ in 0..LOOK_RECORDS {
             match consumer.poll(LOOK) {
                 Some(Ok(message)) => {
@@ -120,7 +124,7 @@ fn resume(shared: &Shared, consumer: &Consumer) {
     let bound = shared.ring_bytes() / 2;
     let mut paused = shared.paused.lock();
     let (more, ready): (Vec<usize>, Vec<usize>) =
-        paused.iter().partition(|slot| shared.rings[**slot].lock().ahead_bytes() > bound);
+        paused.iter().partition(|slot| shared.rings[**slot].lock().ahead_bytes() > bound || !remembers(shared, **slot));
     if ready.is_empty() {
         return;
     }
@@ -144,20 +148,25 @@ fn list(shared: &Shared, slots: &[usize]) -> TopicPartitionList {
 
 fn meet(shared: &Shared, consumer: &Consumer, message: &BorrowedMessage<'_>) {
     let Some((slot, record)) = read(shared, message) else { return };
-    let offset = record.offset;
-    let stands = stands(shared, slot, &record, message);
-    if !stands {
-        shared.skipped[slot].lock().insert(offset);
+    let (offset, at) = (record.offset, record.appended_at);
+    let met = met(shared, slot, &record, message);
+    let first = match met {
+        Some(Met::Repeats(first)) => Some(first),
+        _ => None,
+    };
+    if met != Some(Met::Stands) {
+        let archived = shared.ids.archived_upto(slot);
+        shared.skipped[slot].add(offset, at, first, archived, shared.config.skipped_max);
         metrics::counter!("heddle_log_records_skipped_total").increment(1);
     }
     let ahead = {
         let mut ring = shared.rings[slot].lock();
-        ring.push(offset, stands.then_some(record), shared.ring_bytes());
+        ring.push(offset, met.is_some().then_some(record), first, shared.ring_bytes());
         ring.ahead_bytes()
     };
     shared.reached(slot, offset + 1);
-    if ahead > shared.ring_bytes() && shared.paused.lock().insert(slot) {
-        // A slow worker holds its partition back, and no other.
+    if (ahead > shared.ring_bytes() || !remembers(shared, slot)) && shared.paused.lock().insert(slot) {
+        // A slow worker holds its partition back, and no other; so does an archive that is away while much does not stand.
         if let Err(error) = consumer.pause(&list(shared, &[slot])) {
             tracing::warn!(%error, "partition is not paused");
         }
@@ -173,19 +182,24 @@ pub(crate) fn read(shared: &Shared, message: &BorrowedMessage<'_>) -> Option<(us
     Some((slot, Stored { offset, appended_at, bytes }))
 }
 
-/// Is it the first of its id, and did it land in time?
-fn stands(shared: &Shared, slot: usize, record: &Stored, message: &BorrowedMessage<'_>) -> bool {
+/// There is room to remember another that does not stand.
+fn remembers(shared: &Shared, slot: usize) -> bool {
+    shared.skipped[slot].has_room(shared.ids.archived_upto(slot), shared.config.skipped_max)
+}
+
+/// Is it the first of its id? None: it did not land in time.
+fn met(shared: &Shared, slot: usize, record: &Stored, message: &BorrowedMessage<'_>) -> Option<Met> {
     let handed_in = message.headers().and_then(|headers| {
         let header = headers.iter().find(|header| header.key == AT_HEADER)?;
         Some(Millis::from_be_bytes(header.value?.try_into().ok()?))
     });
     if handed_in.is_some_and(|at| !in_time(at, record.appended_at)) {
-        return false;
+        return None;
     }
-    match message.key().and_then(|key| key.try_into().ok()) {
+    Some(match message.key().and_then(|key| key.try_into().ok()) {
         Some(id) => shared.ids.meet(slot, record.offset, record.appended_at, MessageId(id)),
-        None => true,
-    }
+        None => Met::Stands,
+    })
 }
 
 /// Did the brokers take it near enough to when it was handed in?

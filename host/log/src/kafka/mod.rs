@@ -15,7 +15,9 @@ mod look;
 mod produce;
 mod ring;
 mod security;
+mod settings;
 mod settle;
+mod skipped;
 mod topics;
 mod turns;
 
@@ -26,7 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use heddle_model::{Clock, MessageId, Offset, Topic, TopicPartition};
+use heddle_model::{Clock, MessageId, Millis, Offset, Topic, TopicPartition};
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -40,13 +42,15 @@ pub use security::{KafkaLogin, KafkaSasl, KafkaTls};
 pub use topics::KafkaOpenError;
 
 use crate::slots::Slots;
-use crate::{AppendError, Appended, Batch, Derived, Identity, Layout, Log, LookupError, Place, ReadError};
+use crate::{AppendError, Appended, Batch, Derived, Layout, Log, LookupError, Place, ReadError};
 use cold::Cold;
 use context::{Consumer, Quiet};
 use ids::Ids;
 use produce::{Producer, Sent, Target};
 use ring::{Ring, Took};
 use settle::Settling;
+use skipped::Skipped;
+use topics::Found;
 use turns::Turns;
 
 /// The longest that a reader waits for a record that is known to be there.
@@ -60,6 +64,8 @@ const FLUSH: Duration = Duration::from_secs(3);
 pub struct KafkaLog {
     shared: Arc<Shared>,
     layout: Layout,
+    /// How long the topics keep records; none: for ever.
+    kept_for: Option<Millis>,
     sender: Arc<Producer>,
     deriver: Arc<Producer>,
     turns: Turns,
@@ -81,8 +87,7 @@ struct Shared {
     names: Vec<(String, Topic)>,
     rings: Vec<Mutex<Ring>>,
     ids: Ids,
-    /// Offsets that do not stand, above what is archived.
-    skipped: Vec<Mutex<BTreeSet<Offset>>>,
+    skipped: Vec<Skipped>,
     heads: Vec<watch::Sender<Offset>>,
     /// How far the reader has come.
     ends: Vec<watch::Sender<Offset>>,
@@ -129,20 +134,20 @@ impl KafkaLog {
     /// # Errors
     /// No broker answers; a topic is not as it must be; librdkafka refuses a setting.
     pub async fn open(config: KafkaConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>, KafkaOpenError> {
-        let (identity, partitions) = topics::prepare(&config).await?;
-        let config = KafkaConfig { partitions, ..config };
-        let opened = tokio::task::spawn_blocking(move || Self::start(config, clock, identity)).await;
+        let found = topics::prepare(&config).await?;
+        let config = KafkaConfig { partitions: found.partitions, ..config };
+        let opened = tokio::task::spawn_blocking(move || Self::start(config, clock, found)).await;
         opened.unwrap_or(Err(KafkaOpenError::Setting(KafkaError::Canceled)))
     }
 
-    fn start(config: KafkaConfig, clock: Arc<dyn Clock>, identity: Identity) -> Result<Arc<Self>, KafkaOpenError> {
+    fn start(config: KafkaConfig, clock: Arc<dyn Clock>, found: Found) -> Result<Arc<Self>, KafkaOpenError> {
         let slots = Slots { partitions: config.partitions };
         let asker: Consumer = config.reader().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
         let shared = Arc::new(Shared {
             names: Topic::ALL.into_iter().map(|topic| (config.topic(topic), topic)).collect(),
             rings: (0..slots.count()).map(|_| Mutex::default()).collect(),
-            ids: Ids::new(slots.count(), config.dedupe_ms),
-            skipped: (0..slots.count()).map(|_| Mutex::default()).collect(),
+            ids: Ids::new(slots.count(), config.dedupe_ms, config.ids_max),
+            skipped: (0..slots.count()).map(|_| Skipped::default()).collect(),
             heads: (0..slots.count()).map(|_| watch::Sender::new(0)).collect(),
             ends: (0..slots.count()).map(|_| watch::Sender::new(0)).collect(),
             followed: (0..slots.count()).map(|_| AtomicBool::new(false)).collect(),
@@ -177,7 +182,8 @@ impl KafkaLog {
         let following = Arc::clone(&shared);
         threads.extend(spawn("kafka-reader", move || follow::run(&following, &reader)));
         Ok(Arc::new(Self {
-            layout: Layout { identity, partitions: config.partitions, shared: true },
+            layout: Layout { identity: found.identity, partitions: config.partitions, shared: true },
+            kept_for: found.retention,
             derived: (0..slots.count()).map(|_| Mutex::default()).collect(),
             threads: Mutex::new(threads),
             asker: Arc::new(asker),
@@ -253,7 +259,7 @@ impl KafkaLog {
         let shared = Arc::clone(&self.shared);
         let read = move || shared.cold.read(&shared.config, partition, from, bytes_max, READ_WAIT);
         let read = tokio::task::spawn_blocking(read).await.map_err(|error| unavailable(error.to_string()))?;
-        let mut records = read.map_err(|error| unavailable(error.to_string()))?;
+        let records = read.map_err(|error| unavailable(error.to_string()))?;
         let Some(first) = records.first().map(|record| record.offset) else {
             return Err(unavailable("no broker gave it in time".to_owned()));
         };
@@ -261,9 +267,7 @@ impl KafkaLog {
         if first > from && records.iter().all(|record| record.offset > from) && self.start_of(partition).await > from {
             return Err(ReadError::Gone { partition, from, start: first });
         }
-        let skipped = self.shared.skipped[slot].lock();
-        records.retain(|record| !skipped.contains(&record.offset));
-        Ok(Batch { records, next })
+        Ok(self.shared.skipped[slot].sort(records, next))
     }
 
     async fn start_of(&self, partition: TopicPartition) -> Offset {
@@ -338,7 +342,7 @@ impl Log for KafkaLog {
                 }
                 self.shared.grown(slot, offset + 1);
                 if let Some(id) = id {
-                    self.shared.ids.appended(id, slot, offset, *self.shared.ends[slot].borrow());
+                    self.shared.ids.appended(id, slot, offset);
                 }
                 Ok(Appended::New(Place { partition, offset }))
             }
@@ -398,7 +402,7 @@ impl Log for KafkaLog {
             return Err(unavailable(format!("its head is {head}")));
         }
         if from == head {
-            return Ok(Batch { records: Vec::new(), next: from });
+            return Ok(Batch { next: from, ..Batch::default() });
         }
         loop {
             end.borrow_and_update();
@@ -435,7 +439,13 @@ impl Log for KafkaLog {
         if elsewhere {
             self.settling.settle(&self.shared, &self.asker).await.map_err(|reason| LookupError { id: *id, reason })?;
         }
-        Ok(found())
+        let place = found();
+        // Asked after it: what was let go of before that and is archived by now will be found in the archive.
+        if elsewhere && place.is_none() && self.shared.ids.blind() {
+            let reason = "the archive is further behind than the ids that kafka.ids_max leaves room for".to_owned();
+            return Err(LookupError { id: *id, reason });
+        }
+        Ok(place)
     }
 
     async fn catch_up(&self) -> Result<(), String> {
@@ -478,13 +488,18 @@ impl Log for KafkaLog {
 
     fn archived(&self, partition: TopicPartition, upto: Offset) {
         if let Some(slot) = self.shared.slots.index(partition) {
-            let mut skipped = self.shared.skipped[slot].lock();
-            *skipped = skipped.split_off(&upto);
+            let before = self.shared.clock.now().saturating_sub(self.shared.config.dedupe_ms);
+            self.shared.ids.archived(slot, upto);
+            self.shared.skipped[slot].archived(upto, before);
         }
     }
 
     fn assigned(&self) -> watch::Receiver<Vec<TopicPartition>> {
         self.assigned.clone()
+    }
+
+    fn kept_for(&self) -> Option<Millis> {
+        self.kept_for
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use heddle_model::Offset;
 
-use crate::{Batch, Stored};
+use crate::{Batch, Repeat, Stored};
 
 /// What a ring has of a wish.
 #[derive(Debug)]
@@ -19,10 +19,18 @@ pub(crate) enum Took {
     Gone(Offset),
 }
 
-/// Records in [`low`, `end`), but for those that do not stand.
+/// One that is kept.
+#[derive(Debug)]
+struct Kept {
+    stored: Stored,
+    /// Where the first of its id stands, if it does not stand itself.
+    first: Option<Offset>,
+}
+
+/// Records in [`low`, `end`), but for those that are void.
 #[derive(Debug, Default)]
 pub(crate) struct Ring {
-    records: VecDeque<Stored>,
+    records: VecDeque<Kept>,
     bytes: usize,
     /// Of those at or above `wanted`.
     ahead_bytes: usize,
@@ -38,8 +46,14 @@ pub(crate) struct Ring {
 /// What a record costs beyond its bytes.
 const OVERHEAD_BYTES: usize = 96;
 
-fn cost(record: &Stored) -> usize {
-    record.bytes.len() + OVERHEAD_BYTES
+fn cost(record: &Kept) -> usize {
+    record.stored.bytes.len() + OVERHEAD_BYTES
+}
+
+impl Kept {
+    fn offset(&self) -> Offset {
+        self.stored.offset
+    }
 }
 
 impl Ring {
@@ -48,13 +62,14 @@ impl Ring {
         *self = Self { start, low, end: low, wanted, followed: true, ..Self::default() };
     }
 
-    /// The reader met an offset; a record if it stands. Lets go of what was read, down to `bytes_max`.
-    pub(crate) fn push(&mut self, offset: Offset, record: Option<Stored>, bytes_max: usize) {
+    /// The reader met an offset; a record if it is not void, and the first of its id if it is a later one. Lets go of what was read, down to
+    /// `bytes_max`.
+    pub(crate) fn push(&mut self, offset: Offset, record: Option<Stored>, first: Option<Offset>, bytes_max: usize) {
         if offset < self.end {
             return;
         }
         self.end = offset + 1;
-        if let Some(record) = record {
+        if let Some(record) = record.map(|stored| Kept { stored, first }) {
             let cost = cost(&record);
             self.bytes += cost;
             if offset >= self.wanted {
@@ -62,10 +77,10 @@ impl Ring {
             }
             self.records.push_back(record);
         }
-        while self.bytes > bytes_max && self.records.front().is_some_and(|first| first.offset < self.wanted) {
+        while self.bytes > bytes_max && self.records.front().is_some_and(|first| first.offset() < self.wanted) {
             let Some(first) = self.records.pop_front() else { break };
             self.bytes -= cost(&first);
-            self.low = first.offset + 1;
+            self.low = first.offset() + 1;
         }
     }
 
@@ -80,19 +95,22 @@ impl Ring {
         if from < self.low {
             return Took::Below;
         }
-        let first = self.records.partition_point(|record| record.offset < from);
-        let (mut batch, mut bytes) = (Batch::default(), 0);
-        batch.next = self.end;
+        let first = self.records.partition_point(|record| record.offset() < from);
+        let (mut batch, mut bytes) = (Batch { next: self.end, ..Batch::default() }, 0);
         for record in self.records.range(first..) {
-            if !batch.records.is_empty() && bytes + record.bytes.len() > bytes_max {
-                batch.next = record.offset;
+            let stored = record.stored.clone();
+            if bytes > 0 && bytes + stored.bytes.len() > bytes_max {
+                batch.next = stored.offset;
                 break;
             }
-            bytes += record.bytes.len();
-            batch.records.push(record.clone());
+            bytes += stored.bytes.len();
+            match record.first {
+                None => batch.records.push(stored),
+                Some(first) => batch.repeats.push(Repeat { stored, first }),
+            }
         }
         if batch.next > self.wanted {
-            let passed = self.records.range(first..).filter(|r| r.offset >= self.wanted && r.offset < batch.next);
+            let passed = self.records.range(first..).filter(|r| r.offset() >= self.wanted && r.offset() < batch.next);
             self.ahead_bytes -= passed.map(cost).sum::<usize>();
             self.wanted = batch.next;
         }
@@ -125,7 +143,7 @@ mod tests {
         let mut ring = Ring::default();
         ring.begin(0, 3, 4);
         for (offset, record) in [(3, record(3)), (4, None), (5, record(5)), (6, None)] {
-            ring.push(offset, record, 1 << 20);
+            ring.push(offset, record, None, 1 << 20);
         }
         assert_eq!(took(&mut ring, 3, 1), Some((vec![3], 5)));
         assert_eq!(took(&mut ring, 3, 99), Some((vec![3, 5], 7)));
@@ -135,20 +153,32 @@ mod tests {
     }
 
     #[test]
+    fn one_that_repeats_another_is_told_apart_in_its_place() {
+        let mut ring = Ring::default();
+        ring.begin(0, 0, 0);
+        for (offset, first) in [(0, None), (1, Some(0)), (2, None)] {
+            ring.push(offset, record(offset), first, 1 << 20);
+        }
+        let Took::Some(batch) = ring.take(0, 99) else { panic!("it is there") };
+        let all: Vec<_> = batch.in_order().into_iter().map(|(stored, first)| (stored.offset, first)).collect();
+        assert_eq!(all, [(0, None), (1, Some(0)), (2, None)]);
+    }
+
+    #[test]
     fn only_what_was_read_goes() {
         let mut ring = Ring::default();
         ring.begin(0, 0, 0);
         for offset in 0..10 {
-            ring.push(offset, record(offset), 3 * (10 + OVERHEAD_BYTES));
+            ring.push(offset, record(offset), None, 3 * (10 + OVERHEAD_BYTES));
         }
         assert_eq!(ring.ahead_bytes(), 10 * (10 + OVERHEAD_BYTES));
         assert_eq!(took(&mut ring, 0, 1_000).map(|(offsets, _)| offsets.len()), Some(10));
         assert_eq!(ring.ahead_bytes(), 0);
-        ring.push(10, record(10), 3 * (10 + OVERHEAD_BYTES));
+        ring.push(10, record(10), None, 3 * (10 + OVERHEAD_BYTES));
         assert!(matches!(ring.take(7, 99), Took::Below));
         assert_eq!(took(&mut ring, 8, 99), Some((vec![8, 9, 10], 11)));
         ring.begin(5, 5, 5);
-        ring.push(5, record(5), 99);
+        ring.push(5, record(5), None, 99);
         assert!(matches!(ring.take(4, 99), Took::Gone(5)));
     }
 }

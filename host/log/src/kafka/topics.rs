@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heddle_model::{Offset, Topic, TopicPartition};
+use heddle_model::{Millis, Offset, Topic, TopicPartition};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -12,7 +12,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::config::KafkaConfig;
 use super::context::{Consumer, Quiet};
-use super::security;
+use super::{security, settings};
 use crate::Identity;
 
 /// The longest that a broker may take to answer one question at start.
@@ -63,8 +63,19 @@ pub enum KafkaOpenError {
     },
 }
 
-/// Makes what is missing, checks what is there, and reads which log it is and in how many partitions it is cut.
-pub(crate) async fn prepare(config: &KafkaConfig) -> Result<(Identity, u32), KafkaOpenError> {
+/// What the topics are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    /// Which log.
+    pub(crate) identity: Identity,
+    /// In how many partitions it is cut.
+    pub(crate) partitions: u32,
+    /// How long records are kept; none: for ever.
+    pub(crate) retention: Option<Millis>,
+}
+
+/// Makes what is missing, checks what is there, and reads what it is.
+pub(crate) async fn prepare(config: &KafkaConfig) -> Result<Found, KafkaOpenError> {
     let arriving = config.clone();
     let arrived = tokio::task::spawn_blocking(move || security::arrive(&arriving)).await;
     arrived.unwrap_or(Err(KafkaOpenError::Setting(KafkaError::Canceled)))?;
@@ -79,8 +90,8 @@ pub(crate) async fn prepare(config: &KafkaConfig) -> Result<(Identity, u32), Kaf
     if let Some(partitions) = known {
         grow(config, &admin, partitions).await?;
     }
-    check(config, &admin, known).await?;
-    Ok((identity, known.unwrap_or(config.partitions)))
+    let retention = check(config, &admin, known).await?;
+    Ok(Found { identity, partitions: known.unwrap_or(config.partitions), retention })
 }
 
 /// Gives topics with fewer partitions as many.
@@ -119,7 +130,7 @@ fn wrong(topic: String, wrong: String, remedy: &str) -> KafkaOpenError {
 
 async fn make(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<Result<(), KafkaOpenError>, KafkaError> {
     let retention = config.retention_ms.to_string();
-    let (min_in_sync, bytes) = (config.min_in_sync.to_string(), (config.record_bytes_max + 4_096).to_string());
+    let (min_in_sync, bytes) = (config.min_in_sync.to_string(), config.message_bytes_max().to_string());
     let names: Vec<(String, Topic)> = Topic::ALL.into_iter().map(|topic| (config.topic(topic), topic)).collect();
     let topics: Vec<NewTopic<'_>> = names
         .iter()
@@ -130,6 +141,8 @@ async fn make(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<Result
             NewTopic::new(name, partitions.try_into().unwrap_or(i32::MAX), replication)
                 .set("cleanup.policy", "delete")
                 .set("retention.ms", if control { "-1" } else { &retention })
+                // Age decides, and rule 24 watches it.
+                .set("retention.bytes", "-1")
                 // The brokers' clock decides age, whatever a node's says.
                 .set("message.timestamp.type", "LogAppendTime")
                 .set("min.insync.replicas", &min_in_sync)
@@ -157,7 +170,13 @@ async fn make(config: &KafkaConfig, admin: &AdminClient<Quiet>) -> Result<Result
     Ok(Ok(()))
 }
 
-async fn check(config: &KafkaConfig, admin: &AdminClient<Quiet>, known: Option<u32>) -> Result<(), KafkaOpenError> {
+/// Whether the topics are as they must be; and how long they keep records.
+async fn check(
+    config: &KafkaConfig,
+    admin: &AdminClient<Quiet>,
+    known: Option<u32>,
+) -> Result<Option<Millis>, KafkaOpenError> {
+    let mut retention = None;
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };
     for topic in Topic::ALL {
         let name = config.topic(topic);
@@ -184,9 +203,12 @@ async fn check(config: &KafkaConfig, admin: &AdminClient<Quiet>, known: Option<u
             return Err(wrong(name, "does not say how it is set up".to_owned(), "allow this user to describe it"));
         };
         let value = |key: &str| described.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default();
-        if value("message.timestamp.type") != "LogAppendTime" {
-            let has = format!("has message.timestamp.type={}", value("message.timestamp.type"));
-            return Err(wrong(name, has, "set it to LogAppendTime: the brokers' clock must decide"));
+        if let Some(wrong) = settings::first_wrong(config, topic, value) {
+            return Err(KafkaOpenError::Topic {
+                topic: name.clone(),
+                remedy: wrong.remedy(config, &name),
+                wrong: wrong.has,
+            });
         }
         let in_sync: u32 = value("min.insync.replicas").parse().unwrap_or(1);
         if !config.lenient && (copies < 3 || in_sync < 2) {
@@ -194,8 +216,18 @@ async fn check(config: &KafkaConfig, admin: &AdminClient<Quiet>, known: Option<u
                 format!("has {copies} copies and min.insync.replicas={in_sync}, at least 3 and 2 survive a broker");
             return Err(wrong(name, has, "raise them, or set kafka.lenient = true to lose records with a broker"));
         }
+        if topic != Topic::Control {
+            retention = settings::shorter(retention, settings::retention(value("retention.ms")));
+        }
     }
-    Ok(())
+    if retention != Some(config.retention_ms) {
+        tracing::warn!(
+            topics_ms = retention,
+            configured_ms = config.retention_ms,
+            "the topics keep records for another time than kafka.retention says: theirs counts"
+        );
+    }
+    Ok(retention)
 }
 
 /// Partitions, and the fewest copies of one. What was just made may take a moment to show.

@@ -3,6 +3,7 @@
 mod faults;
 mod fixture;
 mod shared;
+mod topics;
 
 use heddle_log::{Appended, KafkaLog, Log};
 use heddle_model::{MessageId, Offset, Topic, TopicPartition};

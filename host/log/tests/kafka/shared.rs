@@ -53,7 +53,44 @@ async fn a_record_that_two_nodes_appended_under_one_id_is_one_for_every_reader()
     assert_eq!((batch.records.len(), batch.records[0].offset, batch.next), (1, 2, 3));
     for node in [&a, &b, &c] {
         assert_eq!(node.lookup(&id(1), true).await.unwrap(), Some(Place { partition: P0, offset: 0 }));
+        // The other one is told apart, for it may be another message.
+        let repeats = node.read(P0, 1, 1 << 16).await.unwrap().repeats;
+        let repeats: Vec<_> = repeats.iter().map(|repeat| (repeat.stored.offset, repeat.first)).collect();
+        assert_eq!(repeats, [(1, 0)]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_older_than_the_window_is_found_until_its_record_is_archived() {
+    let Some(broker) = or_skip(Kafka::shared()) else { return };
+    let config = KafkaConfig { dedupe_ms: 500, ids_max: 400, ..config(broker, 2) };
+    let log = follow(log(&config).await);
+    append(&log, Some(id(1)), 0).await;
+    let first = log.read(P0, 0, 1).await.unwrap().records[0].appended_at;
+    let mut n = 1;
+    let mut now = first;
+    while now < first + 2 * config.dedupe_ms {
+        let Appended::New(place) = append(&log, None, n).await else { panic!("it has no id") };
+        now = log.read(P0, place.offset, 1).await.unwrap().records[0].appended_at;
+        n += 1;
+    }
+    // Ids go when the reader meets one.
+    append(&log, Some(id(2)), n).await;
+    all(&log).await;
+    assert_eq!(log.lookup(&id(1), true).await.unwrap(), Some(Place { partition: P0, offset: 0 }));
+    log.archived(P0, 1);
+    assert_eq!(log.lookup(&id(1), true).await.unwrap(), None);
+    // More than there is room for, and no archive: who must be sure is told that nobody is.
+    for n in 0..200u32 {
+        let mut many = [7; 16];
+        many[..4].copy_from_slice(&n.to_be_bytes());
+        append(&log, Some(heddle_model::MessageId(many)), 0).await;
+    }
+    let unsure = log.lookup(&id(9), true).await.unwrap_err();
+    assert!(unsure.reason.contains("kafka.ids_max"), "{unsure}");
+    assert_eq!(log.lookup(&id(9), false).await.unwrap(), None, "first sends go on");
+    log.archived(P0, *log.head(P0).borrow());
+    assert_eq!(log.lookup(&id(9), true).await.unwrap(), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,5 +158,9 @@ async fn what_the_memory_let_go_of_comes_from_a_broker_without_what_does_not_sta
         let seen = all(&log).await;
         let offsets: Vec<_> = seen.iter().map(|(offset, _)| *offset).collect();
         assert_eq!(offsets, [0].into_iter().chain(2..32).collect::<Vec<_>>());
+        let again = log.read(P0, 0, 1 << 20).await.unwrap();
+        assert_eq!(again.repeats.iter().map(|repeat| (repeat.stored.offset, repeat.first)).next(), Some((1, 0)));
+        // What is archived is not forgotten at once: a worker that takes over begins below it.
+        log.archived(P0, 32);
     }
 }

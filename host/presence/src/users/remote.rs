@@ -2,7 +2,7 @@
 
 use heddle_model::{ConnectionId, Millis, NodeId, UserId};
 
-use super::{Held, NEVER, Now, Tracked, Users};
+use super::{Held, Now, Tracked, Users};
 use crate::{Declared, Event, PresenceConfig, Report, ReportKind, Said, Socket, Status, Word};
 
 /// Words that wait to be told. Beyond it they are dropped, and others ask for the whole.
@@ -46,7 +46,7 @@ impl Users {
         let mut words = Vec::new();
         for (user, tracked) in &self.tracked {
             for held in tracked.sockets.iter().filter(|held| held.socket.node == own.node) {
-                words.push(Word { connection: held.socket.connection, said: tracked.here(user, held.declared, now) });
+                words.push(Word { connection: held.socket.connection, said: tracked.here(user, held, now) });
             }
         }
         words
@@ -61,7 +61,7 @@ impl Users {
         let (connection, held) = (report.socket.connection, tracked.place(&report.socket));
         match (report.kind, held) {
             (ReportKind::Disconnected, _) if !new => own.say(connection, Said::Gone),
-            (_, Some(at)) if new => own.say(connection, tracked.here(user, tracked.sockets[at].declared, now)),
+            (_, Some(at)) if new => own.say(connection, tracked.here(user, &tracked.sockets[at], now)),
             (ReportKind::Active | ReportKind::Connected, _) => own.say(connection, Said::Active),
             _ => {}
         }
@@ -75,10 +75,9 @@ impl Users {
         &mut self,
         config: &PresenceConfig,
         now: Now,
-        socket: &Socket,
         user: &UserId,
         idle_ms: Millis,
-        declared: Option<Declared>,
+        held: Held,
     ) -> bool {
         if !self.make_room(config, user) {
             return false;
@@ -87,13 +86,13 @@ impl Users {
         let before = tracked.declared();
         let seen = tracked.seen_before(now, idle_ms);
         tracked.seen_doubted = false;
-        let event = match tracked.place(socket) {
+        let event = match tracked.place(&held.socket) {
             Some(at) => {
-                tracked.sockets[at].declared = declared;
+                tracked.sockets[at].declared = held.declared;
                 (seen && tracked.status != Some(Status::Online)).then_some(Event::Active)
             }
             None => {
-                let forgotten = tracked.connect(config, Held { socket: socket.clone(), until: NEVER, declared });
+                let forgotten = tracked.connect(config, held);
                 if let (Some(own), Some(forgotten)) = (&mut self.own, forgotten)
                     && own.node == forgotten.node
                 {
@@ -139,6 +138,12 @@ impl Users {
         self.note_evictable(user);
     }
 
+    /// The devices of the user's connections at other nodes, by their marks.
+    pub(crate) fn elsewhere(&self, user: &UserId) -> Vec<[u8; 8]> {
+        let (Some(own), Some(tracked)) = (&self.own, self.tracked.get(user)) else { return Vec::new() };
+        tracked.sockets.iter().filter(|held| held.socket.node != own.node).map(|held| held.mark.device).collect()
+    }
+
     /// Something was missed: who is offline may have been here meanwhile.
     pub(crate) fn doubt(&mut self) {
         for tracked in self.tracked.values_mut().filter(|tracked| tracked.sockets.is_empty()) {
@@ -177,7 +182,12 @@ impl Own {
 }
 
 impl Tracked {
-    fn here(&self, user: &UserId, declared: Option<Declared>, now: Now) -> Said {
-        Said::Here { user: user.clone(), idle_ms: now.steady.saturating_sub(self.seen_steady), declared }
+    fn here(&self, user: &UserId, held: &Held, now: Now) -> Said {
+        Said::Here {
+            user: user.clone(),
+            idle_ms: now.steady.saturating_sub(self.seen_steady),
+            declared: held.declared,
+            mark: held.mark,
+        }
     }
 }

@@ -1,0 +1,68 @@
+"""An archive that is slower than what comes: nothing is doubled meanwhile, and nobody accepts what the log may forget before it is safe."""
+
+import asyncio
+import time
+
+from harness.device import Device
+from harness.operator import roll
+from harness.waiting import until_async
+
+# Ids are remembered for so long; the archive comes much later.
+WINDOW_S = 2
+
+
+async def test_what_is_sent_again_after_the_window_and_before_the_archive_is_one_message(nodes, kafka, name):
+    """Ids went by age alone, and the archive that did not have the message yet was believed when it said so."""
+    one, two = nodes(2, kafka=kafka.config(dedupe_window=f"{WINDOW_S} s"), store_more={"archive_interval": "1 min"})
+    alice, bob = name("alice"), name("bob")
+    async with Device(one, alice) as a, Device(two, alice, "tablet") as t, Device(two, bob) as b:
+        # What was there at the start is archived; what comes now waits for a minute.
+        first = await a.say(bob, "once", client_id="c1")
+        began, number = time.monotonic(), 0
+        while time.monotonic() < began + WINDOW_S + 2:
+            # Ids of a partition go when later records come to it.
+            await a.say(bob, f"later {number}")
+            number += 1
+        lag = lambda: sum(row["archive_lag"] for row in roll(one).values())  # noqa: E731
+        await until_async(lambda: lag() > number, "nothing of it is archived")
+        for device in (t, a):
+            again = await device.say(bob, "once", client_id="c1", resend=True)
+            assert {n: again[n] for n in ("order", "sent_at")} == {n: first[n] for n in ("order", "sent_at")}
+        await a.say(bob, "the end")
+        await b.next("new_message", text="the end")
+        assert b.texts().count("once") == 1, b.texts()
+
+
+async def test_sends_are_refused_when_an_archive_that_moves_falls_behind(kafka, start, name):
+    """A cursor that had moved since the last look was left out: one that always moves, too slowly, was never late."""
+    server = start(config={
+        "log": {"backend": "kafka"}, "kafka": kafka.config(retention="10 s"),
+        # About 4 KiB a second, and a step for each look.
+        "delivery": {"read_bytes": "4 KiB"}, "store": {"archive_interval": "1 s"},
+    })
+    bob = name("bob")
+    async with Device(server, name("alice"), auto_ack=True) as a, Device(server, bob, auto_ack=True) as b:
+        accepted, refused = [], None
+        end = time.monotonic() + 60
+        while refused is None and time.monotonic() < end:
+            text = f"{len(accepted)} " + "x" * 700
+            outcome = await a.outcome(await a.post(bob, text))
+            if outcome["type"] == "accepted":
+                accepted.append(text)
+                # Twice what the archive takes.
+                await asyncio.sleep(0.1)
+            else:
+                refused = outcome
+        assert refused and refused["code"] == "unavailable" and refused["retryable"], refused
+        used = 'heddle_retention_used_ratio{cursor="archived"}'
+        assert server.metrics()[used] > 0.5
+        # It is the archive alone that is late.
+        await b.until(lambda: len(b.texts()) >= len(accepted), "what was accepted")
+        assert b.texts()[: len(accepted)] == accepted
+        await until_async(lambda: server.metrics()[used] < 0.5, "it has caught up", 60)
+        await until_async(lambda: _accepted(a, bob, text, refused["client_id"]), "sends are accepted again")
+
+
+async def _accepted(device, to, text, client_id):
+    outcome = await device.outcome(await device.post(to, text, client_id=client_id, resend=True))
+    return outcome["type"] == "accepted"
