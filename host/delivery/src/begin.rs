@@ -94,7 +94,7 @@ pub(crate) async fn begin(
         let job = Job { reader: user.clone(), marks: Marks::default(), device: Some((device.clone(), reached)) };
         shared.receipts.put(job).await;
     }
-    Ok(Begun { opened, turn, set_back: set_back })
+    Ok(Begun { opened, turn, set_back })
 }
 
 /// Receipts for what a device got and could not acknowledge.

@@ -105,9 +105,12 @@ struct Columns {
     turn: Vec<i64>,
 }
 
+/// Turn and position; when it was seen.
+type Newest = ((i64, i64), i64);
+
 /// Each device once: its last turn, in that the larger position; the later time.
 fn columns(rows: &[(UserId, DeviceRow)]) -> Result<Columns, Fault> {
-    let mut newest: BTreeMap<(&str, &str), ((i64, i64), i64)> = BTreeMap::new();
+    let mut newest: BTreeMap<(&str, &str), Newest> = BTreeMap::new();
     for (user, row) in rows {
         let at = (int("devices", row.turn)?, place("devices", row.position)?);
         let seen_at = time(row.seen_at);
