@@ -30,6 +30,7 @@ async def test_each_path_and_method_is_answered_as_its_schema_says(start, name):
     document = json.loads(text)
     async with Device(server, name("alice")) as a:
         message = (await a.say(name("bob"), "hello"))["message_id"]
+        alice = a.user
     deny, mark = (pathlib.Path(fixture(n)).read_bytes() for n in ("deny-all", "mark"))
     calls = [
         ("GET", "/policies", None),
@@ -72,6 +73,9 @@ async def test_each_path_and_method_is_answered_as_its_schema_says(start, name):
         ("GET", "/nodes", None),
         ("GET", "/log/partitions", None),
         ("POST", "/log/partitions", b'{"partitions": 32}'),
+        ("POST", f"/users/{alice}/replay", b'{"ago_ms": 60000, "why": "a test"}'),
+        ("POST", f"/users/{alice}/replay", b'{"offset": 0, "device": "fridge"}'),
+        ("POST", f"/users/{alice}/replay", b'{"at": 99999999999999}'),
         ("POST", "/config/reload", b""),
     ]
     seen = set()

@@ -5,17 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_log::ReadError;
-use heddle_model::{
-    GroupChange, GroupChangeKind, Message, Offset, Plan, Position, Record, Role, TopicPartition, UserId,
-};
-use heddle_store::{
-    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, Hole, MemberDelta, ReceiptRow,
-    StoreError, StreamRow,
-};
+use heddle_model::{Offset, Position, Record, TopicPartition};
+use heddle_store::{ArchiveBatch, ArchivedRecord, Cursor, Hole, StoreError};
 
 use crate::delivery::Shared;
-use crate::expand::group_of;
 use crate::judge::{Judge, Standing};
+use crate::rows::Place;
 
 /// Between two tries while the store does not answer, and the longest that it becomes.
 const RETRY: Duration = Duration::from_millis(100);
@@ -95,14 +90,17 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>, turns:
                 let batch_next = batch.next;
                 for stored in batch.records.into_iter().filter(|stored| stored.offset < worked) {
                     let position = shared.numbering.position(stored.offset);
-                    let row = Row { shared, partition: *partition, position, at: stored.appended_at };
+                    let place = Place { partition: *partition, position, at: stored.appended_at };
                     match Record::decode(&stored.bytes) {
                         Ok(record) => {
-                            if judge.judge(shared.numbering, *partition, &record) == Standing::Stands {
-                                row.add(&mut round.batch, &record, stored.bytes);
+                            let stands = judge.judge(shared.numbering, *partition, &record) == Standing::Stands;
+                            if stands && !shared.partition(*partition).void.lock().contains(&position) {
+                                place.add(&mut round.batch, &record, stored.bytes);
                             }
                         }
-                        Err(error) => round.batch.dead.push(row.dead(stored.bytes, error.to_string())),
+                        Err(error) => {
+                            round.batch.dead.push(place.dead(stored.bytes, error.to_string(), shared.clock.now()));
+                        }
                     }
                     next = stored.offset + 1;
                     round.records += 1;
@@ -177,9 +175,8 @@ async fn isolate(shared: &Shared, batch: &ArchiveBatch, error: &StoreError) -> b
             Persisted::Stopped => return false,
             Persisted::Broken => {
                 if let [record] = piece.as_slice() {
-                    let row =
-                        Row { shared, partition: record.partition, position: record.position, at: record.appended_at };
-                    let dead = vec![row.dead(record.bytes.clone(), error.to_string())];
+                    let place = Place::of(record);
+                    let dead = vec![place.dead(record.bytes.clone(), error.to_string(), shared.clock.now())];
                     let dead = ArchiveBatch { dead, ..ArchiveBatch::default() };
                     if let Persisted::Stopped = persist(shared, dead).await {
                         return false;
@@ -247,110 +244,6 @@ fn part_of(batch: &ArchiveBatch, records: &[ArchivedRecord]) -> ArchiveBatch {
         stream: batch.stream.iter().filter(|row| has(row.partition, row.position)).cloned().collect(),
         group_log: batch.group_log.iter().filter(|row| has(row.partition, row.order)).cloned().collect(),
         ..ArchiveBatch::default()
-    }
-}
-
-/// The rows of one record.
-struct Row<'a> {
-    shared: &'a Shared,
-    partition: TopicPartition,
-    position: Position,
-    at: u64,
-}
-
-impl Row<'_> {
-    fn dead(&self, bytes: bytes::Bytes, error: String) -> DeadLetter {
-        let at = self.shared.clock.now();
-        DeadLetter { partition: self.partition, position: self.position, by: "archiver", error, at, bytes }
-    }
-
-    fn add(&self, batch: &mut ArchiveBatch, record: &Record, bytes: bytes::Bytes) {
-        if self.shared.partition(self.partition).void.lock().contains(&self.position) {
-            return;
-        }
-        batch.records.push(ArchivedRecord {
-            partition: self.partition,
-            position: self.position,
-            appended_at: self.at,
-            message_id: record.message_id(),
-            bytes,
-        });
-        let order = match record {
-            Record::OwnCopy(copy) => copy.order,
-            Record::GroupChunk(chunk) => chunk.order,
-            _ => self.position,
-        };
-        for user in record.audience() {
-            batch.stream.push(self.stream(user, record.message(), order));
-        }
-        match record {
-            Record::Direct(message) => batch.users.push((message.sender.clone(), message.sent_at)),
-            Record::Group(message) => batch.group_log.extend(self.group_log(message)),
-            Record::GroupChange(change) => batch.groups.push(self.delta(change)),
-            Record::Receipt(receipt) => batch.receipts.push(ReceiptRow {
-                sender: receipt.to.clone(),
-                conversation: receipt.conversation.clone(),
-                by: receipt.by.clone(),
-                status: receipt.status,
-                order: receipt.order,
-                at: receipt.at,
-            }),
-            _ => {}
-        }
-    }
-
-    fn stream(&self, user: &UserId, message: Option<&Arc<Message>>, order: Position) -> StreamRow {
-        StreamRow {
-            user: user.clone(),
-            partition: self.partition,
-            position: self.position,
-            conversation: message.map(|message| message.conversation_for(user)),
-            order: if message.is_some() { order } else { Position::START },
-            lamport: message.map_or(0, |message| message.lamport),
-            message_id: message.map(|message| message.id),
-            incoming: message.is_some_and(|message| message.sender != *user),
-        }
-    }
-
-    fn group_log(&self, message: &Message) -> Option<GroupLogRow> {
-        Some(GroupLogRow {
-            partition: self.partition,
-            group: group_of(message)?.clone(),
-            order: self.position,
-            sender: message.sender.clone(),
-            pulled: message.plan == Plan::Pull,
-            discarded: message.discarded,
-            only: message.only.clone(),
-        })
-    }
-
-    fn delta(&self, change: &GroupChange) -> GroupDelta {
-        let mut delta = GroupDelta {
-            group: change.group.clone(),
-            order: self.position,
-            at: change.at,
-            name: None,
-            created_by: None,
-            deleted: false,
-            members: Vec::new(),
-        };
-        match &change.kind {
-            GroupChangeKind::Created { name, members } => {
-                delta.name = Some(name.clone());
-                delta.created_by = Some(change.by.clone());
-                delta.members.push(MemberDelta::Joined(change.by.clone(), Role::Admin));
-                let others = members.iter().filter(|user| **user != change.by);
-                delta.members.extend(others.map(|user| MemberDelta::Joined(user.clone(), Role::Member)));
-            }
-            GroupChangeKind::Joined { users } => {
-                delta.members.extend(users.iter().map(|user| MemberDelta::Joined(user.clone(), Role::Member)));
-            }
-            GroupChangeKind::Left { user } => delta.members.push(MemberDelta::Left(user.clone())),
-            GroupChangeKind::Role { user, role } => delta.members.push(MemberDelta::Role(user.clone(), *role)),
-            GroupChangeKind::Renamed { name } => delta.name = Some(name.clone()),
-            GroupChangeKind::Deleted => delta.deleted = true,
-        }
-        delta
     }
 }
 

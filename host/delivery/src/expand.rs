@@ -14,6 +14,7 @@ use heddle_store::StoreError;
 
 use crate::GroupView;
 use crate::delivery::Shared;
+use crate::groups::Groups;
 use crate::send::{count, view_of};
 
 /// Records to derive, each for its partition.
@@ -137,9 +138,9 @@ pub(crate) async fn message(
     Ok((maker.made, true))
 }
 
-/// Whether a group message stands, for who only follows its partition.
-pub(crate) async fn stands(shared: &Shared, message: &Message, group: &GroupId) -> Result<bool, StoreError> {
-    Ok(shared.groups.view(group).await?.is_some_and(|view| may_speak(&view, message)))
+/// Whether a group message stands where these groups have come to, for who only follows its partition.
+pub(crate) async fn stands(groups: &Groups, message: &Message, group: &GroupId) -> Result<bool, StoreError> {
+    Ok(groups.view(group).await?.is_some_and(|view| may_speak(&view, message)))
 }
 
 /// Is the sender a member, or was it sent there by a policy that may send for everybody?

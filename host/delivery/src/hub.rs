@@ -68,6 +68,8 @@ pub enum Kick {
     Replaced,
     /// The user was revoked.
     Revoked,
+    /// Its device was set back: it comes again and takes its stream from there.
+    Replay,
 }
 
 /// One item of a session's mailbox.
@@ -115,6 +117,7 @@ impl Signals {
         match self.kicked.load(Ordering::Acquire) {
             1 => Some(Kick::Replaced),
             2 => Some(Kick::Revoked),
+            3 => Some(Kick::Replay),
             _ => None,
         }
     }
@@ -138,7 +141,11 @@ impl Mailbox {
     }
 
     fn kick(&self, why: Kick) {
-        let code = if why == Kick::Replaced { 1 } else { 2 };
+        let code = match why {
+            Kick::Replaced => 1,
+            Kick::Revoked => 2,
+            Kick::Replay => 3,
+        };
         self.signals.kicked.store(code, Ordering::Release);
         self.put(Mail::Kicked);
     }

@@ -47,6 +47,11 @@ impl Judge {
         }
     }
 
+    /// This one was read before, and stood: the largest of its partition.
+    pub(crate) fn remember(&mut self, source: Source) {
+        self.seen.insert(source.partition, (source.position, source.chunk));
+    }
+
     /// As it is stored beside a cursor.
     pub(crate) fn encode(&self) -> bytes::Bytes {
         postcard::to_allocvec(self).unwrap_or_default().into()

@@ -5,6 +5,7 @@
 //! [`Session`] (one connection's view of its user's stream).
 
 mod archiver;
+mod begin;
 mod config;
 mod crowd;
 mod delivery;
@@ -20,8 +21,11 @@ mod membership;
 mod neighbours;
 mod numbering;
 mod people;
+mod rebuild;
 mod receipts;
 mod repartition;
+mod replay;
+mod rows;
 mod send;
 mod session;
 mod share;
@@ -39,6 +43,8 @@ pub use history::{ConversationView, HistoryView, Status, ViewedMessage};
 pub use hub::{Kick, NodeMessage};
 pub use membership::GroupError;
 pub use numbering::Numbering;
+pub use rebuild::{Progress, RebuildDeps, RebuildError, Rebuilt, Tally, rebuild};
 pub use receipts::ReadError;
+pub use replay::{ReplayError, ReplayWish, Replayed};
 pub use session::{AckError, Gap, OpenError, Opened, Opening, Outgoing, Session, SessionEnd};
 pub use submission::{Accepted, RejectCode, Rejected, SendOutcome, Submission, Submitted};

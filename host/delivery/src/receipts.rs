@@ -106,13 +106,21 @@ pub(crate) fn raise<K: std::hash::Hash + Eq>(marks: &mut HashMap<K, Mark>, key: 
     }
 }
 
+/// How far a device has come. What it acknowledged before an operator set it back counts less than anything after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reached {
+    /// How often the device was set back before.
+    pub(crate) turn: u64,
+    pub(crate) position: Position,
+}
+
 /// What an acknowledgement or a read asks for.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) reader: UserId,
     pub(crate) marks: Marks,
-    /// The device and its position, which moves once the receipts are durable.
-    pub(crate) device: Option<(DeviceId, Position)>,
+    /// The device and how far it came, which is kept once the receipts are durable.
+    pub(crate) device: Option<(DeviceId, Reached)>,
 }
 
 impl Job {
@@ -135,7 +143,7 @@ pub(crate) struct Receipts {
     /// Marks of large groups, to the one task that counts them.
     crowd: (mpsc::Sender<CrowdMarks>, Mutex<Option<mpsc::Receiver<CrowdMarks>>>),
     /// Positions that the store does not have yet; bounded by the devices that acknowledge within an interval.
-    devices: Mutex<HashMap<UserId, HashMap<DeviceId, Position>>>,
+    devices: Mutex<HashMap<UserId, HashMap<DeviceId, Reached>>>,
     interval: Duration,
 }
 
@@ -156,7 +164,7 @@ impl Receipts {
     }
 
     /// The user's positions that the store does not have yet.
-    pub(crate) fn unsaved(&self, user: &UserId) -> HashMap<DeviceId, Position> {
+    pub(crate) fn unsaved(&self, user: &UserId) -> HashMap<DeviceId, Reached> {
         self.devices.lock().get(user).cloned().unwrap_or_default()
     }
 
@@ -168,10 +176,10 @@ impl Receipts {
     }
 
     fn note(&self, job: &Job) {
-        if let Some((device, position)) = &job.device {
+        if let Some((device, reached)) = &job.device {
             let mut devices = self.devices.lock();
-            let newest = devices.entry(job.reader.clone()).or_default().entry(device.clone()).or_insert(*position);
-            *newest = (*newest).max(*position);
+            let newest = devices.entry(job.reader.clone()).or_default().entry(device.clone()).or_insert(*reached);
+            *newest = (*newest).max(*reached);
         }
     }
 
@@ -315,8 +323,8 @@ impl Task {
         {
             let unsaved = self.shared.receipts.devices.lock();
             for (user, device) in self.devices.iter().filter(|(user, _)| !waiting.contains(user)) {
-                if let Some(position) = unsaved.get(user).and_then(|devices| devices.get(device)) {
-                    rows.push((user.clone(), DeviceRow { device: device.clone(), position: *position, seen_at }));
+                if let Some(Reached { turn, position }) = unsaved.get(user).and_then(|devices| devices.get(device)) {
+                    rows.push((user.clone(), DeviceRow::new(device.clone(), *position, seen_at, *turn)));
                 }
             }
         }
@@ -339,7 +347,8 @@ impl Task {
         let mut unsaved = self.shared.receipts.devices.lock();
         for (user, row) in rows {
             let Some(devices) = unsaved.get_mut(user) else { continue };
-            if devices.get(&row.device).is_some_and(|position| *position <= row.position) {
+            let saved = Reached { turn: row.turn, position: row.position };
+            if devices.get(&row.device).is_some_and(|reached| *reached <= saved) {
                 devices.remove(&row.device);
             }
             if devices.is_empty() {

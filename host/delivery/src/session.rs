@@ -10,19 +10,18 @@ use heddle_model::{
     ConnectionId, Conversation, DeviceId, GroupId, Millis, Position, ReceiptStatus, TopicPartition, UserId,
 };
 use heddle_presence::{Mark, Report, ReportKind, Socket, Visible};
-use heddle_store::{DeviceRow, Hole, StoreError};
+use heddle_store::DeviceRow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::Event;
+use crate::begin::{Begun, SetBack, begin};
 use crate::delivery::{Delivery, Shared};
 use crate::event::Flags;
 use crate::hub::{Kick, Mail, NodeMessage, Signals, Typing};
-use crate::receipts::{Job, Marks};
+use crate::receipts::{Job, Marks, Reached};
 use crate::stream::{self, Page, TryLater};
 
-/// Pages of a resume that are read for receipts before the session begins.
-const RESUME_PAGES_MAX: usize = 500;
 /// The longest wait for the partition's worker before `caught_up` is said.
 const WORKER_WAIT: Duration = Duration::from_secs(5);
 
@@ -155,6 +154,12 @@ pub struct Session {
     /// Everything up to here is queued for the client.
     sent: Position,
     acked: Position,
+    /// How often the device was set back before.
+    turn: u64,
+    /// The device was set back, and has acknowledged nothing beyond that yet.
+    set_back: Option<SetBack>,
+    /// What the device had acknowledged before makes no receipts again.
+    had: Position,
     /// Something above `sent` may be in the stream.
     behind: bool,
     reading: Option<Reading>,
@@ -187,8 +192,8 @@ impl Delivery {
         }
         shared.register(&user, &device, connection).await;
         let begun = begin(shared, &user, &device, resume).await;
-        let opened = match begun {
-            Ok(opened) => opened,
+        let Begun { opened, turn, set_back } = match begun {
+            Ok(begun) => begun,
             Err(TryLater(reason)) => {
                 shared.unregister(&user, connection).await;
                 return Err(OpenError::TryLater(reason));
@@ -203,6 +208,9 @@ impl Delivery {
             signals,
             sent: opened.offset,
             acked: opened.offset,
+            turn,
+            set_back,
+            had: set_back.map_or(Position::START, |set_back| set_back.had),
             behind: true,
             reading: None,
             caught_up_due: false,
@@ -221,94 +229,7 @@ impl Delivery {
     }
 }
 
-/// Where the stream goes on; a resume is an acknowledgement.
-async fn begin(
-    shared: &Arc<Shared>,
-    user: &UserId,
-    device: &DeviceId,
-    resume: Option<Position>,
-) -> Result<Opened, TryLater> {
-    let later = |error: StoreError| TryLater(error.to_string());
-    let now = shared.clock.now();
-    shared.people.see(user, now).await.map_err(later)?;
-    let devices = shared.store.devices.devices(user).await.map_err(later)?;
-    let mut positions = shared.receipts.unsaved(user);
-    for row in devices {
-        let newest = positions.entry(row.device).or_insert(row.position);
-        *newest = (*newest).max(row.position);
-    }
-    let stored = positions.get(device).copied();
-    let had: Vec<Position> = positions.values().copied().chain(resume).collect();
-    // A new device goes on from the oldest event that no device has acknowledged.
-    let known = stored.or_else(|| positions.into_values().max()).unwrap_or(Position::START);
-    let home = shared.numbering.partitioning.home(user);
-    if shared.follows && resume.is_some_and(|resume| resume > shared.head(home)) {
-        // Another node may have read further than this one.
-        shared.log.catch_up().await.map_err(TryLater)?;
-    }
-    let head = shared.head(home);
-    let mut opened = match resume {
-        None => Opened { offset: known, resumed: stored.is_some(), gap: None },
-        Some(resume) if resume > head => Opened { offset: known, resumed: false, gap: Some(Gap::AboveHead) },
-        Some(resume) => Opened { offset: resume, resumed: true, gap: None },
-    };
-    if shared.lost(user, opened.offset, &had).await.map_err(later)? {
-        opened.gap = opened.gap.or(Some(Gap::Lost));
-    }
-    if opened.offset > known {
-        acknowledge(shared, user, known, opened.offset).await?;
-    }
-    let row = DeviceRow { device: device.clone(), position: opened.offset, seen_at: now };
-    let per_user = shared.config.devices_per_user;
-    if stored.is_none_or(|stored| stored > opened.offset) {
-        shared.receipts.forget(user, device);
-        shared.store.devices.reset_device(user, row, per_user).await.map_err(later)?;
-    } else {
-        let job = Job { reader: user.clone(), marks: Marks::default(), device: Some((device.clone(), opened.offset)) };
-        shared.receipts.put(job).await;
-    }
-    Ok(opened)
-}
-
-/// Receipts for what a device got and could not acknowledge.
-async fn acknowledge(shared: &Arc<Shared>, user: &UserId, from: Position, to: Position) -> Result<(), TryLater> {
-    let mut marks = Marks::default();
-    let mut after = from;
-    for _ in 0..RESUME_PAGES_MAX {
-        let page = stream::read(shared, user, after).await?;
-        for event in page.events.iter().filter(|event| event.position <= to) {
-            shared.mark(&mut marks, user, event);
-        }
-        if page.upto <= after || page.upto >= to {
-            break;
-        }
-        after = page.upto;
-    }
-    shared.receipts.put(Job { reader: user.clone(), marks, device: None }).await;
-    Ok(())
-}
-
 impl Shared {
-    /// Is something above `from` that the user had in neither archive nor log? `had`: positions that devices of the user reached. (DELIVERY 15)
-    async fn lost(&self, user: &UserId, from: Position, had: &[Position]) -> Result<bool, StoreError> {
-        let home = self.numbering.partitioning.home(user);
-        let ahead: Vec<Hole> =
-            self.holes.read().iter().filter(|hole| hole.partition == home && from < hole.upto).copied().collect();
-        if ahead.is_empty() {
-            return Ok(false);
-        }
-        let known = self.store.epochs.losses(user).await?;
-        let mut lost = false;
-        for hole in ahead {
-            let proved = had.iter().any(|position| hole.contains(*position));
-            if proved && !known.contains(&hole.upto) {
-                self.store.epochs.add_loss(user, hole.upto).await?;
-            }
-            lost |= proved || hole.certain() || known.contains(&hole.upto);
-        }
-        Ok(lost)
-    }
-
     async fn register(&self, user: &UserId, device: &DeviceId, connection: ConnectionId) {
         let others = self.routes(std::slice::from_ref(user)).await.pop().unwrap_or_default();
         if let Err(error) = self.registry.register(user, connection, device).await {
@@ -334,7 +255,7 @@ impl Shared {
     }
 
     /// Notes the receipt that this event makes, if it makes one.
-    fn mark(&self, marks: &mut Marks, user: &UserId, event: &Event) {
+    pub(crate) fn mark(&self, marks: &mut Marks, user: &UserId, event: &Event) {
         let Some(message) = event.incoming(user) else { return };
         let members = match &message.to {
             Conversation::Group(group) => self.groups.peek(group).map_or(0, |view| view.members.len()),
@@ -355,7 +276,11 @@ impl Session {
         loop {
             self.retry_ack();
             if let Some(kick) = self.signals.kicked() {
-                return Err(if kick == Kick::Replaced { SessionEnd::Replaced } else { SessionEnd::Revoked });
+                return Err(match kick {
+                    Kick::Replaced => SessionEnd::Replaced,
+                    Kick::Revoked => SessionEnd::Revoked,
+                    Kick::Replay => SessionEnd::TryLater("an operator replays this stream: come back".to_owned()),
+                });
             }
             if self.caught_up_due {
                 let mut out = self.missed_notices().await;
@@ -407,6 +332,7 @@ impl Session {
             return Ok(());
         }
         self.acked = offset;
+        self.end_replay(offset);
         let mut marks = Marks::default();
         while self.unacked.front().is_some_and(|first| first.position <= offset) {
             let Some(first) = self.unacked.pop_front() else { break };
@@ -416,13 +342,28 @@ impl Session {
             }
         }
         self.waiting_since = (!self.unacked.is_empty()).then(Instant::now);
-        let job = Job { reader: self.user.clone(), marks, device: Some((self.device.clone(), offset)) };
+        let reached = Reached { turn: self.turn, position: offset };
+        let job = Job { reader: self.user.clone(), marks, device: Some((self.device.clone(), reached)) };
         match &mut self.unsent_ack {
             Some(earlier) => earlier.merge(job),
             None => self.unsent_ack = Some(job),
         }
         self.retry_ack();
         Ok(())
+    }
+
+    /// The first acknowledgement beyond where the device was set back ends that, for every node it may come to next: its position is kept at once,
+    /// as far as that needs no receipt. (DELIVERY 16)
+    fn end_replay(&mut self, offset: Position) {
+        let Some(SetBack { had, .. }) = self.set_back.take_if(|set_back| set_back.to < offset) else { return };
+        let (shared, user) = (Arc::clone(&self.shared), self.user.clone());
+        let row = DeviceRow::new(self.device.clone(), offset.min(had), shared.clock.now(), self.turn);
+        tokio::spawn(async move {
+            let per_user = shared.config.devices_per_user;
+            if let Err(error) = shared.store.devices.save_devices(vec![(user, row)], per_user).await {
+                tracing::debug!(%error, "the end of a replay is kept with the next position");
+            }
+        });
     }
 
     /// Takes the connection out of the registry, and says that it is gone.
@@ -503,7 +444,8 @@ impl Session {
     fn queue(&mut self, event: Arc<Event>, missed: bool) -> Outgoing {
         self.sent = event.position;
         self.unacked_bytes += event.bytes;
-        let incoming = event.incoming(&self.user).is_some().then(|| Arc::clone(&event));
+        let receipt = event.position > self.had && event.incoming(&self.user).is_some();
+        let incoming = receipt.then(|| Arc::clone(&event));
         self.unacked.push_back(Unacked { position: event.position, bytes: event.bytes, incoming });
         self.waiting_since.get_or_insert_with(Instant::now);
         let flags = Flags { variant: event.variant(&self.user), missed };

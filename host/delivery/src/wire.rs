@@ -22,6 +22,7 @@ enum Wire {
     Kick { connection: ConnectionId, replaced: bool },
     Tidings { node: NodeId, life: u64, number: u64, told: WireTold },
     Denials,
+    Replay { connection: ConnectionId },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -67,6 +68,7 @@ impl NodeMessage {
                 last_seen: seen.last_seen,
                 to: to.clone(),
             },
+            Self::Kick { connection, why: Kick::Replay } => Wire::Replay { connection: *connection },
             Self::Kick { connection, why } => Wire::Kick { connection: *connection, replaced: *why == Kick::Replaced },
             Self::Denials => Wire::Denials,
             Self::Tidings(Tidings { node, life, number, told }) => {
@@ -103,6 +105,7 @@ impl NodeMessage {
                 Self::Kick { connection, why: if replaced { Kick::Replaced } else { Kick::Revoked } }
             }
             Wire::Denials => Self::Denials,
+            Wire::Replay { connection } => Self::Kick { connection, why: Kick::Replay },
             Wire::Tidings { node, life, number, told } => {
                 let words = |words: Vec<WireWord>| words.into_iter().map(word_of).collect::<Option<Vec<Word>>>();
                 let told = match told {
@@ -207,6 +210,7 @@ mod tests {
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Replaced },
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Revoked },
             NodeMessage::Denials,
+            NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Replay },
             tidings(Told::Renewal),
             tidings(Told::Ask { whole: true }),
             tidings(Told::News(words.clone())),
@@ -249,7 +253,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn damaged_bytes_are_refused_and_never_a_panic(which in 0usize..14, at in 0usize..80, byte in any::<u8>(), cut in 0usize..80) {
+        fn damaged_bytes_are_refused_and_never_a_panic(which in 0usize..15, at in 0usize..80, byte in any::<u8>(), cut in 0usize..80) {
             let mut bytes = examples()[which].encode().unwrap();
             let at = at % bytes.len();
             bytes[at] = byte;

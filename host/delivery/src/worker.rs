@@ -236,7 +236,7 @@ impl Worker {
                         let made = if self.owns {
                             expand::message(shared, partition, position, message, group).await
                         } else {
-                            expand::stands(shared, message, group).await.map(|stands| (Made::new(), stands))
+                            expand::stands(&shared.groups, message, group).await.map(|stands| (Made::new(), stands))
                         };
                         made.map(|(made, stands)| {
                             if !stands {

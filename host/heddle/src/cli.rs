@@ -37,8 +37,13 @@ pub enum Command {
     /// Look into the log
     #[command(subcommand)]
     Log(LogCommand),
+    /// Repair the archive from the log
+    #[command(subcommand)]
+    Archive(ArchiveCommand),
     /// Say who decided about a message: generation, plugin, digest, microseconds
     Explain(ExplainArgs),
+    /// Give a user's devices again what they had, from log and archive
+    Replay(ReplayArgs),
     /// List the nodes that share log and store: roles, load, generation, how far behind
     Nodes(NodesArgs),
     /// Take a user's tokens back, give them back, or see how a user stands
@@ -281,6 +286,41 @@ pub struct LogCatArgs {
     pub config: Option<PathBuf>,
 }
 
+/// `heddle archive`.
+#[derive(Debug, Subcommand)]
+pub enum ArchiveCommand {
+    /// Make the archive's rows of the retained log anew, while no server runs
+    #[command(after_help = "Examples:
+  heddle archive rebuild --data /var/lib/heddle              what `heddle dev --data` wrote
+  heddle archive rebuild --config heddle.toml --dry-run      say what is wrong, change nothing
+  heddle archive rebuild --config heddle.toml --output json
+
+Every server on it must be stopped: it takes their locks. Records, events, pulled messages, groups and receipts of what the log still has become
+what the log says, others are removed; older rows, users, contacts, positions of devices and the catalog stay. It may be cut off at any time: what
+is done is right, and it begins again.")]
+    Rebuild(ArchiveRebuildArgs),
+}
+
+/// `heddle archive rebuild`.
+#[derive(Debug, Args)]
+pub struct ArchiveRebuildArgs {
+    /// The data directory
+    #[arg(long, value_name = "DIR", default_value = "./heddle-data", conflicts_with = "config")]
+    pub data: PathBuf,
+    /// The configuration of the servers, which says where log and store are
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Say what is wrong, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Any key of the configuration; repeatable
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
 /// `heddle explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -293,6 +333,37 @@ pub struct ExplainArgs {
     /// The id, as `accepted` and `new_message` carry it
     pub message_id: String,
     /// Where the server is.
+    #[command(flatten)]
+    pub server: crate::admin::AdminArgs,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
+}
+
+/// `heddle replay`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  heddle replay --user bob --since '2 h'                           all of bob's devices
+  heddle replay --user bob --since 2026-01-31T08:00:00Z -m 'his phone lost them'
+  heddle replay --user bob --device phone --since 8796093022250    behind this offset
+  heddle replay --user bob --since 0 --admin 10.0.0.5:7601 --token \"$TOKEN\"
+
+Each device goes on there once, whatever position it names, and takes its events again in order. Those that are connected are told to come again;
+others go back at their next connection. Receipts are not sent again.")]
+pub struct ReplayArgs {
+    /// Whose stream
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// From where: a moment, a span before now, or an offset
+    #[arg(long, value_name = "T", allow_hyphen_values = true)]
+    pub since: String,
+    /// Only this device; else all of them
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Why, for the audit
+    #[arg(short = 'm', long = "message", value_name = "WHY", default_value = "")]
+    pub why: String,
+    /// Where a server is.
     #[command(flatten)]
     pub server: crate::admin::AdminArgs,
     /// For people or programs

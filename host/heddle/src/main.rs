@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a binary has no outside: `pub` says what a module offers to the others")]
 
 mod admin;
+mod archive_rebuild;
 mod capacity;
 mod chat;
 mod cli;
@@ -21,6 +22,7 @@ mod nodes;
 mod plugin;
 mod ready;
 mod reload;
+mod replay;
 mod serve;
 mod server;
 mod token;
@@ -30,7 +32,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Command, LogCommand};
+use cli::{ArchiveCommand, Cli, Command, LogCommand};
 use failure::Failure;
 
 #[allow(clippy::print_stderr, clippy::print_stdout, reason = "this is where the commands speak")]
@@ -72,6 +74,10 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::Log(LogCommand::Partitions(args)) => {
             small_runtime()?.block_on(log_partitions::command(&args)).map(Some)
         }
+        Command::Archive(ArchiveCommand::Rebuild(args)) => {
+            small_runtime()?.block_on(archive_rebuild::command(&args)).map(Some)
+        }
+        Command::Replay(args) => small_runtime()?.block_on(replay::command(&args)).map(Some),
         Command::Plugin(command) => {
             let runtime = small_runtime()?;
             let said = runtime.block_on(plugin::command(command));

@@ -5,6 +5,7 @@
 
 mod cell;
 mod fault;
+mod kept;
 mod layout;
 mod port;
 mod postgres;
@@ -15,8 +16,9 @@ pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
     ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, Denial, DenialRows, Denials, DeviceRow, Devices,
     Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage,
-    HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes, Noted, ReceiptRow,
-    ReceiptState, Revocation, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,
+    HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes, Noted, Rebuild,
+    ReceiptCut, ReceiptKept, ReceiptRow, ReceiptState, Revocation, Store, StoreError, StreamPage, StreamPoint,
+    StreamRow, StreamRowRead, StreamSince, Stretch, StretchRows, UNREAD_MAX,
 };
 pub use postgres::{PostgresConfig, PostgresError, PostgresStore, PostgresTls};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

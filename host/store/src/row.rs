@@ -1,10 +1,10 @@
 //! Rows of more than one column, as every database gives them.
 
-use heddle_model::{Digest, MessageId, NodeId, Position, TopicPartition};
+use heddle_model::{DeviceId, Digest, MessageId, NodeId, Position, TopicPartition};
 
-use crate::cell::{fixed, partition, position, uint, user};
+use crate::cell::{fixed, id, partition, position, uint, user};
 use crate::fault::Fault;
-use crate::{ArchivedRecord, CatalogGeneration, Denial, NodeReport, NodeRow, Revocation};
+use crate::{ArchivedRecord, CatalogGeneration, Denial, DeviceRow, NodeReport, NodeRow, Revocation};
 
 /// Number, content, JSON, time, why.
 pub(crate) type GenerationColumns = (i64, Vec<u8>, String, i64, String);
@@ -40,6 +40,19 @@ pub(crate) fn present(bytes: Option<Vec<u8>>, at: i64) -> Result<Vec<u8>, Fault>
 /// Partition and cursor.
 pub(crate) fn derived_row((code, upto): (i64, i64)) -> Result<(TopicPartition, Position), Fault> {
     Ok((partition("derived_cursors", code)?, position("derived_cursors", upto)?))
+}
+
+/// Device, position, seen, replay, turn.
+pub(crate) type DeviceColumns = (String, i64, i64, Option<i64>, i64);
+
+pub(crate) fn device((name, at, seen_at, replay, turn): DeviceColumns) -> Result<DeviceRow, Fault> {
+    Ok(DeviceRow {
+        device: id("devices", DeviceId::new(&name))?,
+        position: position("devices", at)?,
+        seen_at: uint("devices", seen_at)?,
+        replay: replay.map(|to| position("devices", to)).transpose()?,
+        turn: uint("devices", turn)?,
+    })
 }
 
 /// Node, report as JSON, age.

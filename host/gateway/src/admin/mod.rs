@@ -3,6 +3,7 @@
 mod nodes;
 mod partitions;
 mod policies;
+mod replay;
 mod users;
 
 use std::net::SocketAddr;
@@ -95,6 +96,7 @@ pub(crate) fn router(core: Arc<Core>, client_address: Option<SocketAddr>) -> Rou
         .route("/log/partitions", get(partitions::show).post(partitions::repartition))
         .route("/users/{user}", get(users::show))
         .route("/users/{user}/revocation", put(users::revoke).delete(users::restore))
+        .route("/users/{user}/replay", post(replay::replay))
         .route("/config/reload", post(reload))
         .route("/try", get(async || Html(TRY_PAGE)))
         .route("/try/", get(async || Html(TRY_PAGE)));

@@ -76,7 +76,8 @@ impl OpenLog {
     }
 }
 
-async fn unopened(config: &Config, error: KafkaOpenError) -> Failure {
+/// Why brokers do not let us in, with the key that most likely is wrong.
+pub(super) async fn unopened(config: &Config, error: KafkaOpenError) -> Failure {
     let key = match &error {
         KafkaOpenError::Topic { .. } => return Failure::usage(error.to_string()),
         KafkaOpenError::Refused { certificate: true, .. } => {

@@ -4,6 +4,7 @@ mod control;
 mod engine;
 mod log;
 mod nodes;
+pub mod repair;
 mod repartition;
 pub mod roll;
 pub mod settings;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use heddle_model::Clock;
-use heddle_store::{PostgresError, PostgresStore, SqliteStore, Store};
+use heddle_store::{PostgresConfig, PostgresError, PostgresStore, SqliteStore, Store};
 
-use super::settings;
+use super::{repair, settings};
 use crate::config::{Config, StoreBackend};
 use crate::failure::Failure;
 
@@ -29,6 +29,22 @@ impl OpenStore {
                     PostgresStore::open(settings::postgres(config), clock).await.map_err(|error| refused(&error))?;
                 tracing::info!(server = store.server_version(), "store: Postgres");
                 Ok(Self::Postgres(store))
+            }
+        }
+    }
+
+    /// As [`open`](Self::open), with nobody else on it until it is closed.
+    pub(super) async fn open_alone(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, Failure> {
+        let clock = Arc::clone(clock);
+        match config.store.backend {
+            StoreBackend::Sqlite => {
+                let opened = SqliteStore::open(settings::sqlite(config), clock).await.map(Self::Sqlite);
+                opened.map_err(|error| repair::in_use_sqlite(&error).unwrap_or_else(|| Failure::new(error.to_string())))
+            }
+            StoreBackend::Postgres => {
+                let settings = PostgresConfig { alone: true, ..settings::postgres(config) };
+                let opened = PostgresStore::open(settings, clock).await.map(Self::Postgres);
+                opened.map_err(|error| repair::in_use_postgres(&error).unwrap_or_else(|| refused(&error)))
             }
         }
     }

@@ -243,6 +243,11 @@ impl Catalog for Rows {
         Ok(true)
     }
 
+    async fn add_audit(&self, audit: AuditEntry) -> Result<(), StoreError> {
+        drop(audit);
+        Ok(())
+    }
+
     async fn audit(&self, _: u32) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(Vec::new())
     }

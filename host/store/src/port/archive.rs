@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use heddle_model::{Conversation, MessageId, Position, ReceiptStatus, TopicPartition, UserId};
+use heddle_model::{Conversation, MessageId, Millis, Position, ReceiptStatus, TopicPartition, UserId};
 
 use super::{ArchiveBatch, ArchivedRecord, Cursor, StoreError};
 
@@ -111,6 +111,26 @@ pub struct ConversationRow {
     pub name: Option<Box<str>>,
 }
 
+/// A point of a user's stream, as an operator names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamPoint {
+    /// Behind the last event that was appended before this moment, by the log's clock.
+    Time(Millis),
+    /// Behind this position.
+    Position(Position),
+}
+
+/// What a user's stream has above a point.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSince {
+    /// Where the point lies.
+    pub after: Position,
+    /// Events above it, counted up to [`UNREAD_MAX`].
+    pub events: u64,
+    /// When the oldest event that is kept was appended.
+    pub oldest: Option<Millis>,
+}
+
 /// The archive: an idempotent function of the log.
 #[async_trait]
 pub trait Archive: Send + Sync + 'static {
@@ -149,6 +169,11 @@ pub trait Archive: Send + Sync + 'static {
         after: Position,
         limit: u32,
     ) -> Result<StreamPage, StoreError>;
+    /// Where a point of the user's stream lies, and how much is above it.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn stream_since(&self, user: &UserId, point: StreamPoint) -> Result<StreamSince, StoreError>;
     /// The record of this message's first copy, with its partition and position.
     ///
     /// # Errors

@@ -11,11 +11,12 @@ mod epochs;
 mod error;
 mod groups;
 mod nodes;
+mod rebuild;
 mod rows;
 
 pub use archive::{
     Archive, ConversationRow, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptState, StreamPage,
-    StreamRowRead, UNREAD_MAX,
+    StreamPoint, StreamRowRead, StreamSince, UNREAD_MAX,
 };
 pub use catalog::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin};
 pub use denials::{DENIAL_FORGOTTEN_MS, Denial, DenialRows, Denials, Noted, Revocation};
@@ -25,6 +26,7 @@ pub use epochs::{Epochs, Hole};
 pub use error::StoreError;
 pub use groups::{GroupMember, GroupRow, Groups};
 pub use nodes::{NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes};
+pub use rebuild::{Rebuild, ReceiptCut, ReceiptKept, Stretch, StretchRows};
 pub use rows::{
     ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StreamRow,
 };
@@ -48,4 +50,6 @@ pub struct Store {
     pub epochs: Arc<dyn Epochs>,
     /// The nodes that share it.
     pub nodes: Arc<dyn Nodes>,
+    /// Repairs of the archive.
+    pub rebuild: Arc<dyn Rebuild>,
 }

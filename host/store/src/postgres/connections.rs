@@ -100,6 +100,20 @@ impl Connections {
         self.run(operation, WRITE, self.shared.deadline * super::BATCH_DEADLINES, work).await
     }
 
+    /// As [`write`](Self::write), within this deadline.
+    pub(super) async fn write_for<T, F>(
+        &self,
+        operation: &'static str,
+        deadline: Duration,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut PgConnection) -> Working<'c, T> + Send + Sync + 'static,
+    {
+        self.run(operation, WRITE, deadline, work).await
+    }
+
     async fn run<T, F>(
         &self,
         operation: &'static str,

@@ -9,8 +9,9 @@ use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
 use super::fault::of;
-use crate::cell::{conversation, id, place, position, time, uint};
+use crate::cell::{conversation, id, int, place, position, time};
 use crate::fault::Fault;
+use crate::row::{DeviceColumns, device};
 use crate::{DeviceRow, Devices, StoreError};
 
 #[async_trait]
@@ -40,6 +41,19 @@ impl Devices for PostgresStore {
         write.await
     }
 
+    async fn replay_devices(
+        &self,
+        user: &UserId,
+        device: Option<&DeviceId>,
+        to: Position,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        let (user, device) = (user.clone(), device.cloned());
+        let write = self
+            .connections
+            .write("replay devices", move |connection| Box::pin(replay(connection, user.clone(), device.clone(), to)));
+        write.await
+    }
+
     async fn save_read(&self, user: &UserId, conversation: &Conversation, order: Position) -> Result<(), StoreError> {
         let (user, name) = (user.clone(), conversation.to_string());
         let write = self
@@ -59,21 +73,13 @@ impl Devices for PostgresStore {
 }
 
 async fn devices(connection: &mut PgConnection, user: UserId) -> Result<Vec<DeviceRow>, Fault> {
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT device, position, seen_at FROM devices WHERE usr = $1 ORDER BY seen_at DESC, device DESC",
+    let rows: Vec<DeviceColumns> = sqlx::query_as(
+        "SELECT device, position, seen_at, replay, turn FROM devices WHERE usr = $1 ORDER BY seen_at DESC, device DESC",
     )
     .bind(user.as_str())
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|(device, at, seen_at)| {
-            Ok(DeviceRow {
-                device: id("devices", DeviceId::new(device))?,
-                position: position("devices", *at)?,
-                seen_at: uint("devices", *seen_at)?,
-            })
-        })
-        .collect()
+    rows.into_iter().map(device).collect()
 }
 
 /// How far the user has read each conversation.
@@ -89,45 +95,54 @@ pub(super) async fn reads(
     rows.iter().map(|(name, order)| Ok((conversation("reads", name)?, position("reads", *order)?))).collect()
 }
 
-/// Rows as columns, in the order of the key: user, device, position, seen.
+/// Rows as columns, in the order of the key: user, device, position, seen, turn.
 #[derive(Debug, Default)]
 struct Columns {
     user: Vec<String>,
     device: Vec<String>,
     position: Vec<i64>,
     seen_at: Vec<i64>,
+    turn: Vec<i64>,
 }
 
-/// Each device once: the larger position, the later time.
+/// Turn and position; when it was seen.
+type Newest = ((i64, i64), i64);
+
+/// Each device once: its last turn, in that the larger position; the later time.
 fn columns(rows: &[(UserId, DeviceRow)]) -> Result<Columns, Fault> {
-    let mut newest: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
+    let mut newest: BTreeMap<(&str, &str), Newest> = BTreeMap::new();
     for (user, row) in rows {
-        let (at, seen_at) = (place("devices", row.position)?, time(row.seen_at));
+        let at = (int("devices", row.turn)?, place("devices", row.position)?);
+        let seen_at = time(row.seen_at);
         let kept = newest.entry((user.as_str(), row.device.as_str())).or_insert((at, seen_at));
         *kept = (kept.0.max(at), kept.1.max(seen_at));
     }
     let mut columns = Columns::default();
-    for ((user, device), (at, seen_at)) in newest {
+    for ((user, device), ((turn, at), seen_at)) in newest {
         columns.user.push(user.to_owned());
         columns.device.push(device.to_owned());
         columns.position.push(at);
         columns.seen_at.push(seen_at);
+        columns.turn.push(turn);
     }
     Ok(columns)
 }
 
 async fn save(connection: &mut PgConnection, columns: &Columns, per_user_max: u32) -> Result<(), Fault> {
     sqlx::query(
-        "INSERT INTO devices AS d (usr, device, position, seen_at)
-         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[])
+        "INSERT INTO devices AS d (usr, device, position, seen_at, turn)
+         SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
          ON CONFLICT (usr, device) DO UPDATE
-         SET position = greatest(d.position, excluded.position), seen_at = greatest(d.seen_at, excluded.seen_at)
-         WHERE excluded.position > d.position OR excluded.seen_at > d.seen_at",
+         SET position = CASE WHEN excluded.turn = d.turn THEN greatest(d.position, excluded.position) ELSE d.position END,
+             replay = CASE WHEN excluded.turn = d.turn AND excluded.position > d.replay THEN NULL ELSE d.replay END,
+             seen_at = greatest(d.seen_at, excluded.seen_at)
+         WHERE excluded.turn = d.turn AND excluded.position > least(d.position, d.replay) OR excluded.seen_at > d.seen_at",
     )
     .bind(&columns.user)
     .bind(&columns.device)
     .bind(&columns.position)
     .bind(&columns.seen_at)
+    .bind(&columns.turn)
     .execute(&mut *connection)
     .await?;
     let mut users = columns.user.clone();
@@ -137,17 +152,37 @@ async fn save(connection: &mut PgConnection, columns: &Columns, per_user_max: u3
 
 async fn reset(connection: &mut PgConnection, user: UserId, row: DeviceRow, per_user_max: u32) -> Result<(), Fault> {
     sqlx::query(
-        "INSERT INTO devices AS d (usr, device, position, seen_at) VALUES ($1, $2, $3, $4)
+        "INSERT INTO devices AS d (usr, device, position, seen_at, turn) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (usr, device) DO UPDATE
-         SET position = excluded.position, seen_at = greatest(d.seen_at, excluded.seen_at)",
+         SET position = excluded.position, seen_at = greatest(d.seen_at, excluded.seen_at)
+         WHERE excluded.turn = d.turn",
     )
     .bind(user.as_str())
     .bind(row.device.as_str())
     .bind(place("devices", row.position)?)
     .bind(time(row.seen_at))
+    .bind(int("devices", row.turn)?)
     .execute(&mut *connection)
     .await?;
     forget(connection, vec![user.as_str().to_owned()], per_user_max).await
+}
+
+async fn replay(
+    connection: &mut PgConnection,
+    user: UserId,
+    device: Option<DeviceId>,
+    to: Position,
+) -> Result<Vec<DeviceId>, Fault> {
+    let devices: Vec<String> = sqlx::query_scalar(
+        "UPDATE devices SET replay = $2, turn = turn + 1 WHERE usr = $1 AND ($3::text IS NULL OR device = $3)
+         RETURNING device",
+    )
+    .bind(user.as_str())
+    .bind(place("devices", to)?)
+    .bind(device.as_ref().map(DeviceId::as_str))
+    .fetch_all(connection)
+    .await?;
+    devices.iter().map(|device| id("devices", DeviceId::new(device))).collect()
 }
 
 /// Keeps the most recently seen of each of these users.

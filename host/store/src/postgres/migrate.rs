@@ -8,12 +8,13 @@ use sqlx::postgres::PgConnection;
 use super::open::{PostgresError, at};
 
 /// Each brings the schema from its index to the next version.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_derived.sql"),
     include_str!("../../migrations/postgres/0003_nodes.sql"),
     include_str!("../../migrations/postgres/0004_starts.sql"),
     include_str!("../../migrations/postgres/0005_denials.sql"),
+    include_str!("../../migrations/postgres/0006_replays.sql"),
 ];
 
 /// Advisory locks stand beside each other: plus the code of a partition, that of its archive ("HDLE" is theirs in a database shared with others).

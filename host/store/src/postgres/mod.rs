@@ -19,6 +19,7 @@ mod nodes;
 mod open;
 mod owner;
 mod ranges;
+mod rebuild;
 mod stream;
 mod text;
 mod tls;
@@ -38,6 +39,8 @@ use ranges::Ranges;
 
 /// A batch of the archiver may take so many deadlines: nobody waits for it.
 const BATCH_DEADLINES: u32 = 6;
+/// What walks through whole tables, while no server runs, may take so long.
+const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where the database is and how it is used.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub struct PostgresConfig {
     pub deadline: Duration,
     /// Positions of each partition of the log that share a table of the archive, a power of two. What stands in older tables stays there.
     pub range_positions: u64,
-    /// No other node may use the database meanwhile: the log is this node's own.
+    /// Nobody else may use the database meanwhile: the log is this node's own, or the archive is repaired.
     pub alone: bool,
 }
 
@@ -89,7 +92,7 @@ pub struct PostgresStore {
     connections: Connections,
     ranges: Arc<Ranges>,
     server: Arc<str>,
-    owner: Option<Arc<Owner>>,
+    owner: Arc<Owner>,
 }
 
 impl PostgresStore {
@@ -99,10 +102,7 @@ impl PostgresStore {
     /// Not there, not allowed, in use, of a newer version, not fit for it: each says what mends it.
     pub async fn open(config: PostgresConfig, clock: Arc<dyn Clock>) -> Result<Self, PostgresError> {
         let opened = open::open(&config).await?;
-        let owner = match config.alone {
-            true => Some(Arc::new(Owner::take(&opened.options, config.deadline).await?)),
-            false => None,
-        };
+        let owner = Arc::new(Owner::take(&opened.options, config.deadline, config.alone).await?);
         Ok(Self {
             connections: Connections::new(opened.options, config.connections_max, config.deadline, clock),
             ranges: Arc::new(Ranges::new(config.range_positions)),
@@ -129,15 +129,14 @@ impl PostgresStore {
             catalog: Arc::new(self.clone()),
             epochs: Arc::new(self.clone()),
             nodes: Arc::new(self.clone()),
+            rebuild: Arc::new(self.clone()),
         }
     }
 
     /// Waits for what was handed in, at most a deadline, and closes every connection; everything later is unavailable.
     pub async fn close(&self) {
         self.connections.close().await;
-        if let Some(owner) = &self.owner {
-            owner.release();
-        }
+        self.owner.release();
     }
 }
 

@@ -1,4 +1,5 @@
-//! One node alone on a database, where its log is its own: two logs in one archive would take each other's positions for theirs.
+//! One node alone on a database, where its log is its own: two logs in one archive would take each other's positions for theirs. Nodes that share
+//! a log share the lock too, so that nobody repairs the archive while one of them runs.
 //!
 //! A session holds a lock for as long as it lives. When the server cuts it, a new session takes the lock again; should another node have
 //! been quicker, this one writes no more.
@@ -27,13 +28,17 @@ pub(super) struct Owner {
 }
 
 impl Owner {
-    /// Takes the lock; waits at most `deadline` for the session of a node that is gone.
-    pub(super) async fn take(options: &PgConnectOptions, deadline: Duration) -> Result<Self, PostgresError> {
+    /// Takes the lock, or a part in it; waits at most `deadline` for the session of a node that is gone.
+    pub(super) async fn take(
+        options: &PgConnectOptions,
+        deadline: Duration,
+        alone: bool,
+    ) -> Result<Self, PostgresError> {
         let server = place(options);
         let failed = |error: sqlx::Error| at(&server, "take its lock", &error);
         let mut connection = PgConnection::connect_with(options).await.map_err(failed)?;
         let taking = async {
-            while !try_lock(&mut connection).await? {
+            while !try_lock(&mut connection, alone).await? {
                 tokio::time::sleep(RETRY).await;
             }
             Ok(())
@@ -48,7 +53,7 @@ impl Owner {
             }
         }
         let lost = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(keep(connection, options.clone(), deadline, Arc::clone(&lost)));
+        let task = tokio::spawn(keep(connection, options.clone(), deadline, alone, Arc::clone(&lost)));
         Ok(Self { lost, task })
     }
 
@@ -70,7 +75,13 @@ impl Drop for Owner {
 }
 
 /// Its connection is used for nothing else, so that it may be dropped at any point.
-async fn keep(mut connection: PgConnection, options: PgConnectOptions, deadline: Duration, lost: Arc<AtomicBool>) {
+async fn keep(
+    mut connection: PgConnection,
+    options: PgConnectOptions,
+    deadline: Duration,
+    alone: bool,
+    lost: Arc<AtomicBool>,
+) {
     loop {
         tokio::time::sleep(LOOK).await;
         if matches!(tokio::time::timeout(deadline, connection.ping()).await, Ok(Ok(()))) {
@@ -79,7 +90,7 @@ async fn keep(mut connection: PgConnection, options: PgConnectOptions, deadline:
         connection = loop {
             let again = tokio::time::timeout(deadline, async {
                 let mut connection = PgConnection::connect_with(&options).await?;
-                let taken = try_lock(&mut connection).await?;
+                let taken = try_lock(&mut connection, alone).await?;
                 Ok::<_, sqlx::Error>((connection, taken))
             });
             if let Ok(Ok((connection, taken))) = again.await {
@@ -96,8 +107,9 @@ async fn keep(mut connection: PgConnection, options: PgConnectOptions, deadline:
     }
 }
 
-async fn try_lock(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(LOCK_OWNER).fetch_one(connection).await
+async fn try_lock(connection: &mut PgConnection, alone: bool) -> Result<bool, sqlx::Error> {
+    let sql = if alone { "SELECT pg_try_advisory_lock($1)" } else { "SELECT pg_try_advisory_lock_shared($1)" };
+    sqlx::query_scalar(sql).bind(LOCK_OWNER).fetch_one(connection).await
 }
 
 /// Who has it, as the server sees it.

@@ -11,19 +11,19 @@ use super::archive;
 use super::columns::Prepared;
 use super::fault::{of, without_range};
 use super::{conversations, history};
-use crate::cell::{partition, partition_code, place, position, uint};
+use crate::cell::{int, partition, partition_code, place, position, time, uint};
 use crate::fault::{Fault, unavailable};
 use crate::row::{RecordColumns, derived_row, present, record};
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
-    StoreError, StreamPage, StreamRowRead,
+    StoreError, StreamPage, StreamPoint, StreamRowRead, StreamSince, UNREAD_MAX,
 };
 
 #[async_trait]
 impl Archive for PostgresStore {
     async fn write(&self, batch: ArchiveBatch) -> Result<(), StoreError> {
-        if self.owner.as_ref().is_some_and(|owner| owner.lost()) {
-            return Err(unavailable("archive", "another node uses this database now: stop one of them"));
+        if self.owner.lost() {
+            return Err(unavailable("archive", "another node, or a repair, uses this database now: stop one of them"));
         }
         let prepared = Prepared::new(batch).map_err(|fault| of(fault, "archive"))?;
         let batch = Arc::new(prepared);
@@ -96,6 +96,13 @@ impl Archive for PostgresStore {
         let read = self
             .connections
             .read("stream", move |connection| Box::pin(page(connection, user.clone(), home, after, limit)));
+        read.await
+    }
+
+    async fn stream_since(&self, user: &UserId, point: StreamPoint) -> Result<StreamSince, StoreError> {
+        let user = user.clone();
+        let read =
+            self.connections.read("stream since", move |connection| Box::pin(since(connection, user.clone(), point)));
         read.await
     }
 
@@ -253,6 +260,44 @@ async fn page(
         Ok(StreamRowRead { position: position("stream", at)?, bytes: bytes.into() })
     });
     Ok(StreamPage { rows: rows.collect::<Result<_, Fault>>()?, archived })
+}
+
+async fn since(connection: &mut PgConnection, user: UserId, point: StreamPoint) -> Result<StreamSince, Fault> {
+    let after: i64 = match point {
+        StreamPoint::Position(after) => place("stream", after)?,
+        StreamPoint::Time(at) => {
+            // From the newest down: what is above the point is what is asked for.
+            let last: Option<i64> = sqlx::query_scalar(
+                "SELECT s.position FROM stream s JOIN records r ON r.partition = s.partition AND r.position = s.position
+                 WHERE s.usr = $1 AND r.appended_at < $2 ORDER BY s.position DESC LIMIT 1",
+            )
+            .bind(user.as_str())
+            .bind(time(at))
+            .fetch_optional(&mut *connection)
+            .await?;
+            last.unwrap_or(0)
+        }
+    };
+    let events: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM stream WHERE usr = $1 AND position > $2 LIMIT $3) above",
+    )
+    .bind(user.as_str())
+    .bind(after)
+    .bind(int("stream", UNREAD_MAX)?)
+    .fetch_one(&mut *connection)
+    .await?;
+    let oldest: Option<i64> = sqlx::query_scalar(
+        "SELECT r.appended_at FROM stream s JOIN records r ON r.partition = s.partition AND r.position = s.position
+         WHERE s.usr = $1 ORDER BY s.position LIMIT 1",
+    )
+    .bind(user.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(StreamSince {
+        after: position("stream", after)?,
+        events: uint("stream", events)?,
+        oldest: oldest.map(|at| uint("records", at)).transpose()?,
+    })
 }
 
 /// The `archived` cursor; 0 if there is none.

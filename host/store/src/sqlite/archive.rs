@@ -156,6 +156,22 @@ fn user_rows(users: &[(UserId, u64)]) -> Option<String> {
     rows.finish()
 }
 
+/// Removes events and pulled messages that stand where these belong, whatever partition they name; the caller writes and commits.
+pub(super) async fn clear(connection: &mut SqliteConnection, batch: &Prepared) -> Result<(), Fault> {
+    for (json, sql) in [
+        (
+            &batch.stream,
+            "DELETE FROM stream WHERE (user, position) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
+        ),
+        (&batch.pulled, "DELETE FROM pulled WHERE (grp, ord) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))"),
+    ] {
+        if let Some(json) = json {
+            sqlx::query(sql).bind(json).execute(&mut *connection).await?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes all of it; the caller commits.
 pub(super) async fn write(connection: &mut SqliteConnection, batch: &Prepared) -> Result<(), Fault> {
     write_records(connection, batch).await?;

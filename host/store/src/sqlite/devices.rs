@@ -8,9 +8,10 @@ use sqlx::sqlite::SqliteConnection;
 
 use super::SqliteStore;
 use super::rows::{Cell, Rows, texts};
-use super::work::Work;
-use crate::cell::{conversation, id, place, position, time, uint};
+use super::work::{Outcome, Work};
+use crate::cell::{conversation, id, int, place, position, time};
 use crate::fault::Fault;
+use crate::row::{DeviceColumns, device};
 use crate::{DeviceRow, Devices, StoreError};
 
 #[async_trait]
@@ -31,6 +32,19 @@ impl Devices for SqliteStore {
         self.writer.write(Work::ResetDevice { user: user.clone(), row, per_user_max }).await.map(drop)
     }
 
+    async fn replay_devices(
+        &self,
+        user: &UserId,
+        device: Option<&DeviceId>,
+        to: Position,
+    ) -> Result<Vec<DeviceId>, StoreError> {
+        let work = Work::ReplayDevices { user: user.clone(), device: device.cloned(), to };
+        match self.writer.write(work).await? {
+            Outcome::Devices(devices) => Ok(devices),
+            other => Err(StoreError::Broken { table: "devices", reason: format!("the writer answered {other:?}") }),
+        }
+    }
+
     async fn save_read(&self, user: &UserId, conversation: &Conversation, order: Position) -> Result<(), StoreError> {
         let work = Work::SaveRead { user: user.clone(), conversation: conversation.clone(), order };
         self.writer.write(work).await.map(drop)
@@ -43,21 +57,13 @@ impl Devices for SqliteStore {
 }
 
 async fn devices(connection: &mut SqliteConnection, user: UserId) -> Result<Vec<DeviceRow>, Fault> {
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT device, position, seen_at FROM devices WHERE user = ?1 ORDER BY seen_at DESC, device DESC",
+    let rows: Vec<DeviceColumns> = sqlx::query_as(
+        "SELECT device, position, seen_at, replay, turn FROM devices WHERE user = ?1 ORDER BY seen_at DESC, device DESC",
     )
     .bind(user.as_str())
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|(device, at, seen_at)| {
-            Ok(DeviceRow {
-                device: id("devices", DeviceId::new(device))?,
-                position: position("devices", *at)?,
-                seen_at: uint("devices", *seen_at)?,
-            })
-        })
-        .collect()
+    rows.into_iter().map(device).collect()
 }
 
 /// How far the user has read each conversation.
@@ -81,15 +87,19 @@ pub(super) async fn save(
     let mut columns = Rows::default();
     for (user, row) in rows {
         let at = Cell::Int(place("devices", row.position)?);
-        columns.push(&[Cell::Text(user.as_str()), Cell::Text(row.device.as_str()), at, Cell::Int(time(row.seen_at))]);
+        let (seen_at, turn) = (Cell::Int(time(row.seen_at)), Cell::Int(int("devices", row.turn)?));
+        columns.push(&[Cell::Text(user.as_str()), Cell::Text(row.device.as_str()), at, seen_at, turn]);
     }
     let Some(json) = columns.finish() else { return Ok(()) };
     sqlx::query(
-        "INSERT INTO devices (user, device, position, seen_at)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1) WHERE true
+        "INSERT INTO devices (user, device, position, seen_at, turn)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4 FROM json_each(?1) WHERE true
          ON CONFLICT (user, device) DO UPDATE
-         SET position = max(position, excluded.position), seen_at = max(seen_at, excluded.seen_at)
-         WHERE excluded.position > position OR excluded.seen_at > seen_at",
+         SET position = CASE WHEN excluded.turn = turn THEN max(position, excluded.position) ELSE position END,
+             replay = CASE WHEN excluded.turn = turn AND excluded.position > replay THEN NULL ELSE replay END,
+             seen_at = max(seen_at, excluded.seen_at)
+         WHERE excluded.turn = turn AND excluded.position > min(position, coalesce(replay, position))
+            OR excluded.seen_at > seen_at",
     )
     .bind(json)
     .execute(&mut *connection)
@@ -105,16 +115,36 @@ pub(super) async fn reset(
     per_user_max: u32,
 ) -> Result<(), Fault> {
     sqlx::query(
-        "INSERT INTO devices (user, device, position, seen_at) VALUES (?1, ?2, ?3, ?4)
-         ON CONFLICT (user, device) DO UPDATE SET position = excluded.position, seen_at = max(seen_at, excluded.seen_at)",
+        "INSERT INTO devices (user, device, position, seen_at, turn) VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (user, device) DO UPDATE SET position = excluded.position, seen_at = max(seen_at, excluded.seen_at)
+         WHERE excluded.turn = turn",
     )
     .bind(user.as_str())
     .bind(row.device.as_str())
     .bind(place("devices", row.position)?)
     .bind(time(row.seen_at))
+    .bind(int("devices", row.turn)?)
     .execute(&mut *connection)
     .await?;
     forget(connection, BTreeSet::from([user.as_str()]), per_user_max).await
+}
+
+pub(super) async fn replay(
+    connection: &mut SqliteConnection,
+    user: &UserId,
+    device: Option<&DeviceId>,
+    to: Position,
+) -> Result<Vec<DeviceId>, Fault> {
+    let devices: Vec<String> = sqlx::query_scalar(
+        "UPDATE devices SET replay = ?2, turn = turn + 1 WHERE user = ?1 AND (?3 IS NULL OR device = ?3)
+         RETURNING device",
+    )
+    .bind(user.as_str())
+    .bind(place("devices", to)?)
+    .bind(device.map(DeviceId::as_str))
+    .fetch_all(connection)
+    .await?;
+    devices.iter().map(|device| id("devices", DeviceId::new(device))).collect()
 }
 
 /// Keeps the most recently seen of each of these users.

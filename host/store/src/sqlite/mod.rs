@@ -15,6 +15,7 @@ mod members;
 mod nodes;
 mod open;
 mod reader;
+mod rebuild;
 mod rows;
 mod stream;
 mod work;
@@ -89,6 +90,7 @@ impl SqliteStore {
             catalog: Arc::new(self.clone()),
             epochs: Arc::new(self.clone()),
             nodes: Arc::new(self.clone()),
+            rebuild: Arc::new(self.clone()),
         }
     }
 

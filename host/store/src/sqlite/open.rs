@@ -14,13 +14,14 @@ use super::lock::{Lock, LockError};
 const APPLICATION_ID: i64 = 1_212_435_525;
 
 /// Each brings the schema from its index to the next version, and says so in `user_version`.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/0001_archive.sql"),
     include_str!("../../migrations/0002_holes.sql"),
     include_str!("../../migrations/0003_derived.sql"),
     include_str!("../../migrations/0004_nodes.sql"),
     include_str!("../../migrations/0005_starts.sql"),
     include_str!("../../migrations/0006_denials.sql"),
+    include_str!("../../migrations/0007_replays.sql"),
 ];
 
 /// How long SQLite waits for its own locks. There is one writer, so only a checkpoint makes it wait.

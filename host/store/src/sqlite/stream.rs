@@ -9,12 +9,12 @@ use super::archive::Prepared;
 use super::fault::of;
 use super::work::Work;
 use super::{conversations, history};
-use crate::cell::{partition, partition_code, place, position, uint};
+use crate::cell::{int, partition, partition_code, place, position, time, uint};
 use crate::fault::Fault;
 use crate::row::{RecordColumns, derived_row, present, record};
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
-    StoreError, StreamPage, StreamRowRead,
+    StoreError, StreamPage, StreamPoint, StreamRowRead, StreamSince, UNREAD_MAX,
 };
 
 #[async_trait]
@@ -73,6 +73,11 @@ impl Archive for SqliteStore {
         let user = user.clone();
         let read = self.reader.read("stream", move |connection| Box::pin(page(connection, user, home, after, limit)));
         read.await
+    }
+
+    async fn stream_since(&self, user: &UserId, point: StreamPoint) -> Result<StreamSince, StoreError> {
+        let user = user.clone();
+        self.reader.read("stream since", move |connection| Box::pin(since(connection, user, point))).await
     }
 
     async fn message(&self, id: &MessageId) -> Result<Option<ArchivedRecord>, StoreError> {
@@ -201,6 +206,44 @@ async fn page(
         Ok(StreamRowRead { position: position("stream", at)?, bytes: bytes.into() })
     });
     Ok(StreamPage { rows: rows.collect::<Result<_, Fault>>()?, archived })
+}
+
+async fn since(connection: &mut SqliteConnection, user: UserId, point: StreamPoint) -> Result<StreamSince, Fault> {
+    let after: i64 = match point {
+        StreamPoint::Position(after) => place("stream", after)?,
+        StreamPoint::Time(at) => {
+            // From the newest down: what is above the point is what is asked for.
+            let last: Option<i64> = sqlx::query_scalar(
+                "SELECT s.position FROM stream s JOIN records r ON r.partition = s.partition AND r.position = s.position
+                 WHERE s.user = ?1 AND r.appended_at < ?2 ORDER BY s.position DESC LIMIT 1",
+            )
+            .bind(user.as_str())
+            .bind(time(at))
+            .fetch_optional(&mut *connection)
+            .await?;
+            last.unwrap_or(0)
+        }
+    };
+    let events: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM stream WHERE user = ?1 AND position > ?2 LIMIT ?3) above",
+    )
+    .bind(user.as_str())
+    .bind(after)
+    .bind(int("stream", UNREAD_MAX)?)
+    .fetch_one(&mut *connection)
+    .await?;
+    let oldest: Option<i64> = sqlx::query_scalar(
+        "SELECT r.appended_at FROM stream s JOIN records r ON r.partition = s.partition AND r.position = s.position
+         WHERE s.user = ?1 ORDER BY s.position LIMIT 1",
+    )
+    .bind(user.as_str())
+    .fetch_optional(connection)
+    .await?;
+    Ok(StreamSince {
+        after: position("stream", after)?,
+        events: uint("stream", events)?,
+        oldest: oldest.map(|at| uint("records", at)).transpose()?,
+    })
 }
 
 /// The `archived` cursor; 0 if there is none.

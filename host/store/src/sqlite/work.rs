@@ -1,11 +1,14 @@
 //! Everything that can be written.
 
-use heddle_model::{Conversation, Millis, NodeId, Position, TopicPartition, UserId};
+use heddle_model::{Conversation, DeviceId, GroupId, Millis, NodeId, Position, TopicPartition, UserId};
 use sqlx::sqlite::SqliteConnection;
 
-use super::{archive, catalog, denials, devices, directory, epochs, nodes};
+use super::{archive, catalog, denials, devices, directory, epochs, nodes, rebuild};
 use crate::fault::Fault;
-use crate::{AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, Hole, NodeReport, Noted, Revocation};
+use crate::{
+    AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, GroupDelta, Hole, NodeReport, Noted, ReceiptCut,
+    Revocation, Stretch,
+};
 
 /// One write.
 #[derive(Debug)]
@@ -14,6 +17,7 @@ pub(super) enum Work {
     KeepDerived(Vec<(TopicPartition, Position)>),
     SaveDevices { rows: Vec<(UserId, DeviceRow)>, per_user_max: u32 },
     ResetDevice { user: UserId, row: DeviceRow, per_user_max: u32 },
+    AddAudit(AuditEntry),
     SaveRead { user: UserId, conversation: Conversation, order: Position },
     SeeUser { user: UserId, at: Millis },
     SetContact { user: UserId, other: UserId, listed: bool, at: Millis },
@@ -29,15 +33,24 @@ pub(super) enum Work {
     AddLoss { user: UserId, upto: Position },
     Beat(NodeId, NodeReport),
     Leave(NodeId),
+    ReplayDevices { user: UserId, device: Option<DeviceId>, to: Position },
+    PrepareRebuild,
+    EndRebuild,
+    Replace(Stretch, archive::Prepared),
+    RemakeGroup { group: GroupId, after: Position, changes: Vec<GroupDelta>, keep: bool },
+    SetHead(GroupId, Position),
+    RemakeReceipts(Vec<ReceiptCut>, archive::Prepared),
+    RemakeConversations(Vec<(String, String)>),
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
     Changed(bool),
     Noted(Noted),
     Epoch(u32),
+    Devices(Vec<DeviceId>),
 }
 
 impl Work {
@@ -48,6 +61,7 @@ impl Work {
             Self::KeepDerived(_) => "keep derived",
             Self::SaveDevices { .. } => "save devices",
             Self::ResetDevice { .. } => "reset device",
+            Self::AddAudit(_) => "add audit",
             Self::SaveRead { .. } => "save read",
             Self::SeeUser { .. } => "see user",
             Self::SetContact { .. } => "set contact",
@@ -63,6 +77,14 @@ impl Work {
             Self::AddLoss { .. } => "add loss",
             Self::Beat(..) => "beat",
             Self::Leave(_) => "leave",
+            Self::ReplayDevices { .. } => "replay devices",
+            Self::PrepareRebuild => "prepare a rebuild",
+            Self::EndRebuild => "end a rebuild",
+            Self::Replace(..) => "replace",
+            Self::RemakeGroup { .. } => "remake a group",
+            Self::SetHead(..) => "set head",
+            Self::RemakeReceipts(..) => "remake receipts",
+            Self::RemakeConversations(_) => "remake conversations",
         }
     }
 
@@ -106,10 +128,24 @@ impl Work {
                 let epoch = epochs::repartition(connection, *identity, *partitions, starts).await?;
                 return Ok(epoch.map_or(Outcome::Changed(false), Outcome::Epoch));
             }
+            Self::AddAudit(audit) => catalog::add_audit(connection, audit).await?,
             Self::AddHole(hole) => epochs::add_hole(connection, hole).await?,
             Self::AddLoss { user, upto } => epochs::add_loss(connection, user, *upto).await?,
             Self::Beat(node, report) => nodes::beat(connection, node, report).await?,
             Self::Leave(node) => nodes::leave(connection, node).await?,
+            Self::ReplayDevices { user, device, to } => {
+                return devices::replay(connection, user, device.as_ref(), *to).await.map(Outcome::Devices);
+            }
+            Self::PrepareRebuild => rebuild::prepare(connection).await?,
+            Self::EndRebuild => rebuild::end(connection).await?,
+            Self::Replace(stretch, prepared) => rebuild::replace(connection, *stretch, prepared).await?,
+            Self::RemakeGroup { group, after, changes, keep } => {
+                let changed = rebuild::remake_group(connection, group, *after, changes, *keep).await?;
+                return Ok(Outcome::Changed(changed));
+            }
+            Self::SetHead(group, head) => rebuild::set_head(connection, group, *head).await?,
+            Self::RemakeReceipts(cuts, prepared) => rebuild::remake_receipts(connection, cuts, prepared).await?,
+            Self::RemakeConversations(wrong) => rebuild::remake_conversations(connection, wrong).await?,
         }
         Ok(Outcome::Done)
     }
@@ -117,15 +153,15 @@ impl Work {
 
 impl Outcome {
     /// Whether anything changed.
-    pub(super) fn changed(self) -> bool {
-        self == Self::Changed(true)
+    pub(super) fn changed(&self) -> bool {
+        *self == Self::Changed(true)
     }
 
     /// What came of a block or a revocation.
     pub(super) fn noted(self) -> Noted {
         match self {
             Self::Noted(noted) => noted,
-            Self::Done | Self::Changed(_) | Self::Epoch(_) => Noted::Unchanged,
+            Self::Done | Self::Changed(_) | Self::Epoch(_) | Self::Devices(_) => Noted::Unchanged,
         }
     }
 }

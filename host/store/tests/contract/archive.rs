@@ -1,7 +1,7 @@
 //! Streams, records, cursors, receipts.
 
 use heddle_model::{Position, ReceiptStatus, UserId};
-use heddle_store::{ArchiveBatch, DeadLetter, ReceiptRow, Store, StoreError, StreamRow};
+use heddle_store::{ArchiveBatch, DeadLetter, ReceiptRow, Store, StoreError, StreamPoint, StreamRow, StreamSince};
 
 use crate::fixture::*;
 
@@ -57,6 +57,23 @@ pub(crate) async fn a_record_is_found_by_place_and_its_message_by_id(store: &Sto
     assert_eq!(store.archive.record(home("bob"), at(7)).await.unwrap().as_ref(), Some(expected));
     assert_eq!(store.archive.message(&message_id(2)).await.unwrap(), None);
     assert_eq!(store.archive.record(home("bob"), at(8)).await.unwrap(), None);
+}
+
+pub(crate) async fn a_point_of_a_stream_is_found_by_time_and_by_position(store: &Store) {
+    let mut batch = ArchiveBatch::default();
+    // Appended at 1,000 and their position.
+    for id in 1..=5 {
+        direct(&mut batch, id * 10, id, id);
+    }
+    store.archive.write(batch).await.unwrap();
+    let since = async |name: &str, point| store.archive.stream_since(&user(name), point).await.unwrap();
+    let found = |after, events| StreamSince { after: at(after), events, oldest: Some(1_010) };
+    for (time, after, events) in [(1_030, 20, 3), (1_031, 30, 2), (9_999, 50, 0), (1_010, 0, 5), (0, 0, 5)] {
+        assert_eq!(since("bob", StreamPoint::Time(time)).await, found(after, events), "{time}");
+    }
+    assert_eq!(since("bob", StreamPoint::Position(at(25))).await, found(25, 3));
+    let nothing = StreamSince { after: at(0), events: 0, oldest: None };
+    assert_eq!(since("carol", StreamPoint::Time(1_030)).await, nothing);
 }
 
 pub(crate) async fn cursors_only_grow(store: &Store) {

@@ -6,7 +6,7 @@ use heddle_store::{DeviceRow, Store};
 use crate::fixture::*;
 
 fn device(name: &str, position: u64, seen_at: u64) -> DeviceRow {
-    DeviceRow { device: DeviceId::new(name).unwrap(), position: at(position), seen_at }
+    DeviceRow::new(DeviceId::new(name).unwrap(), at(position), seen_at, 0)
 }
 
 fn bobs(rows: impl IntoIterator<Item = DeviceRow>) -> Vec<(UserId, DeviceRow)> {
@@ -30,6 +30,32 @@ pub(crate) async fn a_reset_moves_a_position_back(store: &Store) {
     store.devices.reset_device(&user("bob"), device("new", 4, 120), 20).await.unwrap();
     let read = store.devices.devices(&user("bob")).await.unwrap();
     assert_eq!(read, [device("new", 4, 120), device("phone", 3, 110)]);
+}
+
+pub(crate) async fn a_device_that_was_set_back_hears_nothing_of_the_turn_before(store: &Store) {
+    let (bob, phone) = (user("bob"), DeviceId::new("phone").unwrap());
+    let devices = async || store.devices.devices(&bob).await.unwrap();
+    let save = async |row| store.devices.save_devices(bobs([row]), 20).await.unwrap();
+    store.devices.save_devices(bobs([device("phone", 10, 100), device("laptop", 5, 90)]), 20).await.unwrap();
+    assert_eq!(store.devices.replay_devices(&user("carol"), None, at(3)).await.unwrap(), []);
+    assert_eq!(store.devices.replay_devices(&bob, Some(&phone), at(3)).await.unwrap(), [phone]);
+    let set_back = DeviceRow { replay: Some(at(3)), turn: 1, ..device("phone", 10, 100) };
+    assert_eq!(devices().await, [set_back.clone(), device("laptop", 5, 90)]);
+    // Acknowledged before it was set back, saved later: only that it was there counts.
+    save(device("phone", 12, 110)).await;
+    store.devices.reset_device(&bob, device("phone", 1, 105), 20).await.unwrap();
+    assert_eq!(devices().await[0], DeviceRow { seen_at: 110, ..set_back.clone() });
+    // It goes back, and the replay lasts until something beyond is acknowledged.
+    let turn = |position, seen_at| DeviceRow { turn: 1, ..device("phone", position, seen_at) };
+    store.devices.reset_device(&bob, turn(2, 120), 20).await.unwrap();
+    save(turn(3, 130)).await;
+    assert_eq!(devices().await[0], DeviceRow { replay: Some(at(3)), ..turn(3, 130) });
+    save(turn(4, 120)).await;
+    assert_eq!(devices().await[0], turn(4, 130));
+    let mut both = store.devices.replay_devices(&bob, None, at(0)).await.unwrap();
+    both.sort();
+    assert_eq!(both.iter().map(DeviceId::as_str).collect::<Vec<_>>(), ["laptop", "phone"]);
+    assert_eq!(devices().await[0], DeviceRow { replay: Some(at(0)), turn: 2, ..turn(4, 130) });
 }
 
 pub(crate) async fn the_least_recently_seen_devices_are_forgotten(store: &Store) {

@@ -70,6 +70,19 @@ pub(crate) async fn a_generation_and_its_audit_row_come_together_or_not_at_all(s
     assert_eq!(store.catalog.audit(1).await.unwrap(), [audit("third")]);
 }
 
+pub(crate) async fn what_makes_no_generation_is_audited_too(store: &Store) {
+    let row = |what: &str| AuditEntry {
+        at: 7,
+        who: "an operator".to_owned(),
+        what: what.to_owned(),
+        why: "a test".to_owned(),
+        detail: "{}".to_owned(),
+    };
+    store.catalog.add_audit(row("replay")).await.unwrap();
+    store.catalog.add_audit(row("another")).await.unwrap();
+    assert_eq!(store.catalog.audit(10).await.unwrap(), [row("another"), row("replay")]);
+}
+
 pub(crate) async fn a_plugin_is_added_once(store: &Store) {
     let bytes = vec![7; 300_000];
     let plugin = CatalogPlugin {

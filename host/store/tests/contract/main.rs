@@ -10,6 +10,7 @@ mod fixture;
 mod groups;
 mod history;
 mod nodes;
+mod rebuild;
 
 use std::sync::{Arc, Once};
 
@@ -64,6 +65,7 @@ macro_rules! checks {
                 a_stream_reads_back_in_order_with_its_cursor,
                 a_stream_is_paged_by_position_and_limit,
                 a_record_is_found_by_place_and_its_message_by_id,
+                a_point_of_a_stream_is_found_by_time_and_by_position,
                 cursors_only_grow,
                 a_derived_cursor_is_kept_and_only_grows,
                 receipts_only_grow_and_read_raises_delivered,
@@ -100,6 +102,7 @@ macro_rules! checks {
             devices {
                 devices_keep_the_larger_position_and_the_later_time,
                 a_reset_moves_a_position_back,
+                a_device_that_was_set_back_hears_nothing_of_the_turn_before,
                 the_least_recently_seen_devices_are_forgotten,
                 a_read_position_only_grows,
             }
@@ -109,6 +112,7 @@ macro_rules! checks {
                 mutes_are_set_and_taken_back,
                 a_generation_and_its_audit_row_come_together_or_not_at_all,
                 a_plugin_is_added_once,
+                what_makes_no_generation_is_audited_too,
             }
             denials {
                 a_block_is_directed_and_asked_for_twice_changes_nothing,
@@ -128,6 +132,12 @@ macro_rules! checks {
             }
             nodes {
                 a_node_is_there_as_it_said_last,
+            }
+            rebuild {
+                a_stretch_reads_back_and_is_replaced_whole,
+                what_may_be_pulled_reads_back,
+                a_group_goes_back_and_its_changes_are_applied_again,
+                receipts_are_cut_back_and_said_again,
             }
         }
     };

@@ -29,6 +29,25 @@ async fn a_second_node_is_refused_until_the_first_has_closed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_share_a_log_keep_a_repair_out_and_it_keeps_them_out() {
+    let Some(server) = or_skip(Postgres::shared()) else { return };
+    let url = server.database();
+    let refused = async |config| {
+        let opened = PostgresStore::open(config, Arc::new(SystemClock::new())).await;
+        matches!(opened, Err(PostgresError::InUse { .. }))
+    };
+    let (first, second) = (open(config(&url)).await, open(config(&url)).await);
+    assert!(refused(alone(&url)).await);
+    first.close().await;
+    assert!(refused(alone(&url)).await);
+    second.close().await;
+    let repair = open(alone(&url)).await;
+    assert!(refused(config(&url)).await);
+    repair.close().await;
+    open(config(&url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_sessions_were_cut_takes_its_database_again() {
     let Some(server) = or_skip(Postgres::shared()) else { return };
     let url = server.database();

@@ -38,7 +38,8 @@ async fn a_server_that_says_nothing_hangs_no_caller() {
     write_stubbornly(&store, &batch(2)).await;
     until("it is read again", || async { whole_batches(&store).await.is_ok() }).await;
     assert_eq!(whole_batches(&store).await.unwrap(), 2);
-    // What was given up is given back: as many as there may be, and no more, are open, and none is in the middle of something.
+    // What was given up is given back: as many as there may be, and no more, are open, and none is in the middle of something. Another session holds
+    // the node's part in the lock of its database.
     let all = (0..16).map(|_| {
         let store = store.clone();
         tokio::spawn(async move { whole_batches(&store).await })
@@ -54,7 +55,7 @@ async fn a_server_that_says_nothing_hangs_no_caller() {
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'heddle' AND datname = current_database()",
         );
         counts.push(open.await);
-        if counts.last() <= Some(&4) {
+        if counts.last() <= Some(&(4 + 1)) {
             break;
         }
         assert!(counts.len() < 2_000, "connections leak: {counts:?}");

@@ -169,7 +169,7 @@ async fn a_position_beyond_all_positions_is_broken_and_not_tried_for_ever() {
     direct(&mut batch, 1 << 53, 1, 1);
     let error = store.archive.write(batch).await.unwrap_err();
     assert!(matches!(error, StoreError::Broken { table: "records", .. }), "{error}");
-    let far = DeviceRow { device: DeviceId::new("d").unwrap(), position: at(u64::MAX), seen_at: 1 };
+    let far = DeviceRow::new(DeviceId::new("d").unwrap(), at(u64::MAX), 1, 0);
     let error = store.devices.save_devices(vec![(user("bob"), far)], 20).await.unwrap_err();
     assert!(matches!(error, StoreError::Broken { table: "devices", .. }), "{error}");
 }
