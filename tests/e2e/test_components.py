@@ -25,7 +25,9 @@ def test_a_truncated_file_is_refused(start):
     path = fixture("deny-all")
     size = path.stat().st_size
     for keep in (0, 4, 8, 100, size // 2, size - 1):
-        _refused(start, "routing", truncated(path, keep))
+        file = truncated(path, keep)
+        said = _refused(start, "routing", file, file.name)
+        print(keep, said)
 
 
 def test_a_file_that_is_not_wasm_is_refused(start, tmp_path):

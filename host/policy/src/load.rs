@@ -150,7 +150,10 @@ fn file(plugin: &Checked, at: u64) -> CatalogPlugin {
 
 /// What the operator configured, whatever this build's own plugins are.
 pub(crate) fn fingerprint(config: &PolicyConfig) -> String {
-    let plugin = |plugin: &PluginRef| json!([Digest::of(&plugin.bytes).to_string(), plugin.config]);
+    let plugin = |plugin: &PluginRef| match plugin.builtin {
+        true => json!([plugin.source, plugin.config]),
+        false => json!([Digest::of(&plugin.bytes).to_string(), plugin.config]),
+    };
     let chains = config.chains.iter().filter(|(_, chain)| !chain.is_empty());
     let chains: Map<String, Value> =
         chains.map(|(hook, chain)| (hook.to_string(), chain.iter().map(plugin).collect())).collect();

@@ -13,7 +13,7 @@ mod sqlite;
 
 pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
-    ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, Denial, DenialRows, Denials, DeviceRow, Devices,
+    ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, DeadLetterRow, Denial, DenialRows, Denials, DeviceRow, Devices,
     Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage,
     HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes, Noted, ReceiptRow,
     ReceiptState, Revocation, Store, StoreError, StreamPage, StreamRow, StreamRowRead, UNREAD_MAX,

@@ -4,7 +4,7 @@ use heddle_model::{Digest, MessageId, NodeId, Position, TopicPartition};
 
 use crate::cell::{fixed, partition, position, uint, user};
 use crate::fault::Fault;
-use crate::{ArchivedRecord, CatalogGeneration, Denial, NodeReport, NodeRow, Revocation};
+use crate::{ArchivedRecord, CatalogGeneration, DeadLetterRow, Denial, NodeReport, NodeRow, Revocation};
 
 /// Number, content, JSON, time, why.
 pub(crate) type GenerationColumns = (i64, Vec<u8>, String, i64, String);
@@ -40,6 +40,20 @@ pub(crate) fn present(bytes: Option<Vec<u8>>, at: i64) -> Result<Vec<u8>, Fault>
 /// Partition and cursor.
 pub(crate) fn derived_row((code, upto): (i64, i64)) -> Result<(TopicPartition, Position), Fault> {
     Ok((partition("derived_cursors", code)?, position("derived_cursors", upto)?))
+}
+
+/// Partition, position, who, why, when, size.
+pub(crate) type DeadLetterColumns = (i64, i64, String, String, i64, i64);
+
+pub(crate) fn dead_letter((code, at, by, error, when, bytes): DeadLetterColumns) -> Result<DeadLetterRow, Fault> {
+    Ok(DeadLetterRow {
+        partition: partition("dead_letters", code)?,
+        position: position("dead_letters", at)?,
+        by: by.into(),
+        error: error.into(),
+        at: uint("dead_letters", when)?,
+        bytes: uint("dead_letters", bytes)?,
+    })
 }
 
 /// Node, report as JSON, age.

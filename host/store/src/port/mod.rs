@@ -26,7 +26,8 @@ pub use error::StoreError;
 pub use groups::{GroupMember, GroupRow, Groups};
 pub use nodes::{NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes};
 pub use rows::{
-    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StreamRow,
+    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, DeadLetterRow, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow,
+    StreamRow,
 };
 
 /// All of a store.
