@@ -131,7 +131,10 @@ def test_a_port_that_is_taken_is_said_with_the_port(start):
 
 def test_both_ports_that_are_taken_are_said_at_once_by_dev_too(start):
     first = start()
-    second = start(launch=False, mode="dev", args=["--listen", first.client, "--admin", first.admin])
+    second = start(launch=False, mode="dev")
+    addresses = iter([first.client, first.admin])
+    words = [next(addresses) if word == "127.0.0.1:0" else word for word in second.command()]
+    second.command = lambda: words
     _refused(second, first.client, first.admin, "heddle dev --data", "--listen 127.0.0.1:0")
 
 

@@ -12,8 +12,8 @@ from harness.policies import fixture, manifest
 ONE_WORKER = {"HEDDLE_NODE__WORKER_THREADS": "1"}
 
 
-def _one_worker(start, policies, **config):
-    return start(policies=policies, env=ONE_WORKER, config=config)
+def _one_worker(start, chain, **config):
+    return start(policies=chain, env=ONE_WORKER, config=config)
 
 
 @pytest.mark.parametrize("policy", ["trap", "spin"])
