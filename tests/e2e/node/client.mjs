@@ -4,11 +4,16 @@ import WebSocket from "ws";
 import assert from "node:assert/strict";
 
 const [server, ...tokens] = process.argv.slice(2);
-const deadline = setTimeout(() => { console.error("not in time"); process.exit(1); }, 45_000);
+const devices = [];
+const deadline = setTimeout(() => {
+  for (const it of devices) for (const { what } of it.waiting) console.error(`not in time: ${what}; unread: ${JSON.stringify(it.frames.slice(-8))}`);
+  process.exit(1);
+}, 25_000);
 const run = Date.now().toString(36);
 
 class Device {
   constructor(token, device, { subprotocol = false, resume } = {}) {
+    devices.push(this);
     this.token = token;
     this.frames = [];
     this.waiting = [];
@@ -35,7 +40,7 @@ class Device {
   }
   next(type, fields = {}) {
     const match = (f) => f.type === type && Object.entries(fields).every(([k, v]) => f[k] === v);
-    return new Promise((done) => { this.waiting.push({ match, done }); this.look(); });
+    return new Promise((done) => { this.waiting.push({ match, done, what: `${this.user} waits for ${type} ${JSON.stringify(fields)}` }); this.look(); });
   }
   async rest(method, path, body) {
     const answer = await fetch(`http://${server}${path}`, {
@@ -116,7 +121,7 @@ await alice.next("presence_update", { user: bob.user, status: "offline" });
 
 // A group that is pushed: membership, and messages of it.
 const { group } = await alice.rest("POST", "/v1/groups", { client_id: `g-${run}`, name: "three", members: [bob.user, carol.user] });
-for (const it of [alice, bob, carol]) assert.equal((await it.next("membership", { group, change: "joined", user: bob.user })).by, alice.user);
+for (const it of [alice, bob, carol]) assert.equal((await it.next("membership", { group, change: "joined", user: it.user })).by, alice.user);
 alice.send({ type: "typing_start", group });
 assert.equal((await carol.next("typing_indicator", { group })).from, alice.user);
 bob.send({ type: "chat_message", client_id: `hi-${run}`, group, text: "hi all", mentions: [carol.user] });
