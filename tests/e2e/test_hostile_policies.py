@@ -115,7 +115,7 @@ async def test_a_rate_limit_policy_that_traps_gives_its_declared_failure_mode(st
 
 
 async def test_at_20_spinning_calls_a_second_a_neighbours_pong_comes_within_200_ms(start, name):
-    """One worker thread; a call may take 5 ms of its time. A sender is spared after two calls, so there are fifty; the breaker would end it after five."""
+    """One worker thread; a call may take 5 ms of its time. A sender is spared after two calls, so there are fifty; the breaker stays out of it."""
     calls, each = 100, 2
     server = _one_worker(start, [("routing", fixture("spin"))], policies={"breaker": False})
     senders = [Device(server, f"{name('s')}-{i}") for i in range(calls // each)]

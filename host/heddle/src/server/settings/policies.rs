@@ -100,7 +100,7 @@ impl Reader<'_> {
     /// What a chain names: a built-in, or a file. A file of a built-in's name is `./NAME`.
     fn plugin(&mut self, key: &str, asked: &str, problems: &mut Vec<Problem>) -> Option<PluginRef> {
         if let Some((name, bytes)) = self.builtins.iter().find(|(name, _)| name == asked) {
-            let plugin = PluginRef::builtin(name.clone(), *bytes);
+            let plugin = PluginRef::builtin(name.clone(), bytes);
             return Some(PluginRef { config: self.settings(bytes), ..plugin });
         }
         match std::fs::read(asked) {
