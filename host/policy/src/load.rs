@@ -209,3 +209,20 @@ pub(crate) fn from_catalog(plugin: CatalogPlugin, config: &Map<String, Value>) -
     let source = format!("{} {}", plugin.name, plugin.digest);
     PluginRef { config: config.clone(), ..PluginRef::file(source, plugin.bytes) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(plugin: PluginRef) -> String {
+        fingerprint(&PolicyConfig { chains: vec![(Hook::Routing, vec![plugin])], ..PolicyConfig::default() })
+    }
+
+    #[test]
+    fn another_build_of_a_named_built_in_is_the_same_configuration_and_another_file_is_not() {
+        let builtin = |bytes: &'static [u8]| PluginRef::builtin("inbox-routing", bytes);
+        assert_eq!(of(builtin(b"old")), of(builtin(b"new")));
+        assert_ne!(of(builtin(b"old")), of(PluginRef::builtin("other", b"old")));
+        assert_ne!(of(PluginRef::file("a.wasm", &b"old"[..])), of(PluginRef::file("a.wasm", &b"new"[..])));
+    }
+}
