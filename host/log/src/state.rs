@@ -81,7 +81,7 @@ impl Shared {
             first
         });
         if first {
-            tracing::error!(dir = %self.directory.path.display(), reason, "the log closed, start heddle again");
+            tracing::error!(dir = %self.directory.path.display(), reason, "the log closed, it must be opened anew from disk");
             metrics::counter!("heddle_log_failures_total").increment(1);
         }
     }
