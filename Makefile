@@ -30,9 +30,13 @@ lint: ## Check formatting and lints
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 
-test: lint ## Run everything: lints, unit tests, end-to-end tests against the real binary
+test: lint ## Run everything: lints, unit tests, those of the SDK and the plugins, end-to-end tests against the real binary
 	@deploy/setup.sh test
 	cargo test --workspace --quiet
+	@for manifest in sdk/*/Cargo.toml plugins/*/Cargo.toml; do \
+	  echo "tests of $$(dirname $$manifest)"; \
+	  CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/authors" cargo test --quiet --locked --manifest-path $$manifest || exit 1; \
+	done
 	$(MAKE) --no-print-directory build
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" tests/e2e/run
 

@@ -1,13 +1,17 @@
 """The admin API: each call answers as `/openapi.json` of the admin listener says, and each that is described is called."""
 
+import contextlib
 import json
 import pathlib
+import sqlite3
 import urllib.request
 
 import jsonschema
+from harness.archive import TOPICS
 from harness.device import Device
 from harness.openapi import dereferenced, operation, resolved
 from harness.policies import digest, fixture
+from harness.server import heddle
 
 
 def call(server, method, path, body, token, kind="application/json"):
@@ -44,6 +48,8 @@ async def test_each_path_and_method_is_answered_as_its_schema_says(start, name):
         ("DELETE", "/users/mallory/revocation", None),
         ("GET", "/users/mallory", None),
         ("GET", "/connections", None),
+        ("GET", "/log/dead", None),
+        ("GET", "/log/dead?limit=0", None),
         ("GET", "/policies/recorded?last_ms=600000", None),
         ("GET", "/policies/recorded?hook=rooting", None),
         ("POST", "/policies/plugins?file=deny-all.wasm&why=a%20test", deny),
@@ -93,3 +99,25 @@ async def test_each_path_and_method_is_answered_as_its_schema_says(start, name):
     for path in document["paths"]:
         for method in document["paths"][path]:
             assert call(server, method.upper(), path.replace("{", "").replace("}", ""), b"", None)[0] == 401, path
+
+
+def test_records_that_were_given_up_are_listed_by_heddle_log_dead(start):
+    """Of last first; how they come there is shown by the tests of `host/delivery`."""
+    server = start()
+
+    def listed(*more):
+        done = heddle("log", "dead", "--data", server.data, *more)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert listed() == "no record was given up"
+    with contextlib.closing(sqlite3.connect(server.data / "store.sqlite")) as store, store:
+        for position, by in ((7, "worker"), (9, "archiver")):
+            row = (TOPICS["messages"] + 4 * 3, position, by, "record of 4 bytes does not decode", 1_700_000_000_000 + position, b"oops")
+            store.execute("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)", row)
+    first, second = listed().splitlines()
+    assert "2023-11-14T22:13:20Z" in first and "messages/3 at 9, 4 bytes, by the archiver: record of 4 bytes does not decode" in first, first
+    assert "at 7, 4 bytes, by the worker" in second, second
+    dead = json.loads(listed("--output", "json", "--limit", "1"))["dead"]
+    assert [(row["position"], row["by"], row["bytes"]) for row in dead] == [(9, "archiver", 4)], dead
+    assert heddle("log", "dead", "--data", server.data, "--limit", "0").returncode == 64

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from harness.device import Device
+from harness.policies import fixture
 from harness.server import ROOT, Heddle, binary, heddle
 from harness.waiting import until
 
@@ -89,18 +90,44 @@ def test_defaults_are_shown_and_taken_again(tmp_path):
     assert shown.returncode == 0 and "[gateway]" in shown.stdout, shown
     file = tmp_path / "heddle.toml"
     file.write_text(shown.stdout)
-    checked = heddle("config", "check", file)
-    assert "unknown" not in checked.stderr, checked
+    # A secret is the one thing that has no default.
+    checked = heddle("config", "check", file, env={"HEDDLE_AUTH__SECRET": "a secret of more than thirty-two bytes"})
+    assert (checked.returncode, checked.stdout.strip()) == (0, f"{file} is right"), checked
 
 
 def test_all_problems_of_a_configuration_are_told_at_once_with_did_you_mean(tmp_path):
     file = tmp_path / "heddle.toml"
-    file.write_text('[gateway]\nheartbeet = "30 s"\nconnections_per_user = "many"\n[grups]\nmembers_max = 5\n')
-    done = heddle("config", "check", file)
-    said = done.stdout + done.stderr
-    assert done.returncode == 64, done
-    for word in ("heartbeet", "heartbeat", "connections_per_user", "grups", "groups"):
-        assert word in said, (word, said)
+    file.write_text(
+        '[gateway]\nheartbeet = "30 s"\nconnections_per_user = "many"\n[grups]\nmembers_max = 5\n'
+        f'[auth]\nkeys = ["{tmp_path}/key.pem"]\n[policies]\nrate_limit = ["tokn-bucket"]\nrouting = ["{tmp_path}/filter.wasm"]\n'
+        '[policies.config.last-sen]\naway_ms = 1\n'
+    )
+    for done in (heddle("config", "check", file), heddle("serve", "--config", file)):
+        assert done.returncode == 64 and "has 7 problems" in done.stderr, done
+        for words in (
+            ("gateway.heartbeet", "there is no such key", "did you mean `gateway.heartbeat`?"),
+            ("gateway.connections_per_user", '"many" is not a whole number'),
+            ("grups", "did you mean `groups`?"),
+            ("auth.keys", "key.pem", "cannot be read"),
+            ("policies.rate_limit", '"tokn-bucket" is neither a built-in policy nor a file', 'did you mean "token-bucket"?'),
+            ("policies.routing", "filter.wasm", "cannot be read"),
+            ("policies.config", '"last-sen"', "did you mean `last-seen`?"),
+        ):
+            lines = [line for line in done.stderr.splitlines() if all(word in line for word in words)]
+            assert len(lines) == 1, (words, done.stderr)
+
+
+async def test_a_built_in_policy_is_named_beside_files_on_the_command_line(start, name):
+    """`--policy HOOK=NAME`; behind it a file that refuses everything."""
+    server = start(policies=[("routing", "inbox-routing"), ("routing", fixture("deny-all"))])
+    chain = [p["name"] for p in server.ready["policies"] if p["hook"] == "routing"]
+    assert chain == ["inbox-routing", "deny-all"], server.ready["policies"]
+    async with Device(server, name("alice")) as a:
+        await a.refused("refused", name("bob"), "no")
+    server.stop()
+    server.policies = [("routing", "inbx-routing")]
+    code, said = server.refused()
+    assert code == 64 and 'did you mean "inbox-routing"?' in said, said
 
 
 def test_a_variable_sets_a_key(start):
@@ -136,8 +163,8 @@ def test_the_try_page_is_one_static_page(dev):
     assert not re.search(rb'(src|href)="https?://', answer.raw), "it loads something from elsewhere"
 
 
-def test_node_ws_holds_a_conversation(dev):
-    """Another language's library: hello, send, receive, acknowledge, receipts, ping."""
+def test_node_ws_plays_every_frame_of_the_contract(start, name):
+    """Another language's library, four users; groups of more than three are pulled."""
     folder = pathlib.Path(__file__).parent / "node"
     if not (folder / "node_modules" / "ws").is_dir():
         done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, check=False)
@@ -145,9 +172,10 @@ def test_node_ws_holds_a_conversation(dev):
             if os.environ.get("CI") == "true":
                 pytest.fail(done.stderr.decode())
             pytest.skip("npm cannot install ws")
-    tokens = dev.ready["tokens"]
+    server = start(config={"policies": {"config": {"group-fanout": {"push_up_to": 3}}}})
+    tokens = [server.token(name(user)) for user in ("alice", "bob", "carol", "dave")]
     done = subprocess.run(
-        ["node", "client.mjs", f"ws://{dev.client}/v1/ws", tokens["alice"], tokens["bob"]],
+        ["node", "client.mjs", server.client, *tokens],
         cwd=folder, capture_output=True, text=True, timeout=60, check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -155,5 +183,6 @@ def test_node_ws_holds_a_conversation(dev):
 
 
 def test_the_annotated_configuration_of_deploy_is_valid():
-    done = heddle("config", "check", ROOT / "deploy" / "heddle.toml")
-    assert "unknown" not in done.stdout + done.stderr, done
+    file = ROOT / "deploy" / "heddle.toml"
+    done = heddle("config", "check", file, env={"HEDDLE_AUTH__SECRET": "a secret of more than thirty-two bytes"})
+    assert (done.returncode, done.stdout.strip()) == (0, f"{file} is right"), done

@@ -1,11 +1,17 @@
 """Durable before anything: seen from the system calls."""
 
+import asyncio
+
 import pytest
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from harness.device import Closed, Device
 from harness.faults import attach, detach, need_strace
 from harness.trace import Trace
+from harness.waiting import until_async
+
+# Clients are sent away, and asked back, at once.
+QUICKLY = {"gateway": {"drain_pace": "50 ms", "drain_reconnect_delay": "10 ms"}}
 
 
 @pytest.mark.timeout(120)
@@ -35,9 +41,10 @@ async def test_no_accepted_leaves_before_the_fdatasync_of_its_batch_returned(sta
 
 
 @pytest.mark.timeout(120)
-async def test_an_injected_disk_error_gives_rejected_or_a_closed_connection_never_accepted(start, name):
+async def test_a_disk_that_goes_on_failing_gives_rejected_never_accepted_and_then_the_process_ends(start, name):
+    """Every sync fails, those of the reopenings too: after the last one the process ends with words."""
     need_strace()
-    server = start()
+    server = start(config={**QUICKLY, "log": {"reopen_max": 2, "reopen_delay": "10 ms"}})
     alice, bob = name("alice"), name("bob")
     a = Device(server, alice)
     await a.connect()
@@ -49,10 +56,14 @@ async def test_an_injected_disk_error_gives_rejected_or_a_closed_connection_neve
             outcomes.append(await a.outcome(await a.post(bob, f"into the fault {i}", client_id=f"f-{i}"), 20))
     except (Closed, ConnectionClosed):
         pass
+    assert outcomes, "no send was answered"
     assert all(o["type"] == "rejected" and o["code"] == "unavailable" and o["retryable"] for o in outcomes), outcomes
     await a.abort()
-    server.kill()
+    assert await asyncio.to_thread(server.child.wait, 40) == 1
+    said = server.stderr()
+    assert "the log is closed" in said and "opened anew 2 times" in said and "look after the disk" in said, said
     detach(tracer)
+    server.kill()
     server.start()
     await a.connect()
     again = await a.say(bob, "before the fault", client_id=before["client_id"], resend=True)
@@ -63,6 +74,48 @@ async def test_an_injected_disk_error_gives_rejected_or_a_closed_connection_neve
         await b.next("caught_up")
         assert sorted(b.texts()) == sorted(["before the fault", *(f"into the fault {i}" for i in range(5))]), b.texts()
     await a.leave()
+
+
+@pytest.mark.timeout(120)
+async def test_after_one_failed_sync_the_log_is_opened_anew_and_clients_come_back_to_everything(start, name):
+    """The same process: sends in flight are `rejected unavailable`, the log is read from disk again, the address stays."""
+    need_strace()
+    server = start(config=QUICKLY)
+    alice, bob = name("alice"), name("bob")
+    pid = server.pid
+    async with Device(server, bob) as b:
+        await b.next("caught_up")
+    a = Device(server, alice)
+    await a.connect()
+    before = [await a.say(bob, f"before {i}", client_id=f"b-{i}") for i in range(20)]
+    tracer = attach(pid, "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=1")
+    fault = await a.outcome(await a.post(bob, "into the fault", client_id="fault"), 20)
+    detach(tracer)
+    assert (fault["type"], fault["code"], fault["retryable"]) == ("rejected", "unavailable", True), fault
+    assert await a.close_code(20) == 4001
+
+    async def back():
+        try:
+            await a.connect()
+        except (OSError, InvalidStatus, Closed, ConnectionClosed):
+            return False
+        return True
+
+    await until_async(back, "alice is back", 40)
+    # It was pending, and was sent again by itself; its own copy settles it as well.
+    await a.until(lambda: "fault" not in a.pending, "the send of the fault is settled", 20)
+    assert server.child.poll() is None and server.pid == pid
+    assert server.metrics()["heddle_log_reopened_total"] >= 1
+    assert server.admin_rest().get("/readyz").status == 200
+    again = await a.say(bob, "before 7", client_id="b-7", resend=True)
+    assert again["order"] == before[7]["order"]
+    await a.say(bob, "after")
+    async with Device(server, bob) as b:
+        await b.next("caught_up")
+        assert b.texts() == [*(f"before {i}" for i in range(20)), "into the fault", "after"], b.texts()
+        assert "gap" not in b.hello and b.stale == []
+    await a.leave()
+    assert server.stop() == 0
 
 
 def test_the_trace_checker_finds_an_early_acceptance():

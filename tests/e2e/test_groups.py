@@ -10,7 +10,7 @@ import pytest
 
 from harness.device import Device
 from harness.policies import fixture
-from harness.waiting import until_async
+from harness.waiting import until, until_async
 
 
 async def test_receipts_of_a_group_above_32_are_counted_and_told_at_most_once_a_second(server, name):
@@ -154,8 +154,32 @@ async def test_who_is_not_a_member_cannot_send_read_or_manage(server, name):
     ):
         assert answer.status in (403, 404), answer
         answer.problem(answer.status)
-    plain = server.rest(bob).post(f"/v1/groups/{group}/members", {"user": eve})
-    assert plain.status in (403, 200, 201, 204), plain
+    server.rest(bob).post(f"/v1/groups/{group}/members", {"user": eve}).problem(403, "forbidden")
+    assert [m["user"] for m in server.rest(bob).get(f"/v1/groups/{group}").ok().json["members"]] == sorted([alice, bob])
+
+
+def test_a_client_id_that_made_a_group_makes_no_other(start, name):
+    """The same body again is the same group, whatever has become of it; another body is a conflict, and nothing is made."""
+    server = start(config={"store": {"archive_interval": "20 ms"}})
+    alice, bob, carol = name("alice"), name("bob"), name("carol")
+    rest = server.rest(alice)
+    body = {"client_id": "make", "name": "first", "members": [bob]}
+    group = rest.post("/v1/groups", body).ok().json["group"]
+    for other in ({"name": "second"}, {"members": [bob, carol]}, {"members": []}):
+        problem = rest.post("/v1/groups", body | other).problem(409, "conflict")
+        assert group in problem.json["detail"] and problem.json["retryable"] is False, problem
+    assert rest.post("/v1/groups", body | {"members": [alice, bob, bob]}).ok().json["group"] == group
+    rest.patch(f"/v1/groups/{group}", {"name": "renamed"}).ok()
+    rest.post(f"/v1/groups/{group}/members", {"user": carol}).ok()
+    for _ in range(2):
+        assert rest.post("/v1/groups", body).ok().json["group"] == group
+        rest.post("/v1/groups", body | {"name": "renamed", "members": [bob, carol]}).problem(409, "conflict")
+        # Then from the archive, and with no group in memory.
+        until(lambda: server.metrics()["heddle_archive_lag_records"] == 0, "the archive has it")
+        server.restart()
+        rest = server.rest(alice)
+    # Another user's client_ids are their own.
+    assert server.rest(bob).post("/v1/groups", body | {"members": []}).ok().json["group"] != group
 
 
 async def test_to_a_group_that_does_not_exist_is_not_member(server, name):

@@ -142,26 +142,50 @@ async def test_a_rate_limit_that_says_no_is_told_with_the_time_to_wait(start, na
         answer.problem(429, "rate_limited")
 
 
-@pytest.mark.parametrize("hook,policy", [("routing", "rewrite"), ("fanout", "leave-out-odd"), (None, None)])
-async def test_the_stamp_of_a_message_has_the_sha256_of_the_files_that_decided(start, name, hook, policy):
+@pytest.mark.parametrize("hook,policy,verdict,fallback", [
+    ("routing", "rewrite", "accept-with", None),
+    ("fanout", "leave-out-odd", "sort", None),
+    ("fanout", "too-few-codes", "sort", "builtin"),
+    (None, None, None, None),
+])
+async def test_the_stamp_of_a_message_says_who_decided_what_with_which_file_in_how_many_microseconds(
+        start, name, hook, policy, verdict, fallback):
+    """Every decision, exactly: what `explain` says, and what stands in the log."""
     chosen = [(hook, fixture(policy))] if hook else []
     server = start(policies=chosen)
     alice, bob = name("alice"), name("bob")
     group = server.rest(alice).group("stamped", [bob])
-    async with Device(server, alice) as a:
+    async with Device(server, alice) as a, Device(server, bob) as b:
         accepted = await a.say(group=group, text="stamp me")
+        # `leave-out-odd` leaves out nobody where there is one other.
+        await b.next("new_message", message_id=accepted["message_id"])
     by_hook = {p["hook"]: p for p in server.ready["policies"]}
     assert set(by_hook) == {"rate-limit", "routing", "fanout", "presence"}, by_hook
     for the_hook, path in chosen:
         assert by_hook[the_hook]["digest"] == digest(path), by_hook
-    done = server.explain(accepted["message_id"])
-    assert done.returncode == 0, done.stderr
-    assert str(accepted["generation"]) in done.stdout, done.stdout
-    for the_hook in ("routing", "fanout"):
-        assert by_hook[the_hook]["digest"] in done.stdout, (the_hook, done.stdout)
+
+    def expected(the_hook, said):
+        mine = by_hook[the_hook]
+        who = {"hook": the_hook, "plugin": mine["name"], "version": mine["version"], "digest": mine["digest"]}
+        changed = (the_hook, said) in ((hook, "accept"), (hook, "sort"))
+        return {**who, "verdict": verdict if changed else said, "fallback": fallback if changed else None}
+
+    wanted = [expected("rate-limit", "allow"), expected("routing", "accept"), expected("fanout", "push"), expected("fanout", "sort")]
+    explained = server.explained(accepted["message_id"])
+    assert explained["generation"] == accepted["generation"] == server.ready["generation"], explained
+    _decided(explained["decisions"], wanted)
     server.stop()
-    mine = [json.dumps(r) for r in server.log("group_messages") if accepted["message_id"] in json.dumps(r)]
-    assert mine and by_hook["routing"]["digest"] in mine[0], mine
+    sent, = [r for r in server.log("group_messages") if r.get("message_id") == accepted["message_id"]]
+    assert sent["stamp"]["generation"] == accepted["generation"], sent
+    _decided(sent["stamp"]["decisions"], wanted[:3])
+    for chunk in [r for r in server.log("messages") if r["kind"] == "group_chunk" and r["message_id"] == accepted["message_id"]]:
+        _decided(chunk["sorted_by"], wanted[3:])
+
+
+def _decided(decisions, wanted):
+    """These decisions, and each took a time: at least a microsecond, at most a second."""
+    assert all(isinstance(d["micros"], int) and 1 <= d["micros"] < 1_000_000 for d in decisions), decisions
+    assert [{name: value for name, value in d.items() if name != "micros"} for d in decisions] == wanted, decisions
 
 
 async def test_each_of_the_four_hooks_decides_by_default_and_is_a_component(server):

@@ -68,9 +68,10 @@ async def test_more_than_500_users_in_one_command_are_an_error(server, name):
 
 async def test_presence_over_rest(server, name):
     alice, bob = name("alice"), name("bob")
+    server.rest(bob).put(f"/v1/contacts/{alice}").ok()
     async with Device(server, bob):
         answer = server.rest(alice).get(f"/v1/presence?users={alice},{bob}").ok()
-        assert [p["user"] for p in answer.json["presence"]] == [alice, bob], answer
+        assert [(p["user"], p["status"]) for p in answer.json["presence"]] == [(alice, "offline"), (bob, "online")], answer
 
 
 async def test_last_seen_is_told_to_contacts_only(server, name):

@@ -6,8 +6,10 @@ import re
 import jsonschema
 import pytest
 
+from harness import settings
 from harness.device import Device
 from harness.openapi import dereferenced, operation, resolved
+from harness.policies import fixture
 from harness.rest import Rest
 
 
@@ -116,22 +118,56 @@ def test_each_path_and_method_is_answered_as_its_schema_says(server, name):
     seen = set()
     for method, path, body in calls:
         answer = rest.call(method, path, body)
-        template, described = operation(document, method, path)
-        seen.add((method, template))
-        stated = described["responses"].get(str(answer.status)) or described["responses"].get("default")
-        assert stated, f"{method} {template} answered {answer.status}, which its description does not name: {answer}"
-        stated = dereferenced(document, stated)
-        if "content" in stated:
-            assert answer.type in stated["content"], (method, template, answer)
-            schema = resolved(document, stated["content"][answer.type]["schema"])
-            jsonschema.validate(answer.json, schema)
-        else:
-            assert answer.raw == b"", (method, template, answer)
+        seen.add((method, _as_described(document, method, path, answer)))
     stated = {(m.upper(), p) for p, ms in document["paths"].items() for m in ms if p.startswith("/v1/")}
     left = {s for s in stated - seen if not s[1].endswith(("openapi.json", "/ws"))}
     assert not left, f"described, and not called here: {left}"
 
+def _as_described(document, method, path, answer):
+    """The answer is one that the description names, in its form; answers the template of the path."""
+    template, described = operation(document, method, path)
+    stated = described["responses"].get(str(answer.status))
+    assert stated, f"{method} {template} answered {answer.status}, which its description does not name: {answer}"
+    stated = dereferenced(document, stated)
+    if "content" in stated:
+        assert answer.type in stated["content"], (method, template, answer)
+        jsonschema.validate(answer.json, resolved(document, stated["content"][answer.type]["schema"]))
+    else:
+        assert answer.raw == b"", (method, template, answer)
+    return template
 
+
+def test_every_kind_of_refusal_is_described_and_is_a_problem(start, name):
+    """401 everywhere; 403, 409, 413 and 429 where they can come."""
+    server = start(policies=[("rate-limit", fixture("deny-messages"))])
+    alice, bob = name("alice"), name("bob")
+    rest, other, nobody = server.rest(alice), server.rest(bob), Rest(server.client)
+    document = nobody.get("/v1/openapi.json").ok().json
+    group = rest.group("refusals", [bob], client_id="mine")
+    large = {"client_id": "large", "name": "x" * 300_000, "members": []}
+    calls = [
+        (403, "forbidden", other, "PATCH", f"/v1/groups/{group}", {"name": "theirs"}),
+        (403, "forbidden", other, "POST", f"/v1/groups/{group}/members", {"user": "carol"}),
+        (403, "forbidden", other, "DELETE", f"/v1/groups/{group}/members/{alice}", None),
+        (403, "forbidden", other, "DELETE", f"/v1/groups/{group}", None),
+        (409, "conflict", rest, "POST", "/v1/groups", {"client_id": "mine", "name": "another", "members": [bob]}),
+        (413, "too_large", rest, "POST", "/v1/groups", large),
+        (413, "too_large", rest, "PATCH", f"/v1/groups/{group}", large),
+        (413, "too_large", rest, "POST", f"/v1/groups/{group}/members", {"user": "x" * 300_000}),
+        (413, "too_large", rest, "POST", "/v1/messages", {"client_id": "l", "to": bob, "text": "x" * 300_000}),
+        (429, "rate_limited", rest, "POST", "/v1/messages", {"client_id": "r", "to": bob, "text": "x"}),
+    ]
+    for path, methods in document["paths"].items():
+        for method in methods:
+            if not path.endswith(("openapi.json", "/ws")):
+                calls.append((401, "unauthorized", nobody, method.upper(), re.sub(r"\{\w+\}", "x", path), None))
+    for status, code, who, method, path, body in calls:
+        answer = who.call(method, path, body).problem(status, code)
+        _as_described(document, method, path, answer)
+        if status == 429:
+            assert int(answer.headers["retry-after"]) >= 1 and answer.json["retry_after_ms"] > 0, answer
+        if status == 401:
+            assert answer.headers["www-authenticate"] == "Bearer", answer
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/version", "/metrics"])
@@ -141,8 +177,23 @@ def test_the_operators_four_pages_need_no_token(server, path):
 
 def test_version_names_the_version_and_anything_else_needs_a_token(server):
     assert re.search(r"\d+\.\d+\.\d+", server.admin_rest().get("/version").ok().raw.decode())
-    for path in ("/v1/generations", "/v1/plugins", "/explain/x", "/v1/explain/x"):
-        assert server.admin_rest().get(path).status in (401, 403, 404), path
+    """All that the description says, but itself; a path that is not there is not found, with a token or without."""
+    document = server.admin_rest().get("/openapi.json").ok().json
+    open_ = {"/healthz", "/readyz", "/version", "/metrics", "/openapi.json"}
+    closed = [(method, path) for path, methods in document["paths"].items() for method in methods if path not in open_]
+    assert len(closed) > 10, closed
+    for method, path in closed:
+        path = re.sub(r"\{\w+\}", "x", path)
+        server.admin_rest().call(method.upper(), path).problem(401, "unauthorized")
+        server.admin_rest(server.token("alice")).call(method.upper(), path).problem(403, "forbidden")
+    server.admin_rest().get("/v1/generations").problem(404, "not_found")
+
+
+def test_the_page_try_and_its_tokens_are_in_dev_only(server):
+    """They open with tokens that anybody on the machine may have."""
+    for path in ("/try", "/try/", "/try/tokens"):
+        server.admin_rest().get(path).problem(404, "not_found")
+        server.admin_rest(settings.ADMIN_TOKEN).get(path).problem(404, "not_found")
 
 
 async def test_metrics_are_prometheus_text_with_histograms_and_no_label_per_user(server, name):

@@ -12,7 +12,7 @@ use heddle_model::{
 use heddle_policy::Policies;
 use heddle_presence::Presence;
 use heddle_registry::{Bus, Registry};
-use heddle_store::{Hole, Store, StoreError};
+use heddle_store::{DeadLetterRow, Hole, Store, StoreError};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -349,6 +349,14 @@ impl Delivery {
             sorted = self.shared.sorted(home, &message, position).await;
         }
         Ok(Some(Explained { message, partition, position, sorted }))
+    }
+
+    /// The records that were given up, those of last first. (DELIVERY 13)
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.shared.store.archive.dead_letters(limit).await
     }
 
     /// Waits until the archive has everything of `partition` below `upto`.

@@ -26,6 +26,8 @@ pub struct GroupView {
     pub deleted: bool,
     /// Its members, sorted by bytes of id.
     pub members: BTreeMap<UserId, Role>,
+    /// The position of its making.
+    pub born: Position,
     /// The position of the newest change in it.
     pub order: Position,
 }
@@ -44,7 +46,7 @@ impl GroupView {
     }
 
     /// As of `at`: changes behind it are not in it yet.
-    fn of(row: GroupRow, at: Position) -> Self {
+    fn of(row: GroupRow, born: Position, at: Position) -> Self {
         let members = row
             .members
             .into_iter()
@@ -58,6 +60,7 @@ impl GroupView {
             created_at: row.created_at,
             deleted: row.deleted && row.order <= at,
             members,
+            born,
             order: row.order.min(at),
         }
     }
@@ -72,6 +75,7 @@ impl GroupView {
             created_at: change.at,
             deleted: false,
             members: all,
+            born: at,
             order: at,
         }
     }
@@ -135,11 +139,9 @@ impl Groups {
         let at = partition.cache.lock().at;
         let Some(row) = self.store.groups.group(group).await? else { return Ok(None) };
         let born = row.members.iter().map(|member| member.joined).min();
-        if born.is_none_or(|born| born > at) {
-            // Its making lies behind the worker still.
-            return Ok(None);
-        }
-        let view = Arc::new(GroupView::of(row, at));
+        // Else its making lies behind the worker still.
+        let Some(born) = born.filter(|born| *born <= at) else { return Ok(None) };
+        let view = Arc::new(GroupView::of(row, born, at));
         let mut cache = partition.cache.lock();
         if cache.at == at {
             cache.put(Arc::clone(&view), self.cached_max);

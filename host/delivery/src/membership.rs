@@ -30,6 +30,16 @@ pub enum GroupError {
         /// Who.
         user: UserId,
     },
+    /// Another group was made under this `client_id`.
+    #[error(
+        "client_id {client_id:?} made group {group} with another name or other members: use one of its own for each group"
+    )]
+    Conflict {
+        /// Whose.
+        client_id: ClientId,
+        /// The first.
+        group: GroupId,
+    },
     /// What was asked cannot be.
     #[error("{0}")]
     Invalid(String),
@@ -51,7 +61,7 @@ impl Delivery {
     /// Makes a group; the same `client_id` again answers the same group.
     ///
     /// # Errors
-    /// Name or members out of bounds; the log or the store does not answer.
+    /// Name or members out of bounds; another name or other members under the same `client_id`; the log or the store does not answer.
     pub async fn create_group(
         &self,
         by: &UserId,
@@ -69,10 +79,37 @@ impl Delivery {
         // The id says who made it under which client_id, so a repetition finds the first.
         let id = MessageId::of(by, &Conversation::Direct(by.clone()), client_id).to_string();
         let group = GroupId::new(&id).map_err(|error| GroupError::Invalid(error.to_string()))?;
+        let asked = GroupChangeKind::Created { name: name.into(), members };
         if self.shared.groups.view(&group).await?.is_none() {
-            self.change(&group, by, GroupChangeKind::Created { name: name.into(), members }).await?;
+            self.change(&group, by, asked.clone()).await?;
         }
-        Ok(group)
+        // Also after one's own change: of two that were made at once the first stands.
+        match self.made(&group).await? {
+            Some(made) if made != asked => Err(GroupError::Conflict { client_id: client_id.clone(), group }),
+            _ => Ok(group),
+        }
+    }
+
+    /// How the group was made; none if neither archive nor log has that any more.
+    async fn made(&self, group: &GroupId) -> Result<Option<GroupChangeKind>, GroupError> {
+        let shared = &self.shared;
+        let Some(view) = shared.groups.view(group).await? else { return Ok(None) };
+        let partition = shared.numbering.partitioning.group_home(group);
+        let bytes = match shared.store.archive.record(partition, view.born).await? {
+            Some(archived) => Some(archived.bytes),
+            None => match view.born.offset(shared.numbering.epoch) {
+                Some(offset) => {
+                    let batch = shared.log.read(partition, offset, 1).await;
+                    let batch = batch.map_err(|error| GroupError::Unavailable(error.to_string()))?;
+                    batch.records.into_iter().find(|stored| stored.offset == offset).map(|stored| stored.bytes)
+                }
+                None => None,
+            },
+        };
+        match bytes.map(|bytes| Record::decode(&bytes)) {
+            Some(Ok(Record::GroupChange(change))) => Ok(Some(change.kind)),
+            _ => Ok(None),
+        }
     }
 
     /// The group, if the viewer is a member.

@@ -51,6 +51,8 @@ struct Listening {
     door: Door,
     /// TLS handshakes that may be under way at once.
     handshakes: Semaphore,
+    /// Sockets that wait for a request end with the listener.
+    stop: CancellationToken,
 }
 
 /// Accepts until `stop`; each socket is a task of its own.
@@ -62,7 +64,7 @@ pub(crate) async fn accept(
     stop: CancellationToken,
 ) {
     let handshakes = Semaphore::new(core.config().handshakes_max);
-    let listening = Arc::new(Listening { core: Arc::clone(&core), router, door, handshakes });
+    let listening = Arc::new(Listening { core: Arc::clone(&core), router, door, handshakes, stop: stop.clone() });
     loop {
         let permit = Arc::clone(&core.sockets).acquire_owned();
         let next = async {
@@ -143,7 +145,7 @@ impl Listening {
     }
 
     async fn http(&self, stream: Stream, ip: IpAddr, deadline: Duration, permit: SocketPermit) {
-        let Self { core, router, door, .. } = self;
+        let Self { core, router, door, stop, .. } = self;
         let first = AtomicBool::new(true);
         let service = service_fn(|request: Request<Incoming>| {
             let (core, router, permit) = (Arc::clone(core), router.clone(), Arc::clone(&permit));
@@ -161,7 +163,7 @@ impl Listening {
         tokio::pin!(connection);
         let served = tokio::select! {
             served = connection.as_mut() => served,
-            () = core.draining.cancelled(), if *door == Door::Clients => {
+            () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -83,17 +83,17 @@ pub enum Output {
     Json,
 }
 
-/// A hook and the plugin file that decides there.
+/// A hook, and the plugin file or the built-in policy that decides there.
 #[derive(Debug, Clone)]
 pub struct PolicyFlag {
     /// The key of the hook's chain.
     pub key: &'static str,
-    /// The plugin file.
+    /// The plugin file, or the name of a built-in policy.
     pub file: String,
 }
 
 fn policy_flag(text: &str) -> Result<PolicyFlag, String> {
-    let (hook, file) = text.split_once('=').ok_or("write it as HOOK=FILE, like routing=my-policy.wasm")?;
+    let (hook, file) = text.split_once('=').ok_or("write it as HOOK=FILE or HOOK=NAME, like routing=my-policy.wasm")?;
     let hook = heddle_model::Hook::named(hook.trim())
         .ok_or_else(|| format!("there is no hook {hook:?}: it is rate-limit, routing, fanout or presence"))?;
     if file.is_empty() {
@@ -117,6 +117,7 @@ fn policies_key(hook: heddle_model::Hook) -> &'static str {
   heddle dev                                       127.0.0.1:7600 for clients, 127.0.0.1:7601 for you
   heddle dev --listen 127.0.0.1:0 --admin 127.0.0.1:0 --output json     free ports, told on one line
   heddle dev --policy routing=my-policy.wasm       with a policy of yours (see heddle plugin build)
+  heddle dev --policy routing=inbox-routing --policy routing=my-policy.wasm      behind the built-in one
   heddle dev --set gateway.heartbeat='10 s'        any key of heddle config show --defaults
 
 Its secret is published and its tokens live 30 days: it listens on loopback only. Use `heddle serve` for the rest.")]
@@ -136,7 +137,7 @@ pub struct DevArgs {
     /// Do not answer as bob
     #[arg(long)]
     pub no_bot: bool,
-    /// A plugin file for a hook; repeatable, asked in this order
+    /// A plugin file for a hook, or the name of a built-in policy; repeatable, asked in this order
     #[arg(long = "policy", value_name = "HOOK=FILE", value_parser = policy_flag)]
     pub policies: Vec<PolicyFlag>,
     /// Any key of the configuration; repeatable
@@ -160,7 +161,7 @@ pub struct ServeArgs {
     /// One JSON line when ready, or a line for people
     #[arg(long, value_enum, default_value = "text")]
     pub output: Output,
-    /// A plugin file for a hook; repeatable, in place of the hook's chain in the configuration
+    /// A plugin file for a hook, or the name of a built-in policy; repeatable, in place of the hook's chain in the configuration
     #[arg(long = "policy", value_name = "HOOK=FILE", value_parser = policy_flag)]
     pub policies: Vec<PolicyFlag>,
     /// Any key of the configuration; repeatable
@@ -251,6 +252,29 @@ On Kafka only; they never become fewer. Every node refuses sends, retryably, unt
 anew within its process: clients are sent away and come back to where they were. It takes some 20 seconds, longer if the archive is behind
 (`heddle nodes`). What was accepted stays; positions only grow. Correct `kafka.partitions` in the files afterwards.")]
     Partitions(LogPartitionsArgs),
+    /// List records that were given up: they failed for their own sake, were set aside, and passed
+    #[command(after_help = "Examples:
+  heddle log dead                                        of the server of ./heddle-data, those of last first
+  heddle log dead --limit 10 --output json | jq .dead
+  heddle log dead --admin 10.0.0.5:7601 --token \"$TOKEN\"
+
+The record itself stays in the log as long as it is kept there, and in the table dead_letters of the store. None is the rule: each is a bug, or a
+disk that lies. The metric is heddle_dead_letters_total.")]
+    Dead(LogDeadArgs),
+}
+
+/// `heddle log dead`.
+#[derive(Debug, Args)]
+pub struct LogDeadArgs {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+    /// Where the server is.
+    #[command(flatten)]
+    pub server: crate::admin::AdminArgs,
+    /// For people or programs
+    #[arg(long, value_enum, default_value = "text")]
+    pub output: Output,
 }
 
 /// `heddle log partitions`.

@@ -15,9 +15,14 @@ const VERB: &str = "compile-component";
 
 /// What the server compiles with: this program again.
 pub fn compiler(config: &Config) -> Arc<dyn Compiler> {
+    Arc::new(child(config))
+}
+
+/// The child, with its bounds.
+pub(crate) fn child(config: &Config) -> ChildCompiler {
     let section = &config.policies;
     let bounds = CompileBounds::new(section.compile_time.0, section.compile_memory.0);
-    Arc::new(ChildCompiler::this_program(&[VERB], bounds))
+    ChildCompiler::this_program(&[VERB], bounds)
 }
 
 /// The child. What it says goes to the parent, without a name before it.

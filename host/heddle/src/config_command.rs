@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::cli::{ConfigCommand, Output};
 use crate::config::{Sources, annotated, backend_warnings, effective};
 use crate::failure::Failure;
+use crate::server::sound::sound;
 
 /// A server reads its files within this.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -35,8 +36,7 @@ pub async fn command(command: &ConfigCommand) -> Result<String, Failure> {
         }
         ConfigCommand::Check { file } => {
             let sources = Sources { file: Some(file.clone()), variables: Sources::environment(), ..Sources::default() };
-            let config = sources.load()?;
-            crate::config::check_serve(&config, crate::token::DEVELOPMENT_SECRET)?;
+            let config = sound(&sources, false)?;
             let now = SystemClock::new().now();
             let mut warnings = crate::server::settings::gateway(&config, "", false)?.warnings(now);
             warnings.extend(backend_warnings(&config, now));

@@ -6,6 +6,7 @@
 #![allow(unreachable_pub, reason = "a binary has no outside: `pub` says what a module offers to the others")]
 
 mod admin;
+mod again;
 mod archive_rebuild;
 mod capacity;
 mod chat;
@@ -16,6 +17,7 @@ mod config_command;
 mod explain;
 mod failure;
 mod log_cat;
+mod log_dead;
 mod log_partitions;
 mod named;
 mod nodes;
@@ -71,6 +73,7 @@ fn dispatch(command: Command) -> Result<Option<String>, Failure> {
         Command::User(command) => small_runtime()?.block_on(user::command(&command)).map(Some),
         Command::Nodes(args) => small_runtime()?.block_on(nodes::command(&args)).map(Some),
         Command::Log(LogCommand::Cat(args)) => log_cat::cat(&args, std::io::stdout().lock()).map(|()| None),
+        Command::Log(LogCommand::Dead(args)) => small_runtime()?.block_on(log_dead::command(&args)).map(Some),
         Command::Log(LogCommand::Partitions(args)) => {
             small_runtime()?.block_on(log_partitions::command(&args)).map(Some)
         }

@@ -6,11 +6,11 @@ use heddle_gateway::{GatewayConfig, Reloaded};
 use heddle_model::{Clock as _, SystemClock};
 use parking_lot::Mutex;
 
-use crate::config::{BackendFile, Config, KEYS, Key, Sources, backend_files, backend_warnings, check_serve};
+use crate::config::{BackendFile, Config, KEYS, Key, Sources, backend_files, backend_warnings};
 use crate::failure::Failure;
 use crate::ready::RunFile;
+use crate::server::sound::sound;
 use crate::server::{Terms, settings};
-use crate::token::DEVELOPMENT_SECRET;
 
 /// Where the configuration came from, and what of it is in force.
 pub struct Reloader {
@@ -39,10 +39,7 @@ impl Reloader {
     /// # Errors
     /// All problems of the new configuration; nothing has changed.
     pub fn reload(&self) -> Result<(GatewayConfig, Reloaded), Failure> {
-        let found = self.sources.load()?;
-        if !self.terms.dev {
-            check_serve(&found, DEVELOPMENT_SECRET)?;
-        }
+        let found = sound(&self.sources, self.terms.dev)?;
         let mut in_force = self.in_force.lock();
         let fixed = fixed(&in_force, &found);
         let (mut applied, mut waiting) = (Vec::new(), Vec::new());

@@ -8,11 +8,13 @@ use heddle_gateway::Reloaded;
 use heddle_model::{Clock as _, SystemClock};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::again::Again;
 use crate::cli::{DevArgs, Output, PolicyFlag, ServeArgs};
-use crate::config::{Config, LogBackend, Sources, check_serve};
+use crate::config::{Config, LogBackend, Sources};
 use crate::failure::Failure;
 use crate::ready::{Ready, RunFile};
 use crate::reload::Reloader;
+use crate::server::sound::startable;
 use crate::server::{Server, Terms, install_telemetry};
 use crate::token::{DEVELOPMENT_ADMIN_TOKEN, DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S, mint};
 
@@ -22,11 +24,11 @@ const DEVELOPMENT_USERS: [&str; 2] = ["alice", "bob"];
 const LAST_BREATH: Duration = Duration::from_millis(100);
 
 /// How a server was asked to be.
-struct Wish {
+pub(crate) struct Wish {
     /// Where the configuration was read from.
     sources: Sources,
-    config: Config,
-    terms: Terms,
+    pub(crate) config: Config,
+    pub(crate) terms: Terms,
     output: Output,
     bot: bool,
 }
@@ -68,7 +70,7 @@ pub fn dev(args: &DevArgs) -> Result<(), Failure> {
         ("auth.secret", DEVELOPMENT_SECRET.to_owned(), "heddle dev"),
     ]);
     sources.chains.extend(chains(&args.policies));
-    let config = sources.load()?;
+    let config = startable(&sources, true)?;
     let terms = Terms { admin_token: config.admin.token.clone(), dev: true };
     run(Wish { sources, config, terms, output: args.output, bot: !args.no_bot })
 }
@@ -85,8 +87,7 @@ pub fn serve(args: &ServeArgs) -> Result<(), Failure> {
         chains: chains(&args.policies),
         ..Sources::default()
     };
-    let config = sources.load()?;
-    check_serve(&config, DEVELOPMENT_SECRET)?;
+    let config = startable(&sources, false)?;
     let admin_token = match config.admin.token.as_str() {
         "" => once_token()?,
         token => token.to_owned(),
@@ -151,25 +152,7 @@ fn run(wish: Wish) -> Result<(), Failure> {
             run_file.client_address().map(|address| tokio::spawn(heddle_client::bot::run(config(address))))
         });
         let bot = bot.transpose()?;
-        let end = loop {
-            match until_stopped(&wish, server, &mut stop).await {
-                Ok(End::Stopped) => break Ok(()),
-                Err(failure) => break Err(failure),
-                Ok(End::CutAnew { partitions }) => {
-                    // At the addresses that people know, whatever port the configuration leaves open.
-                    let mut config = reloader.in_force();
-                    config.gateway.listen = ready.client.unwrap_or(config.gateway.listen);
-                    config.admin.listen = ready.admin;
-                    server = tokio::select! {
-                        built = Server::build(&config, &wish.terms, metrics.clone(), Arc::clone(&reloader)) => built?,
-                        () = stop.asked() => break Ok(()),
-                    };
-                    server.serve();
-                    announce(&wish, &server, clock.monotonic())?;
-                    tell(&wish, &format!("serving again: the log has {partitions} partitions now"));
-                }
-            }
-        };
+        let end = Again::new(&wish, &ready, metrics, reloader).run(server, &mut stop).await;
         if let Some(bot) = bot {
             bot.abort();
         }
@@ -181,7 +164,7 @@ fn run(wish: Wish) -> Result<(), Failure> {
 }
 
 /// Writes `run.json`, and what to say of it.
-fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(Ready, RunFile), Failure> {
+pub(crate) fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(Ready, RunFile), Failure> {
     let (generation, policies) = server.generation();
     let mut tokens = Vec::new();
     if wish.terms.dev {
@@ -228,20 +211,37 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 /// Why a server ended in order.
-enum End {
+pub(crate) enum End {
+    /// It was asked to.
     Stopped,
-    /// It must be built anew.
-    CutAnew {
-        partitions: u32,
-    },
+    /// The log is cut into so many partitions: it must be built anew.
+    Cut(u32),
+    /// What the kernel holds after a failed sync is not known: it must be built anew, from disk.
+    LogFailed(String),
 }
 
-async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<End, Failure> {
+impl End {
+    /// For the line that says that clients are sent away.
+    fn why(&self) -> String {
+        match self {
+            Self::Stopped => String::new(),
+            Self::Cut(partitions) => format!("the log was cut into {partitions} partitions; "),
+            Self::LogFailed(reason) => format!("the log is closed: {reason}; sends are refused; "),
+        }
+    }
+}
+
+/// Where everything acknowledged is.
+pub(crate) fn kept(config: &Config) -> String {
+    match config.log.backend {
+        LogBackend::Embedded => format!("on disk in {}", config.node.data_dir.display()),
+        LogBackend::Kafka => format!("with the brokers at {}", config.kafka.brokers),
+    }
+}
+
+pub(crate) async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> End {
     let mut failed = server.log_failed();
-    let kept = match wish.config.log.backend {
-        LogBackend::Embedded => format!("on disk in {}", wish.config.node.data_dir.display()),
-        LogBackend::Kafka => format!("with the brokers at {}", wish.config.kafka.brokers),
-    };
+    let kept = kept(&wish.config);
     let asked = async {
         while stop.told().await == Told::Reload {
             match server.gateway().reload() {
@@ -250,19 +250,15 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<E
             }
         }
     };
-    let cut = tokio::select! {
-        () = asked => None,
-        partitions = server.cut_anew() => Some(partitions),
+    let end = tokio::select! {
+        () = asked => End::Stopped,
+        partitions = server.cut_anew() => End::Cut(partitions),
         reason = failed.wait_for(Option::is_some) => {
             let reason = reason.ok().and_then(|reason| reason.clone()).unwrap_or_else(|| "it ended".to_owned());
-            RunFile::remove(&wish.config.node.data_dir);
-            // What the kernel holds after a failed sync is not known: leave, and recover from disk at the next start.
-            return Err(Failure::new(format!(
-                "the log is closed: {reason}. Everything acknowledged is {kept}; look after the disk, then start again"
-            )));
+            End::LogFailed(reason)
         }
     };
-    let why = cut.map(|partitions| format!("the log was cut into {partitions} partitions; ")).unwrap_or_default();
+    let why = end.why();
     tell(
         wish,
         &format!(
@@ -274,11 +270,11 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<E
         drained = server.drain() => drained,
         () = stop.asked() => {
             tell(wish, &format!("stopped at once. Everything acknowledged is {kept}; the next start recovers."));
-            return Ok(End::Stopped);
+            return End::Stopped;
         }
     };
-    if let Some(partitions) = cut {
-        return Ok(End::CutAnew { partitions });
+    if !matches!(end, End::Stopped) {
+        return end;
     }
     let left = match drained.left {
         0 => String::new(),
@@ -291,7 +287,7 @@ async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) -> Result<E
             drained.connections
         ),
     );
-    Ok(End::Stopped)
+    end
 }
 
 fn reloaded_text(reloaded: &Reloaded) -> String {
@@ -302,7 +298,7 @@ fn reloaded_text(reloaded: &Reloaded) -> String {
 }
 
 /// On stderr: stdout is for what programs read.
-fn tell(wish: &Wish, text: &str) {
+pub(crate) fn tell(wish: &Wish, text: &str) {
     if wish.config.telemetry.format == crate::config::LogFormat::Json {
         tracing::info!("{text}");
     } else {
@@ -311,7 +307,7 @@ fn tell(wish: &Wish, text: &str) {
 }
 
 /// SIGINT and SIGTERM; SIGHUP.
-struct Stop {
+pub(crate) struct Stop {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
@@ -344,7 +340,7 @@ impl Stop {
     }
 
     /// The next that says stop.
-    async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) {
         while self.told().await != Told::Stop {}
     }
 }

@@ -329,10 +329,7 @@ impl Committer {
 
     fn failed(&self, doing: &str, error: &std::io::Error) -> Stop {
         let path = self.active.path();
-        Stop::Failed(format!(
-            "log file {} cannot be {doing} ({error}), check its disk, then start again",
-            path.display()
-        ))
+        Stop::Failed(format!("log file {} cannot be {doing} ({error}), check its disk", path.display()))
     }
 
     /// Everything that a durable commit changes, readers last.

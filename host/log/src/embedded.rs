@@ -130,7 +130,7 @@ impl EmbeddedLog {
         }))
     }
 
-    /// Why the log closed by itself, once it has: the process should then end and start again.
+    /// Why the log closed by itself, once it has: drop it, then open it anew. Nothing else makes sure of what the medium holds.
     #[must_use]
     pub fn failed(&self) -> watch::Receiver<Option<String>> {
         self.shared.failed.subscribe()
@@ -164,7 +164,7 @@ impl EmbeddedLog {
         if let Some(reason) = &*self.shared.failed.borrow() {
             return Err(format!("the log is closed: {reason}"));
         }
-        self.queue.read().clone().ok_or_else(|| "the log is closed, start heddle again".to_owned())
+        self.queue.read().clone().ok_or_else(|| "the log is closed, try again once it is open".to_owned())
     }
 
     fn permits_for(&self, bytes: usize) -> u32 {
@@ -199,7 +199,7 @@ impl EmbeddedLog {
         let request = Request::Append { slot, id, seen, bytes, reply, permit };
         sender.try_send(request).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => "its queue is full, try again".to_owned(),
-            mpsc::error::TrySendError::Closed(_) => "the log is closed, start heddle again".to_owned(),
+            mpsc::error::TrySendError::Closed(_) => "the log is closed, try again once it is open".to_owned(),
         })?;
         Ok(Err(answer))
     }
@@ -241,11 +241,11 @@ impl Log for EmbeddedLog {
         }
         let permits = self.permits_for(bytes);
         let permit = self.permits.clone().acquire_many_owned(permits).await;
-        let permit = permit.map_err(|_| refused("the log is closed, start heddle again".to_owned()))?;
+        let permit = permit.map_err(|_| refused("the log is closed, try again once it is open".to_owned()))?;
         let sender = self.sender().map_err(refused)?;
         let (reply, answer) = oneshot::channel();
         let sent = sender.send(Request::Derive { derived, reply, permit }).await;
-        sent.map_err(|_| refused("the log is closed, start heddle again".to_owned()))?;
+        sent.map_err(|_| refused("the log is closed, try again once it is open".to_owned()))?;
         drop(sender);
         answer.await.unwrap_or_else(|_| Err(ended(partition)))
     }

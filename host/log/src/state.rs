@@ -42,7 +42,6 @@ impl Partition {
 pub(crate) struct Shared {
     pub(crate) config: LogConfig,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) directory: Directory,
     pub(crate) slots: Slots,
     pub(crate) partitions: Vec<Partition>,
     /// Oldest first; the last is active. Never empty.
@@ -55,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) failed: watch::Sender<Option<String>>,
     /// One retention at a time.
     pub(crate) retention: Mutex<()>,
+    /// Last, so that its lock is given back when nothing below it is open any more.
+    pub(crate) directory: Directory,
 }
 
 impl std::fmt::Debug for Shared {
@@ -80,7 +81,7 @@ impl Shared {
             first
         });
         if first {
-            tracing::error!(dir = %self.directory.path.display(), reason, "the log closed, start heddle again");
+            tracing::error!(dir = %self.directory.path.display(), reason, "the log closed, it must be opened anew from disk");
             metrics::counter!("heddle_log_failures_total").increment(1);
         }
     }

@@ -313,7 +313,8 @@ pub(crate) async fn recorded(floor: &Floor, entry: &Entry) -> Result<PluginRef, 
         what: format!("the file of {} {} in the catalog", entry.name, entry.digest),
     })?;
     let source = format!("{} {}", entry.name, entry.version);
-    let plugin = PluginRef { source, bytes: file.bytes, config: entry.config.clone(), disabled: entry.disabled };
+    let config = entry.config.clone();
+    let plugin = PluginRef { config, disabled: entry.disabled, ..PluginRef::file(source, file.bytes) };
     Ok(PluginRef { config: set_by_operator(&plugin), ..plugin })
 }
 

@@ -19,13 +19,22 @@ pub struct PluginRef {
     pub config: serde_json::Map<String, serde_json::Value>,
     /// It keeps its place in the chain, and is not asked.
     pub disabled: bool,
+    /// This build's own: another build has other bytes under the same name, which is no change of the configuration.
+    pub builtin: bool,
 }
 
 impl PluginRef {
     /// A file, with its manifest's configuration.
     #[must_use]
     pub fn file(source: impl Into<String>, bytes: impl Into<Bytes>) -> Self {
-        Self { source: source.into(), bytes: bytes.into(), config: serde_json::Map::new(), disabled: false }
+        let (source, bytes) = (source.into(), bytes.into());
+        Self { source, bytes, config: serde_json::Map::new(), disabled: false, builtin: false }
+    }
+
+    /// A built-in plugin, by its name.
+    #[must_use]
+    pub fn builtin(name: impl Into<String>, bytes: &'static [u8]) -> Self {
+        Self { builtin: true, ..Self::file(name, bytes) }
     }
 }
 
@@ -55,6 +64,14 @@ pub struct PolicyConfig {
     pub trust: heddle_pack::TrustList,
     /// What is watched.
     pub watch: WatchConfig,
+}
+
+impl PolicyConfig {
+    /// What keeps its files from serving, as far as can be told without loading them. Each problem names its hook and file.
+    #[must_use]
+    pub fn problems(&self, builtins: &[(Hook, &'static [u8])]) -> Vec<String> {
+        crate::load::Plan::check(self, builtins).err().unwrap_or_default()
+    }
 }
 
 /// What is watched of the plugins that decide.

@@ -150,7 +150,10 @@ fn file(plugin: &Checked, at: u64) -> CatalogPlugin {
 
 /// What the operator configured, whatever this build's own plugins are.
 pub(crate) fn fingerprint(config: &PolicyConfig) -> String {
-    let plugin = |plugin: &PluginRef| json!([Digest::of(&plugin.bytes).to_string(), plugin.config]);
+    let plugin = |plugin: &PluginRef| match plugin.builtin {
+        true => json!([plugin.source, plugin.config]),
+        false => json!([Digest::of(&plugin.bytes).to_string(), plugin.config]),
+    };
     let chains = config.chains.iter().filter(|(_, chain)| !chain.is_empty());
     let chains: Map<String, Value> =
         chains.map(|(hook, chain)| (hook.to_string(), chain.iter().map(plugin).collect())).collect();
@@ -205,4 +208,21 @@ pub(crate) fn pack_hook(hook: Hook) -> Option<heddle_pack::Hook> {
 pub(crate) fn from_catalog(plugin: CatalogPlugin, config: &Map<String, Value>) -> PluginRef {
     let source = format!("{} {}", plugin.name, plugin.digest);
     PluginRef { config: config.clone(), ..PluginRef::file(source, plugin.bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(plugin: PluginRef) -> String {
+        fingerprint(&PolicyConfig { chains: vec![(Hook::Routing, vec![plugin])], ..PolicyConfig::default() })
+    }
+
+    #[test]
+    fn another_build_of_a_named_built_in_is_the_same_configuration_and_another_file_is_not() {
+        let builtin = |bytes: &'static [u8]| PluginRef::builtin("inbox-routing", bytes);
+        assert_eq!(of(builtin(b"old")), of(builtin(b"new")));
+        assert_ne!(of(builtin(b"old")), of(PluginRef::builtin("other", b"old")));
+        assert_ne!(of(PluginRef::file("a.wasm", &b"old"[..])), of(PluginRef::file("a.wasm", &b"new"[..])));
+    }
 }

@@ -14,8 +14,8 @@ mod sqlite;
 
 pub use port::{
     Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
-    ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, Denial, DenialRows, Denials, DeviceRow, Devices,
-    Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage,
+    ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, DeadLetterRow, Denial, DenialRows, Denials, DeviceRow,
+    Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage,
     HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes, Noted, Rebuild,
     ReceiptCut, ReceiptKept, ReceiptRow, ReceiptState, Revocation, Store, StoreError, StreamPage, StreamPoint,
     StreamRow, StreamRowRead, StreamSince, Stretch, StretchRows, UNREAD_MAX,

@@ -4,7 +4,7 @@ use heddle_model::{DeviceId, Digest, MessageId, NodeId, Position, TopicPartition
 
 use crate::cell::{fixed, id, partition, position, uint, user};
 use crate::fault::Fault;
-use crate::{ArchivedRecord, CatalogGeneration, Denial, DeviceRow, NodeReport, NodeRow, Revocation};
+use crate::{ArchivedRecord, CatalogGeneration, DeadLetterRow, Denial, DeviceRow, NodeReport, NodeRow, Revocation};
 
 /// Number, content, JSON, time, why.
 pub(crate) type GenerationColumns = (i64, Vec<u8>, String, i64, String);
@@ -52,6 +52,20 @@ pub(crate) fn device((name, at, seen_at, replay, turn): DeviceColumns) -> Result
         seen_at: uint("devices", seen_at)?,
         replay: replay.map(|to| position("devices", to)).transpose()?,
         turn: uint("devices", turn)?,
+    })
+}
+
+/// Partition, position, who, why, when, size.
+pub(crate) type DeadLetterColumns = (i64, i64, String, String, i64, i64);
+
+pub(crate) fn dead_letter((code, at, by, error, when, bytes): DeadLetterColumns) -> Result<DeadLetterRow, Fault> {
+    Ok(DeadLetterRow {
+        partition: partition("dead_letters", code)?,
+        position: position("dead_letters", at)?,
+        by: by.into(),
+        error: error.into(),
+        at: uint("dead_letters", when)?,
+        bytes: uint("dead_letters", bytes)?,
     })
 }
 

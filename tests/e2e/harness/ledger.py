@@ -61,7 +61,7 @@ class Sender:
 
     def __init__(self, server, user, to, ledger, mark=""):
         self.device = Device(server, user)
-        self.to, self.ledger, self.number, self.mark = to, ledger, 0, mark
+        self.to, self.group, self.ledger, self.number, self.mark = to, None, ledger, 0, mark
         self.stopped = False
 
     async def connect(self):
@@ -74,7 +74,7 @@ class Sender:
             await self.device.until(lambda: self.collect() or len(self.device.pending) < WINDOW, "room", 30)
             text = f"{self.device.user}#{self.number}{self.mark}"
             self.number += 1
-            await self.device.post(self.to, text, client_id=text)
+            await self.device.post(self.to, text, group=self.group, client_id=text)
 
     async def settle(self):
         """Waits until nothing is without an outcome."""

@@ -95,6 +95,17 @@ class RawSocket:
             elif opcode in (CLOSE, None):
                 raise AssertionError(f"closed before `{kind}`: {payload!r}")
 
+    def close_code_at_pong(self):
+        """Reads up to a pong: None; or up to the server's close, and says with which code."""
+        while True:
+            opcode, payload = self.read()
+            if opcode == PONG:
+                return None
+            if opcode == CLOSE:
+                return struct.unpack("!H", payload[:2])[0]
+            if opcode is None:
+                raise ConnectionError("closed without a code")
+
     def close_code(self):
         """Reads on until the server closes, and says with which code (None: without one)."""
         while True:

@@ -204,8 +204,24 @@ class Heddle:
         """What `heddle explain` says."""
         return heddle("explain", message_id, *settings.explain_args(self))
 
+    def explained(self, message_id):
+        """The same for programs."""
+        done = heddle("explain", message_id, "--output", "json", *settings.explain_args(self))
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def faults(self, plugin, kind):
+        """So many times that plugin failed in that way."""
+        wanted = ("heddle_policy_faults_total{", f'plugin="{plugin}"', f'kind="{kind}"')
+        return sum(value for name, value in self.metrics().items() if all(part in name for part in wanted))
+
+    def logged(self):
+        """Ids of all messages of which the log still has a record."""
+        rows = [row for topic in ("messages", "group_messages") for row in self.log(topic)]
+        return {row["message_id"] for row in rows if "message_id" in row}
+
     def log(self, topic, *more):
-        """`heddle log cat`, parsed. The server must be stopped."""
+        """`heddle log cat`, parsed. While the server runs the newest may be missing."""
         done = heddle("log", "cat", "--topic", topic, "--data", self.data, *more)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines() if line.strip()]

@@ -89,3 +89,31 @@ fn no_document_holds_two_versions_of_itself() {
         assert_eq!(marker, None, "{document} has the marks of a merge");
     }
 }
+
+#[test]
+fn the_smallest_policy_is_under_15_lines_and_compiled_as_a_test() {
+    let source = text(&root().join("sdk/rust/src/lib.rs"));
+    let documented: Vec<&str> = source.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+    let example: Vec<&str> = documented
+        .iter()
+        .copied()
+        .skip_while(|line| !line.starts_with("```"))
+        .skip(1)
+        .take_while(|line| *line != "```")
+        .collect();
+    // A fence that says more than its language may keep the block from being compiled.
+    assert!(documented.contains(&"```"), "the example of sdk/rust is not a plain block");
+    let lines = example.iter().filter(|line| !line.is_empty()).count();
+    assert!(example.iter().any(|line| line.starts_with("heddle_sdk::export!")), "{example:?} is no policy");
+    assert!((5..15).contains(&lines), "the smallest policy has {lines} lines");
+}
+
+#[test]
+fn make_test_runs_the_tests_of_the_sdk_and_of_every_plugin() {
+    let makefile = text(&root().join("Makefile"));
+    let test = makefile.split("\ntest:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("make test");
+    assert!(
+        test.contains("for manifest in sdk/*/Cargo.toml plugins/*/Cargo.toml") && test.contains("cargo test"),
+        "{test}"
+    );
+}

@@ -1,5 +1,6 @@
-//! The operators' listener: health and figures without a token, everything else with one, and the page `/try`.
+//! The operators' listener: health, figures and its own description without a token, everything else with one; in `dev` the page `/try`.
 
+mod dead;
 mod nodes;
 mod partitions;
 mod policies;
@@ -93,14 +94,21 @@ pub(crate) fn router(core: Arc<Core>, client_address: Option<SocketAddr>) -> Rou
         .merge(policies::routes())
         .route("/connections", get(connections))
         .route("/nodes", get(nodes::nodes))
+        .route("/log/dead", get(dead::list))
         .route("/log/partitions", get(partitions::show).post(partitions::repartition))
         .route("/users/{user}", get(users::show))
         .route("/users/{user}/revocation", put(users::revoke).delete(users::restore))
         .route("/users/{user}/replay", post(replay::replay))
-        .route("/config/reload", post(reload))
-        .route("/try", get(async || Html(TRY_PAGE)))
-        .route("/try/", get(async || Html(TRY_PAGE)));
-    let router = if dev { router.route("/try/tokens", get(try_tokens)) } else { router };
+        .route("/config/reload", post(reload));
+    // The page opens with tokens that it gets here: only where the secret behind them is published anyway.
+    let router = if dev {
+        router
+            .route("/try", get(async || Html(TRY_PAGE)))
+            .route("/try/", get(async || Html(TRY_PAGE)))
+            .route("/try/tokens", get(try_tokens))
+    } else {
+        router
+    };
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

@@ -67,6 +67,7 @@ impl From<GroupError> for Refused {
             GroupError::NotFound(_) => ErrorCode::NotFound,
             GroupError::Forbidden { .. } => ErrorCode::Forbidden,
             GroupError::Refused { .. } => ErrorCode::Refused,
+            GroupError::Conflict { .. } => ErrorCode::Conflict,
             GroupError::Invalid(_) => ErrorCode::Invalid,
             GroupError::Unavailable(_) => ErrorCode::Unavailable,
         };

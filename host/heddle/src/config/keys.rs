@@ -250,6 +250,12 @@ sections! {
         cache_bytes_max: Size = "32 MiB" ["1 MiB", "4 GiB"];
         /// Block cache of the index of message ids.
         ids_cache_bytes: Size = "16 MiB" ["1 MiB", "4 GiB"];
+        /// A log that a failed sync closed is opened anew from disk so many times within `log.reopen_window`; after that the process ends.
+        reopen_max: u64 = 5 [0, 1000];
+        /// For how long a reopening counts.
+        reopen_window: Span = "10 min" ["1 s", "1 d"];
+        /// Before the first reopening; before each further one within the window twice as long.
+        reopen_delay: Span = "200 ms" ["1 ms", "1 min"];
     }
     /// A log on Kafka or Redpanda.
     kafka: KafkaSection {
@@ -402,13 +408,13 @@ sections! {
     }
     /// The policies in use. A hook without one gets the built-in component.
     policies: PoliciesSection {
-        /// Plugin files, in the order in which they are asked. All must allow.
+        /// Plugin files, or names of built-in policies (token-bucket), in the order in which they are asked. All must allow.
         rate_limit: Vec<String> = [];
-        /// Plugin files, in the order in which they are asked. Changes are passed on, the first refusal ends it.
+        /// Plugin files, or inbox-routing, in the order in which they are asked. Changes are passed on, the first refusal ends it.
         routing: Vec<String> = [];
-        /// Plugin files. Pull wins; per member the more restrictive answer.
+        /// Plugin files, or group-fanout. Pull wins; per member the more restrictive answer.
         fanout: Vec<String> = [];
-        /// Plugin files. The lowest status and the least revealing answer win.
+        /// Plugin files, or last-seen. The lowest status and the least revealing answer win.
         presence: Vec<String> = [];
         /// Merged over the `[config]` of a plugin, by its name: `[policies.config.token-bucket]` with `burst = 50`.
         config: Free = {};

@@ -58,6 +58,13 @@ impl Sources {
     /// # Errors
     /// All problems, at once.
     pub fn load(&self) -> Result<Config, Problems> {
+        let (config, problems) = self.read();
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    /// What could be read, with defaults in the place of what is wrong, and everything that is wrong.
+    #[must_use]
+    pub fn read(&self) -> (Config, Vec<Problem>) {
         let mut problems = Vec::new();
         let mut values = Values::new();
         for (path, text) in &self.presets {
@@ -80,7 +87,7 @@ impl Sources {
         }
         let mut config = Config::from_values(&values, &mut problems);
         check(&mut config, &mut problems);
-        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+        (config, problems)
     }
 }
 
@@ -99,11 +106,6 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
     if !auth.secret.is_empty() && auth.secret.len() < SECRET_BYTES_MIN {
         let wrong = format!("has {} bytes, at least {SECRET_BYTES_MIN} are needed", auth.secret.len());
         say("auth.secret", wrong, "make one with `openssl rand -base64 48`");
-    }
-    for path in &auth.keys {
-        if let Err(error) = std::fs::metadata(path) {
-            say("auth.keys", format!("{path:?} cannot be read: {error}"), "name files in PEM or JWKS form");
-        }
     }
     let store = &mut config.store;
     from_file(&mut store.url, &store.url_file, ["store.url", "store.url_file"], &mut say);
@@ -219,11 +221,9 @@ fn from_file(secret: &mut String, file: &Path, keys: [&str; 2], say: &mut impl F
 /// The shortest secret for HS256.
 pub const SECRET_BYTES_MIN: usize = 32;
 
-/// What `serve` needs beyond a well-formed configuration: someone who may enter.
-///
-/// # Errors
-/// What is missing.
-pub fn check_serve(config: &Config, development_secret: &str) -> Result<(), Problems> {
+/// What `serve` lacks beyond a well-formed configuration: someone who may enter.
+#[must_use]
+pub fn check_serve(config: &Config, development_secret: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut say = |wrong: &str, remedy: &str| {
         problems.push(Problem {
@@ -242,7 +242,7 @@ pub fn check_serve(config: &Config, development_secret: &str) -> Result<(), Prob
         let remedy = "make one with `openssl rand -base64 48`, or listen on loopback";
         say("is the published development secret, and gateway.listen is not loopback", remedy);
     }
-    if problems.is_empty() { Ok(()) } else { Err(Problems(problems)) }
+    problems
 }
 
 /// A time with its unit, as the configuration writes it.

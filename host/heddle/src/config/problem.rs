@@ -15,6 +15,14 @@ pub struct Problem {
     pub remedy: String,
 }
 
+impl Problem {
+    /// Nothing of the file could be read.
+    #[must_use]
+    pub fn of_the_file(&self) -> bool {
+        self.key == super::source::THE_FILE
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {}; {}", self.key, self.origin, self.wrong, self.remedy)

@@ -8,11 +8,14 @@ use super::keys::{KEYS, SECTIONS};
 use super::problem::{Problem, meant};
 use super::table::{Given, Raw, Values};
 
+/// What problems of the file as a whole are of.
+pub(crate) const THE_FILE: &str = "the file";
+
 /// Reads a file into the values.
 pub(crate) fn file(path: &Path, values: &mut Values, problems: &mut Vec<Problem>) {
     let origin = path.display().to_string();
     let trouble = |wrong: String, remedy: &str| Problem {
-        key: "the file".to_owned(),
+        key: THE_FILE.to_owned(),
         origin: origin.clone(),
         wrong,
         remedy: remedy.to_owned(),

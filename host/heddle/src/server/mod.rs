@@ -8,6 +8,7 @@ pub mod repair;
 mod repartition;
 pub mod roll;
 pub mod settings;
+pub mod sound;
 mod store;
 mod telemetry;
 
@@ -154,7 +155,7 @@ impl Server {
             reload: Arc::new(move || reloader.reload().map_err(|failure| failure.to_string())),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, &error))?;
+        let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, terms.dev, &error))?;
         roll.serves(delivery.clone(), policies.clone(), gateway.load());
         Ok(Self { gateway, delivery, policies, log, store, registry: nodes.registry, roll, upkeep, carrying, cut })
     }
@@ -192,7 +193,7 @@ impl Server {
         (current.number(), current.describe())
     }
 
-    /// Says why, once the log has failed and this process can accept nothing more.
+    /// Says why, once the log has failed: this server can accept nothing more.
     #[must_use]
     pub fn log_failed(&self) -> watch::Receiver<Option<String>> {
         self.log.failed()
@@ -214,7 +215,9 @@ impl Server {
         let drained = self.gateway.drain().await;
         self.registry.leave().await;
         self.roll.leave().await;
-        self.delivery.stop(SETTLE).await;
+        // What a log that failed holds up comes with the next one.
+        let settle = if self.log.failed().borrow().is_some() { Duration::ZERO } else { SETTLE };
+        self.delivery.stop(settle).await;
         self.gateway.stop();
         self.upkeep.abort();
         self.carrying.abort();
@@ -230,7 +233,7 @@ impl Server {
 }
 
 /// The first-party components, as plugin files.
-fn builtins() -> Vec<(Hook, &'static [u8])> {
+pub(crate) fn builtins() -> Vec<(Hook, &'static [u8])> {
     let named = heddle_builtin::plugins();
     named.into_iter().filter_map(|(name, plugin)| Some((Hook::named(name)?, plugin.bytes))).collect()
 }
@@ -239,18 +242,22 @@ fn failed(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(error.to_string())
 }
 
-fn taken(config: &Config, error: &heddle_gateway::GatewayError) -> Failure {
-    match error {
-        heddle_gateway::GatewayError::Listen { key, address, .. } => {
-            let flag = if *key == "gateway.listen" { "--listen" } else { "--admin" };
-            let port = address.port();
-            let dir = config.node.data_dir.display();
-            Failure::new(format!(
-                "{error}\n  who has it:       ss -ltnp 'sport = :{port}'\n  another address:  heddle dev --data {dir} {flag} 127.0.0.1:0"
-            ))
+/// Both addresses, if both are taken, and the command that chooses another.
+fn taken(config: &Config, dev: bool, error: &heddle_gateway::GatewayError) -> Failure {
+    let heddle_gateway::GatewayError::Listen { key, address, .. } = error else {
+        return Failure::usage(error.to_string());
+    };
+    let too = (*key == "gateway.listen").then(|| sound::taken("admin.listen", config.admin.listen)).flatten();
+    let too = too.map(|problem| format!("\n{problem}")).unwrap_or_default();
+    let another = match (dev, *key) {
+        (true, "gateway.listen") => {
+            format!("heddle dev --data {} --listen 127.0.0.1:0", config.node.data_dir.display())
         }
-        other => Failure::usage(other.to_string()),
-    }
+        (true, _) => format!("heddle dev --data {} --admin 127.0.0.1:0", config.node.data_dir.display()),
+        (false, key) => format!("heddle serve --config FILE --set {key}={}:0", address.ip()),
+    };
+    let port = address.port();
+    Failure::new(format!("{error}{too}\n  who has it:       ss -ltnp 'sport = :{port}'\n  another address:  {another}"))
 }
 
 async fn keep_metrics(metrics: PrometheusHandle) {

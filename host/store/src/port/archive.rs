@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use heddle_model::{Conversation, MessageId, Millis, Position, ReceiptStatus, TopicPartition, UserId};
 
-use super::{ArchiveBatch, ArchivedRecord, Cursor, StoreError};
+use super::{ArchiveBatch, ArchivedRecord, Cursor, DeadLetterRow, StoreError};
 
 /// An event read back, with its record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,6 +185,11 @@ pub trait Archive: Send + Sync + 'static {
     /// The store does not answer, or holds a broken row.
     async fn record(&self, partition: TopicPartition, position: Position)
     -> Result<Option<ArchivedRecord>, StoreError>;
+    /// The records that were given up, those of last first, at most `limit`.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError>;
     /// A page of a conversation. Pulled group messages ([`GroupLogRow`]) within the viewer's intervals come too.
     /// A message is there once, by its stream row where there is one. An anchor that the viewer does not have gives an empty page.
     ///

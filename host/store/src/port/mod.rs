@@ -28,7 +28,8 @@ pub use groups::{GroupMember, GroupRow, Groups};
 pub use nodes::{NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes};
 pub use rebuild::{Rebuild, ReceiptCut, ReceiptKept, Stretch, StretchRows};
 pub use rows::{
-    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow, StreamRow,
+    ArchiveBatch, ArchivedRecord, Cursor, DeadLetter, DeadLetterRow, GroupDelta, GroupLogRow, MemberDelta, ReceiptRow,
+    StreamRow,
 };
 
 /// All of a store.

@@ -135,6 +135,23 @@ pub struct DeadLetter {
     pub bytes: Bytes,
 }
 
+/// A dead letter as it is listed: of the record itself only the size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// Where the record stands.
+    pub partition: TopicPartition,
+    /// Where the record stands.
+    pub position: Position,
+    /// Who gave up: `worker` or `archiver`.
+    pub by: Box<str>,
+    /// Why.
+    pub error: Box<str>,
+    /// When.
+    pub at: Millis,
+    /// Of the record.
+    pub bytes: u64,
+}
+
 /// What the archiver writes in one transaction; idempotent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ArchiveBatch {

@@ -11,10 +11,10 @@ use super::work::Work;
 use super::{conversations, history};
 use crate::cell::{int, partition, partition_code, place, position, time, uint};
 use crate::fault::Fault;
-use crate::row::{RecordColumns, derived_row, present, record};
+use crate::row::{DeadLetterColumns, RecordColumns, dead_letter, derived_row, present, record};
 use crate::{
-    Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, HistoryPage, HistoryQuery, ReceiptState,
-    StoreError, StreamPage, StreamPoint, StreamRowRead, StreamSince, UNREAD_MAX,
+    Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, DeadLetterRow, HistoryPage, HistoryQuery,
+    ReceiptState, StoreError, StreamPage, StreamPoint, StreamRowRead, StreamSince, UNREAD_MAX,
 };
 
 #[async_trait]
@@ -58,6 +58,22 @@ impl Archive for SqliteStore {
                         .fetch_all(connection)
                         .await?;
                 rows.into_iter().map(derived_row).collect()
+            })
+        });
+        read.await
+    }
+
+    async fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        let read = self.reader.read("dead letters", move |connection| {
+            Box::pin(async move {
+                let rows: Vec<DeadLetterColumns> = sqlx::query_as(
+                    "SELECT partition, position, given_up_by, error, at, length(bytes) FROM dead_letters
+                     ORDER BY at DESC, partition, position, given_up_by LIMIT ?1",
+                )
+                .bind(i64::from(limit))
+                .fetch_all(connection)
+                .await?;
+                rows.into_iter().map(dead_letter).collect()
             })
         });
         read.await

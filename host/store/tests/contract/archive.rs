@@ -1,7 +1,9 @@
 //! Streams, records, cursors, receipts.
 
 use heddle_model::{Position, ReceiptStatus, UserId};
-use heddle_store::{ArchiveBatch, DeadLetter, ReceiptRow, Store, StoreError, StreamPoint, StreamRow, StreamSince};
+use heddle_store::{
+    ArchiveBatch, DeadLetter, DeadLetterRow, ReceiptRow, Store, StoreError, StreamPoint, StreamRow, StreamSince,
+};
 
 use crate::fixture::*;
 
@@ -138,10 +140,22 @@ pub(crate) async fn records_that_were_given_up_are_kept(store: &Store) {
         at: 1,
         bytes: "broken".into(),
     };
-    let batch = ArchiveBatch { dead: vec![letter], cursors: vec![cursor(home("bob"), 4)], ..ArchiveBatch::default() };
+    let later = DeadLetter { by: "worker", at: 2, ..letter.clone() };
+    let batch =
+        ArchiveBatch { dead: vec![letter, later], cursors: vec![cursor(home("bob"), 4)], ..ArchiveBatch::default() };
     store.archive.write(batch.clone()).await.unwrap();
     store.archive.write(batch).await.unwrap();
     assert_eq!(store.archive.cursors().await.unwrap(), [cursor(home("bob"), 4)]);
+    let listed = |by: &str, when| DeadLetterRow {
+        partition: home("bob"),
+        position: at(4),
+        by: by.into(),
+        error: "it does not decode".into(),
+        at: when,
+        bytes: 6,
+    };
+    assert_eq!(store.archive.dead_letters(9).await.unwrap(), [listed("worker", 2), listed("archiver", 1)]);
+    assert_eq!(store.archive.dead_letters(1).await.unwrap(), [listed("worker", 2)]);
 }
 
 pub(crate) async fn odd_ids_and_large_bodies_come_back_as_they_were(store: &Store) {

@@ -1,37 +1,54 @@
-//! All four hooks: every decision panics.
+//! All four hooks: every decision panics; or only one of them, which the configuration names: `only = "sort"`.
 
 use heddle_sdk::{
-    Audience, Config, Decision, Envelope, Fanout, Message, Mode, Moment, Observation, Outcome, Policy, Presence,
-    RateLimit, Request, Routing, Sighting,
+    Audience, Config, Decision, Delivery, Envelope, Fanout, Message, Mode, Moment, Observation, Outcome, Policy, Presence,
+    RateLimit, Request, Routing, Sighting, Verdict,
 };
 
-struct Trap;
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trap {
+    only: Option<String>,
+}
+
+impl Trap {
+    /// Panics, unless only other decisions do.
+    fn spring(&self, decision: &str, words: &str) {
+        if self.only.as_deref().is_none_or(|only| only == decision) {
+            panic!("{words}")
+        }
+    }
+}
 
 impl Policy for Trap {
-    fn configure(_config: &Config) -> Result<Self, String> {
-        Ok(Self)
+    fn configure(config: &Config) -> Result<Self, String> {
+        config.parse()
     }
 }
 
 impl RateLimit for Trap {
     fn decide(&self, _at: Moment, _request: &Request, _state: &[u8]) -> Outcome {
-        panic!("no rate limit today")
+        self.spring("rate-limit", "no rate limit today");
+        Outcome { verdict: Verdict::Allow, state: Vec::new(), keep: 0 }
     }
 }
 
 impl Routing for Trap {
     fn decide(&self, _at: Moment, _envelope: &Envelope, _message: &dyn Message) -> Decision {
-        panic!("no routing today")
+        self.spring("routing", "no routing today");
+        Decision::Accept
     }
 }
 
 impl Fanout for Trap {
     fn plan(&self, _at: Moment, _audience: &Audience, _message: &dyn Message) -> Mode {
-        panic!("no plan today")
+        self.spring("plan", "no plan today");
+        Mode::Push
     }
 
-    fn sort(&self, _at: Moment, _audience: &Audience, _facts: &[u8], _message: &dyn Message) -> Vec<u8> {
-        panic!("no sorting today")
+    fn sort(&self, _at: Moment, _audience: &Audience, facts: &[u8], _message: &dyn Message) -> Vec<u8> {
+        self.spring("sort", "no sorting today");
+        vec![Delivery::Push as u8; facts.len()]
     }
 }
 

@@ -1,17 +1,18 @@
 //! From the configuration to what each crate is told: the only place where names of keys meet names of fields.
 
+mod policies;
+#[cfg(test)]
+mod tests;
+
 use std::path::{Path, PathBuf};
 
 use heddle_delivery::DeliveryConfig;
 use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig, JwksConfig};
 use heddle_log::{Identity, KafkaConfig, KafkaLogin, KafkaSasl, KafkaTls, LogConfig};
-use heddle_model::{Hook, NodeId};
-use heddle_pack::TrustList;
-use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
+use heddle_model::NodeId;
 use heddle_presence::PresenceConfig;
 use heddle_registry::{RedisConfig, RedisMode, RedisTls};
 use heddle_store::{PostgresConfig, PostgresTls, StoreConfig};
-use heddle_wasm::Limits;
 
 use crate::config::{
     Config, KafkaLogin as Sasl, LogBackend, Problem, Problems, ProxyProtocol, RedisKind, RegistryBackend, UnknownUsers,
@@ -20,6 +21,8 @@ use crate::config::{
 use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
 use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
+
+pub use policies::{engine, plugin_log, policies};
 
 /// A number that its range keeps small.
 fn small(number: u64) -> u32 {
@@ -201,18 +204,25 @@ fn presence(config: &Config) -> PresenceConfig {
 /// For the gateway. `admin_token` opens the admin listener.
 ///
 /// # Errors
-/// A file of `auth.keys` that cannot be read or is no key, a certificate that cannot serve.
-pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayConfig, Failure> {
+/// All files of `auth.keys` that cannot be read or are no keys, all certificates that cannot serve.
+pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayConfig, Problems> {
     let section = &config.gateway;
     let dev = dev.then(|| DevConfig {
         secret: DEVELOPMENT_SECRET.to_owned(),
         users: vec!["alice".to_owned(), "bob".to_owned()],
         token_life_ms: DEVELOPMENT_TTL_S * 1_000,
     });
-    let certificate = |read: Result<_, Problem>| read.map_err(|wrong| Failure::from(Problems(vec![wrong])));
+    let (tls, admin_tls, auth) = (client_certificate(config), admin_certificate(config), auth(config, admin_token));
+    let (tls, admin_tls, auth) = match (tls, admin_tls, auth) {
+        (Ok(tls), Ok(admin_tls), Ok(auth)) => (tls, admin_tls, auth),
+        (tls, admin_tls, auth) => {
+            let of_auth = auth.err().map(|problems| problems.0).unwrap_or_default();
+            return Err(Problems([tls.err(), admin_tls.err()].into_iter().flatten().chain(of_auth).collect()));
+        }
+    };
     Ok(GatewayConfig {
-        tls: certificate(client_certificate(config))?,
-        admin_tls: certificate(admin_certificate(config))?,
+        tls,
+        admin_tls,
         handshakes_max: count(section.tls_handshakes_max),
         proxy_protocol: section.proxy_protocol == ProxyProtocol::Trusted,
         // Both have checked the form.
@@ -247,11 +257,11 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
         drain_ms: section.drain_deadline.millis(),
         dev,
         listen: has_role(config, "gateway").then_some(section.listen),
-        ..GatewayConfig::new(section.listen, config.admin.listen, auth(config, admin_token)?)
+        ..GatewayConfig::new(section.listen, config.admin.listen, auth)
     })
 }
 
-fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Failure> {
+fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Problems> {
     let section = &config.auth;
     let (mut keys, mut problems) = (Vec::new(), Vec::new());
     if !section.secret.is_empty() {
@@ -287,7 +297,7 @@ fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Failure> {
         ));
     }
     if !problems.is_empty() {
-        return Err(Problems(problems).into());
+        return Err(Problems(problems));
     }
     let given = |text: &String| if text.is_empty() { Vec::new() } else { vec![text.clone()] };
     Ok(AuthConfig {
@@ -303,167 +313,4 @@ fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Failure> {
 
 fn problem(key: &str, wrong: String, remedy: &str) -> Problem {
     Problem { key: key.to_owned(), origin: "checked".to_owned(), wrong, remedy: remedy.to_owned() }
-}
-
-/// For the policies: reads the plugin files. A hook without any gets the built-in component, with the configuration that bears its name.
-///
-/// # Errors
-/// Files that cannot be read, all of them at once.
-pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<PolicyConfig, Failure> {
-    let section = &config.policies;
-    let chains = [
-        (Hook::RateLimit, "policies.rate_limit", &section.rate_limit),
-        (Hook::Routing, "policies.routing", &section.routing),
-        (Hook::Fanout, "policies.fanout", &section.fanout),
-        (Hook::Presence, "policies.presence", &section.presence),
-    ];
-    let mut problems = Vec::new();
-    let mut unused: Vec<&str> = section.config.0.keys().map(String::as_str).collect();
-    let mut settings = |bytes: &[u8]| {
-        let name = heddle_pack::unpack(bytes).ok().map(|packed| packed.manifest.name);
-        let found = name.and_then(|name| {
-            unused.retain(|known| *known != name);
-            section.config.0.get(&name)
-        });
-        found.map(json_object).unwrap_or_default()
-    };
-    let trust = TrustList::new(&section.trusted_keys, section.require_signature).unwrap_or_else(|error| {
-        problems.push(problem("policies.trusted_keys", error.to_string(), "write the second line of the .pub file"));
-        TrustList::default()
-    });
-    if section.require_signature && section.trusted_keys.is_empty() {
-        let wrong = "is true, and policies.trusted_keys is empty: nothing could be deployed".to_owned();
-        problems.push(problem("policies.require_signature", wrong, "make a key with `heddle plugin keys new`"));
-    }
-    let mut loaded = Vec::new();
-    for (hook, key, files) in chains {
-        let mut plugins = Vec::new();
-        for file in files {
-            match std::fs::read(file) {
-                Ok(bytes) => {
-                    if let Err(error) = trust.check(&bytes, signature_beside(file).as_deref()) {
-                        problems.push(problem(key, format!("{file:?}: {error}"), "sign it, or leave it out"));
-                    }
-                    plugins.push(PluginRef { config: settings(&bytes), ..PluginRef::file(file.clone(), bytes) });
-                }
-                Err(error) => {
-                    let wrong = format!("{file:?} cannot be read: {error}");
-                    problems.push(problem(key, wrong, "name the file that `heddle plugin build` wrote"));
-                }
-            }
-        }
-        if !plugins.is_empty() {
-            loaded.push((hook, plugins));
-        }
-    }
-    let builtin_config = builtins.iter().map(|(hook, bytes)| (*hook, settings(bytes))).collect();
-    for name in unused {
-        let wrong = format!("no plugin in use is called {name:?}");
-        problems.push(problem("policies.config", wrong, "write the `name` of its plugin.toml, or remove it"));
-    }
-    if !problems.is_empty() {
-        return Err(Problems(problems).into());
-    }
-    let limits = PolicyLimits {
-        chain_max: count(section.chain_max),
-        memory_bytes_max: section.memory_max.0,
-        deadline_ms_max: small(section.deadline_max.millis()),
-        states_max: count(section.states_max),
-        generations_max: count(section.generations_max),
-    };
-    let watch = WatchConfig {
-        repeat_one_in: section.repeat_one_in,
-        breaker: section.breaker,
-        canary_band_percent: small(section.canary_band_percent),
-        record: RecordConfig {
-            hooks: section.record.iter().filter_map(|hook| Hook::named(hook)).collect(),
-            one_in: section.record_one_in,
-            calls_max: count(section.record_calls_max),
-            bytes_max: count(section.record_bytes_max.0),
-            bodies: section.record_bodies,
-        },
-    };
-    Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch })
-}
-
-/// What `heddle plugin sign` wrote beside a plugin file, if it did.
-fn signature_beside(file: &str) -> Option<String> {
-    std::fs::read_to_string(format!("{file}.minisig")).ok()
-}
-
-/// For the engine: what one plugin may use, whatever its manifest says.
-pub fn engine(config: &Config) -> Limits {
-    let section = &config.policies;
-    Limits {
-        memory_bytes_max: section.memory_max.bytes(),
-        deadline_ms_max: small(section.deadline_max.millis()),
-        start_ms_max: small(section.start_deadline.millis()),
-        stack_bytes_max: section.stack_max.bytes(),
-        table_elements_max: count(section.table_elements_max),
-        instances_max: small(section.instances_max),
-        warm_max: count(section.warm_instances_max),
-        calls_per_instance_max: section.calls_per_instance_max,
-        hostcall_bytes_max: section.call_output_max.bytes(),
-        log_lines_per_call_max: small(section.log_lines_per_call_max),
-    }
-}
-
-/// For a plugin's log: lines kept, and lines a second.
-pub fn plugin_log(config: &Config) -> (usize, u32) {
-    (count(config.policies.log_lines_kept), small(config.policies.log_lines_per_second_max))
-}
-
-fn json_object(value: &toml::Value) -> serde_json::Map<String, serde_json::Value> {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Sources;
-
-    fn set(assignments: &[&str]) -> Config {
-        let assignments = assignments.iter().map(|text| (*text).to_owned()).collect();
-        Sources { assignments, ..Sources::default() }.load().unwrap()
-    }
-
-    #[test]
-    fn what_is_not_configured_is_what_the_engine_has_by_default() {
-        assert_eq!(engine(&set(&[])), Limits::default());
-        assert_eq!(plugin_log(&set(&[])), (1_000, 100));
-    }
-
-    #[test]
-    fn each_limit_of_a_plugin_is_a_key() {
-        let config = set(&[
-            "policies.memory_max=32 MiB",
-            "policies.deadline_max=7 ms",
-            "policies.start_deadline=90 ms",
-            "policies.stack_max=128 KiB",
-            "policies.table_elements_max=500",
-            "policies.instances_max=24",
-            "policies.warm_instances_max=3",
-            "policies.calls_per_instance_max=9",
-            "policies.call_output_max=1 MiB",
-            "policies.log_lines_per_call_max=5",
-            "policies.log_lines_per_second_max=11",
-            "policies.log_lines_kept=17",
-        ]);
-        let wanted = Limits {
-            memory_bytes_max: 32 << 20,
-            deadline_ms_max: 7,
-            start_ms_max: 90,
-            stack_bytes_max: 128 << 10,
-            table_elements_max: 500,
-            instances_max: 24,
-            warm_max: 3,
-            calls_per_instance_max: 9,
-            hostcall_bytes_max: 1 << 20,
-            log_lines_per_call_max: 5,
-        };
-        assert_eq!((engine(&config), plugin_log(&config)), (wanted, (17, 11)));
-    }
 }
