@@ -289,6 +289,7 @@ fn sort(policies: &Policies, attempt: u32) -> Result<(Vec<Delivery>, Vec<Option<
         message: BODY,
         facts: &[0; 4],
         attempt,
+        last: attempt > 4,
     };
     let sorted = policies.current().sort(&ask).map_err(|retry| retry.after_ms)?;
     Ok((sorted.deliveries, sorted.decisions.iter().map(|d| d.fallback).collect()))

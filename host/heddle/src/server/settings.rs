@@ -7,7 +7,7 @@ use heddle_gateway::{AuthConfig, AuthKey, DevConfig, GatewayConfig, JwksConfig};
 use heddle_log::{Identity, KafkaConfig, KafkaLogin, KafkaSasl, KafkaTls, LogConfig};
 use heddle_model::{Hook, NodeId};
 use heddle_pack::TrustList;
-use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
+use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
 use heddle_presence::PresenceConfig;
 use heddle_registry::{RedisConfig, RedisMode, RedisTls};
 use heddle_store::{PostgresConfig, PostgresTls, StoreConfig};
@@ -370,6 +370,7 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         deadline_ms_max: small(section.deadline_max.millis()),
         states_max: count(section.states_max),
         generations_max: count(section.generations_max),
+        draining_max: count(section.draining_max),
     };
     let watch = WatchConfig {
         repeat_one_in: section.repeat_one_in,
@@ -380,7 +381,7 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
             one_in: section.record_one_in,
             calls_max: count(section.record_calls_max),
             bytes_max: count(section.record_bytes_max.0),
-            bodies: section.record_bodies,
+            redaction: Redaction { bodies: section.record_bodies, tags_kept: section.record_tags.clone() },
         },
     };
     Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch })
