@@ -109,12 +109,19 @@ pub(crate) struct Carried {
     pub(crate) revoked: BTreeSet<u64>,
     /// Versions of plugins that nothing is to go back to by itself, beside those that are known.
     pub(crate) failed: Vec<String>,
+    /// For the audit: a lower version after a higher one was meant.
+    pub(crate) allow_downgrade: bool,
 }
 
 impl Carried {
     /// As before.
     pub(crate) fn of(before: &Content) -> Self {
-        Self { configured: before.configured.clone(), revoked: before.revoked.clone(), failed: Vec::new() }
+        Self {
+            configured: before.configured.clone(),
+            revoked: before.revoked.clone(),
+            failed: Vec::new(),
+            allow_downgrade: false,
+        }
     }
 }
 
@@ -190,6 +197,7 @@ impl Policies {
             carried.revoked.insert(number);
             carried.failed.extend(older(floor, newest.number, Some(number)).await?.versions());
         }
+        carried.allow_downgrade = matches!(&request.change, Change::Deploy { seal, .. } if seal.allow_downgrade);
         let said = (&*request.who, request.change.word(), &*request.why);
         let next = Next { lines: vec![&base], carried, ..Next::after(&newest, &before) };
         self.decide(next, &config, said).await
@@ -220,7 +228,8 @@ impl Policies {
         let before = self.current().number();
         let least = shared.following.as_ref().map_or(0, |following| following.next_number());
         let number = least.max(newest.number + 1);
-        let audit = audit(floor.deps.clock.now(), said, Some(newest), number, &content);
+        let audit = AuditRow { said, before: Some(newest), number, after: &content };
+        let audit = audit.entry(floor.deps.clock.now(), carried.allow_downgrade);
         let generation = Self::warm(floor.load(&plan, &content, number).await?).await?;
         floor.keep_files(&plan, audit.at).await?;
         match &shared.following {
@@ -283,6 +292,16 @@ impl Policies {
 }
 
 impl Policies {
+    /// Puts what made no generation into the audit. `detail`: JSON.
+    ///
+    /// # Errors
+    /// The catalog does not answer.
+    pub async fn note(&self, who: &str, what: &str, why: &str, detail: String) -> Result<(), StoreError> {
+        let deps = &self.shared.floor.deps;
+        let (at, who, what, why) = (deps.clock.now(), who.to_owned(), what.to_owned(), why.to_owned());
+        deps.catalog.add_audit(AuditEntry { at, who, what, why, detail }).await
+    }
+
     /// The newest changes, newest first.
     ///
     /// # Errors
@@ -371,25 +390,36 @@ pub(crate) fn proposal(content: &Content, audit: AuditEntry) -> Proposal {
     Proposal { json: content.canonical().0, at, who, what, why, detail }
 }
 
-/// A row of the audit. `said`: who, what, why.
-pub(crate) fn audit(
-    at: u64,
-    (who, what, why): (&str, &str, &str),
-    before: Option<&CatalogGeneration>,
-    number: u64,
-    after: &Content,
-) -> AuditEntry {
-    let chains = |content: &Content| {
-        let chains = content.chains.iter();
-        json!(chains.map(|(hook, entries)| (hook.to_string(), json!(entries))).collect::<Map<_, _>>())
-    };
-    let before =
-        before.map(|row| json!({ "generation": row.number, "chains": Content::parse(&row.json).as_ref().map(chains) }));
-    let after = json!({
-        "generation": number, "chains": chains(after), "trial": after.trial, "revoked": after.revoked,
-    });
-    let detail = json!({ "before": before, "after": after });
-    AuditEntry { at, who: who.to_owned(), what: what.to_owned(), why: why.to_owned(), detail: detail.to_string() }
+/// A row of the audit.
+pub(crate) struct AuditRow<'a> {
+    /// Who, what, why.
+    pub(crate) said: (&'a str, &'a str, &'a str),
+    pub(crate) before: Option<&'a CatalogGeneration>,
+    pub(crate) number: u64,
+    pub(crate) after: &'a Content,
+}
+
+impl AuditRow<'_> {
+    /// With the whole set before and after.
+    pub(crate) fn entry(&self, at: u64, allow_downgrade: bool) -> AuditEntry {
+        let (who, what, why) = self.said;
+        let chains = |content: &Content| {
+            let chains = content.chains.iter();
+            json!(chains.map(|(hook, entries)| (hook.to_string(), json!(entries))).collect::<Map<_, _>>())
+        };
+        let shown = |number: u64, content: Option<&Content>| {
+            json!({
+                "generation": number, "chains": content.map(chains), "trial": content.map(|it| &it.trial),
+                "revoked": content.map(|it| &it.revoked),
+            })
+        };
+        let before = self.before.map(|row| shown(row.number, Content::parse(&row.json).as_ref()));
+        let mut detail = json!({ "before": before, "after": shown(self.number, Some(self.after)) });
+        if allow_downgrade {
+            detail["allow_downgrade"] = true.into();
+        }
+        AuditEntry { at, who: who.to_owned(), what: what.to_owned(), why: why.to_owned(), detail: detail.to_string() }
+    }
 }
 
 /// The newest content, if the operator's configuration is still the one that it grew from.

@@ -7,7 +7,7 @@ use heddle_store::StoreError;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
-use crate::change::{Carried, Next, audit, grown, parsed, proposal};
+use crate::change::{AuditRow, Carried, Next, grown, parsed, proposal};
 use crate::cluster::{Following, confirm, obey, tidy};
 use crate::content::{Before, Content};
 use crate::floor::Floor;
@@ -281,7 +281,8 @@ async fn first(
         }
         let number = if same { number } else { number + 1 };
         let said = ("heddle", "start", NAMES_ANOTHER);
-        let audit = audit(floor.deps.clock.now(), said, newest.as_ref(), number, &content);
+        let row = AuditRow { said, before: newest.as_ref(), number, after: &content };
+        let audit = row.entry(floor.deps.clock.now(), false);
         match following {
             Some(following) => {
                 floor.keep_files(&plan, audit.at).await?;

@@ -38,6 +38,12 @@ struct Admin {
 /// Somebody who may look.
 struct Viewer;
 
+/// Somebody who may look, and perhaps at what people wrote.
+struct Reader {
+    /// At least an operator.
+    bodies: bool,
+}
+
 /// Somebody who may run the node, by name.
 struct Operator(String);
 
@@ -49,6 +55,15 @@ impl FromRequestParts<Admin> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
         admin.verified(parts, Role::Viewer).await.map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Admin> for Reader {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.verified(parts, Role::Viewer)?;
+        Ok(Self { bodies: admin.core.auth().verify_role(&parts.headers, Role::Operator).is_ok() })
     }
 }
 
@@ -190,10 +205,18 @@ async fn connections(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
 }
 
 /// Reads files: on a thread that may block.
-async fn reload(State(admin): State<Admin>, _: Operator) -> Result<Json<Reloaded>, Refused> {
-    let reloaded = tokio::task::spawn_blocking(move || admin.core.reload()).await;
+async fn reload(State(admin): State<Admin>, operator: Operator) -> Result<Json<Reloaded>, Refused> {
+    let core = Arc::clone(&admin.core);
+    let reloaded = tokio::task::spawn_blocking(move || core.reload()).await;
     let reloaded = reloaded.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
-    reloaded.map(Json).map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))
+    let mut reloaded = reloaded.map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))?;
+    let detail =
+        json!({ "node": admin.core.deps.node.as_str(), "applied": reloaded.applied, "waiting": reloaded.waiting });
+    // It is in force already: without the store too.
+    if let Err(error) = admin.core.deps.policies.note(&operator.0, "reload", "", detail.to_string()).await {
+        reloaded.warnings.push(format!("the audit does not have this: {error}"));
+    }
+    Ok(Json(reloaded))
 }
 
 #[derive(serde::Deserialize)]

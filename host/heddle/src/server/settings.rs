@@ -327,14 +327,10 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         });
         found.map(json_object).unwrap_or_default()
     };
-    let trust = TrustList::new(&section.trusted_keys, section.require_signature).unwrap_or_else(|error| {
-        problems.push(problem("policies.trusted_keys", error.to_string(), "write the second line of the .pub file"));
+    let trust = trust(config).unwrap_or_else(|Problems(wrong)| {
+        problems.extend(wrong);
         TrustList::default()
     });
-    if section.require_signature && section.trusted_keys.is_empty() {
-        let wrong = "is true, and policies.trusted_keys is empty: nothing could be deployed".to_owned();
-        problems.push(problem("policies.require_signature", wrong, "make a key with `heddle plugin keys new`"));
-    }
     let mut loaded = Vec::new();
     for (hook, key, files) in chains {
         let mut plugins = Vec::new();
@@ -372,7 +368,30 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         generations_max: count(section.generations_max),
         draining_max: count(section.draining_max),
     };
-    let watch = WatchConfig {
+    let watch = watch(config);
+    Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch })
+}
+
+/// Whose signatures count when a plugin is deployed.
+///
+/// # Errors
+/// Keys that are none, or none where one is needed.
+pub fn trust(config: &Config) -> Result<TrustList, Problems> {
+    let section = &config.policies;
+    if section.require_signature && section.trusted_keys.is_empty() {
+        let wrong = "is true, and policies.trusted_keys is empty: nothing could be deployed".to_owned();
+        let remedy = "make a key with `heddle plugin keys new`";
+        return Err(Problems(vec![problem("policies.require_signature", wrong, remedy)]));
+    }
+    TrustList::new(&section.trusted_keys, section.require_signature).map_err(|error| {
+        Problems(vec![problem("policies.trusted_keys", error.to_string(), "write the second line of the .pub file")])
+    })
+}
+
+/// How the plugins that decide are watched.
+pub fn watch(config: &Config) -> WatchConfig {
+    let section = &config.policies;
+    WatchConfig {
         repeat_one_in: section.repeat_one_in,
         breaker: section.breaker,
         canary_band_percent: small(section.canary_band_percent),
@@ -383,8 +402,7 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
             bytes_max: count(section.record_bytes_max.0),
             redaction: Redaction { bodies: section.record_bodies, tags_kept: section.record_tags.clone() },
         },
-    };
-    Ok(PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch })
+    }
 }
 
 /// What `heddle plugin sign` wrote beside a plugin file, if it did.

@@ -92,14 +92,14 @@ async fn however_many_swaps_a_generation_that_is_not_drained_is_never_lost_and_m
     let (_, policies) = swapped(20).await;
     assert_eq!(policies.older().0, Vec::from_iter(1..=21), "all wait for their records");
     assert_eq!(policies.figures().generations, 1 + 3, "some of them loaded");
-    assert_eq!(left_out(&*policies.generation(1).await.unwrap()), (5, None), "read from the catalog again");
+    assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None), "read from the catalog again");
     assert_eq!(policies.figures().generations, 1 + 3);
     drain(&policies);
     assert_eq!(policies.older().0, Vec::<u64>::new());
     assert_eq!(policies.older().1.len(), 2);
     assert_eq!(loaded(&policies).matches("} ").count(), 3, "{}", loaded(&policies));
     // Drained and forgotten, and met all the same: it drains anew.
-    assert_eq!(left_out(&*policies.generation(1).await.unwrap()), (5, None));
+    assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None));
 }
 
 #[tokio::test]
@@ -108,13 +108,13 @@ async fn a_generation_that_the_catalog_does_not_give_is_waited_for_and_never_rep
     catalog.down.store(true, Ordering::SeqCst);
     assert!(matches!(policies.generation(1).await, Err(PolicyError::Catalog { number: 1, .. })));
     catalog.down.store(false, Ordering::SeqCst);
-    assert_eq!(left_out(&*policies.generation(1).await.unwrap()), (5, None));
+    assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None));
 }
 
 #[tokio::test]
 async fn a_revoked_generation_is_the_built_in_plan_from_then_on_though_it_was_loaded() {
     let (_, policies) = swapped(1).await;
-    assert_eq!(left_out(&*policies.generation(1).await.unwrap()), (5, None));
+    assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None));
     change(&policies, Change::Revoke { generation: Some(1) }).await;
-    assert_eq!(left_out(&*policies.generation(1).await.unwrap()), (0, Some(Fallback::Builtin)));
+    assert_eq!(left_out(&policies.generation(1).await.unwrap()), (0, Some(Fallback::Builtin)));
 }

@@ -205,6 +205,11 @@ impl Catalog for Rows {
         Ok(true)
     }
 
+    async fn add_audit(&self, audit: AuditEntry) -> Result<(), StoreError> {
+        self.audit.lock().push(audit);
+        Ok(())
+    }
+
     async fn audit(&self, _: u32) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(self.audit.lock().clone())
     }

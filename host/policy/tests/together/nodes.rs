@@ -243,6 +243,10 @@ impl Catalog for Rows {
         Ok(true)
     }
 
+    async fn add_audit(&self, _: AuditEntry) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn audit(&self, _: u32) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(Vec::new())
     }

@@ -84,6 +84,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// The store does not answer, or holds a broken row.
     async fn add_generation(&self, generation: CatalogGeneration, audit: AuditEntry) -> Result<bool, StoreError>;
+    /// Adds an audit row of what made no generation.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    async fn add_audit(&self, audit: AuditEntry) -> Result<(), StoreError>;
     /// The newest audit rows.
     ///
     /// # Errors

@@ -72,6 +72,14 @@ impl Catalog for PostgresStore {
         write.await
     }
 
+    async fn add_audit(&self, audit: AuditEntry) -> Result<(), StoreError> {
+        let write = self.connections.write("add audit", move |connection| {
+            let audit = audit.clone();
+            Box::pin(async move { add_audit(connection, &audit).await })
+        });
+        write.await
+    }
+
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.connections.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
     }

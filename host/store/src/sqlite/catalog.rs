@@ -67,6 +67,10 @@ impl Catalog for SqliteStore {
         Ok(self.writer.write(Work::AddGeneration(generation, audit)).await?.changed())
     }
 
+    async fn add_audit(&self, audit: AuditEntry) -> Result<(), StoreError> {
+        self.writer.write(Work::AddAudit(audit)).await.map(drop)
+    }
+
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.reader.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
     }

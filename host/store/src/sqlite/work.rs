@@ -23,6 +23,7 @@ pub(super) enum Work {
     Restore { user: UserId, audit: AuditEntry },
     AddPlugin(CatalogPlugin),
     AddGeneration(CatalogGeneration, AuditEntry),
+    AddAudit(AuditEntry),
     Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
     Repartition { identity: [u8; 16], partitions: u32, starts: Vec<(TopicPartition, u64)> },
     AddHole(Hole),
@@ -57,6 +58,7 @@ impl Work {
             Self::Restore { .. } => "restore",
             Self::AddPlugin(_) => "add plugin",
             Self::AddGeneration(..) => "add generation",
+            Self::AddAudit(_) => "add audit",
             Self::Epoch { .. } => "epoch",
             Self::Repartition { .. } => "repartition",
             Self::AddHole(_) => "add hole",
@@ -99,6 +101,7 @@ impl Work {
             Self::AddGeneration(generation, audit) => {
                 return catalog::add_generation(connection, generation, audit).await.map(Outcome::Changed);
             }
+            Self::AddAudit(audit) => catalog::add_audit(connection, audit).await?,
             Self::Epoch { identity, partitions, heads } => {
                 return epochs::epoch(connection, *identity, *partitions, heads).await.map(Outcome::Epoch);
             }
