@@ -204,19 +204,9 @@ async fn connections(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     }))
 }
 
-/// Reads files: on a thread that may block.
 async fn reload(State(admin): State<Admin>, operator: Operator) -> Result<Json<Reloaded>, Refused> {
-    let core = Arc::clone(&admin.core);
-    let reloaded = tokio::task::spawn_blocking(move || core.reload()).await;
-    let reloaded = reloaded.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
-    let mut reloaded = reloaded.map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))?;
-    let detail =
-        json!({ "node": admin.core.deps.node.as_str(), "applied": reloaded.applied, "waiting": reloaded.waiting });
-    // It is in force already: without the store too.
-    if let Err(error) = admin.core.deps.policies.note(&operator.0, "reload", "", detail.to_string()).await {
-        reloaded.warnings.push(format!("the audit does not have this: {error}"));
-    }
-    Ok(Json(reloaded))
+    let reloaded = admin.core.reload(&operator.0).await;
+    reloaded.map(Json).map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))
 }
 
 #[derive(serde::Deserialize)]
