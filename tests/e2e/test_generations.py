@@ -8,6 +8,7 @@ from harness.policies import fixture
 from harness.server import heddle
 from harness.waiting import until_async
 from test_reload import reload, rewritten
+from test_trials import renamed
 
 
 def text(server, *words):
@@ -64,16 +65,18 @@ async def test_a_reload_changes_how_policies_are_watched_and_stands_in_the_audit
     assert "reload" in text(server, "history")
 
 
-async def test_a_plugin_deployed_over_a_disabled_one_stays_disabled_and_the_audit_has_all_before_and_after(start, name):
+async def test_a_plugin_deployed_over_a_disabled_one_stays_disabled_and_the_audit_has_all_before_and_after(
+        start, name, tmp_path):
     server = start()
-    changed(server, "deploy", fixture("deny-all"))
-    changed(server, "disable", "deny-all")
-    set_apart = fixture("deny-all")
-    changed(server, "set", "deny-all", "colour=red")
-    assert "disabled: it is not asked, see `heddle plugin enable`" in text(server, "deploy", set_apart, "--allow-downgrade")
+    changed(server, "deploy", renamed(tmp_path, "guard", "deny-all", "1.0.0"))
+    changed(server, "disable", "guard")
+    told = text(server, "deploy", str(renamed(tmp_path, "guard", "deny-all", "2.0.0")), "--allow-downgrade")
+    assert "guard 2.0.0" in told and "disabled: it is not asked, see `heddle plugin enable`" in told, told
+    assert changed(server, "history")["changes"][0]["detail"]["allow_downgrade"] is True
     async with Device(server, name("alice")) as a:
         await a.say(name("bob"), "nobody denies it")
     changed(server, "deploy", fixture("mark"), "--shadow")
     changed(server, "revoke", "2")
+    changed(server, "abandon")
     before = changed(server, "history")["changes"][0]["detail"]["before"]
-    assert before["trial"]["mode"] == "shadow" and before["revoked"] == [], before
+    assert before["trial"]["mode"] == "shadow" and before["revoked"] == [2], before

@@ -453,7 +453,7 @@ sections! {
         generations_max: u64 = 4 [1, 64];
         /// Generations that decide no more and are not drained yet, held loaded; of more, the one that was not asked for longest is read from the
         /// catalog again when a record of it is met.
-        draining_max: u64 = 16 [1, 1_024];
+        draining_max: u64 = 4 [1, 64];
         /// Takes a plugin back by itself: after 5 faults in a row, or when over 1 % of at least 100 calls in 10 s fail, its version before decides.
         breaker: bool = true;
         /// Of so many calls of a plugin one is repeated on a fresh instance, to see that it is pure; 0: none.

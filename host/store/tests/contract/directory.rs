@@ -68,6 +68,9 @@ pub(crate) async fn a_generation_and_its_audit_row_come_together_or_not_at_all(s
     assert_eq!(store.catalog.generation(2).await.unwrap(), None);
     assert_eq!(store.catalog.audit(10).await.unwrap(), [audit("third"), audit("first")]);
     assert_eq!(store.catalog.audit(1).await.unwrap(), [audit("third")]);
+    // What made no generation stands there too.
+    store.catalog.add_audit(audit("reload")).await.unwrap();
+    assert_eq!(store.catalog.audit(2).await.unwrap(), [audit("reload"), audit("third")]);
 }
 
 pub(crate) async fn a_plugin_is_added_once(store: &Store) {
