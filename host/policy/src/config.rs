@@ -102,7 +102,7 @@ impl Default for PolicyLimits {
             deadline_ms_max: 50,
             states_max: 200_000,
             generations_max: 4,
-            draining_max: 16,
+            draining_max: 4,
         }
     }
 }
