@@ -8,6 +8,7 @@
 
 mod arm;
 mod ask;
+mod audit;
 mod call;
 mod change;
 mod cluster;

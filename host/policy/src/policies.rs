@@ -7,7 +7,8 @@ use heddle_store::StoreError;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
-use crate::change::{AuditRow, Carried, Next, grown, parsed, proposal};
+use crate::audit::AuditRow;
+use crate::change::{Carried, Next, grown, parsed, proposal};
 use crate::cluster::{Following, confirm, obey, tidy};
 use crate::content::{Before, Content};
 use crate::floor::Floor;
