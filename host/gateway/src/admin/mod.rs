@@ -62,8 +62,8 @@ impl FromRequestParts<Admin> for Reader {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
-        admin.verified(parts, Role::Viewer)?;
-        Ok(Self { bodies: admin.core.auth().verify_role(&parts.headers, Role::Operator).is_ok() })
+        admin.verified(parts, Role::Viewer).await?;
+        Ok(Self { bodies: admin.core.auth().verify_role(&parts.headers, Role::Operator).await.is_ok() })
     }
 }
 
