@@ -29,7 +29,7 @@ use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, denials, late, neighbours, share, worker};
+use crate::{NodeMessage, archiver, denials, drain, late, neighbours, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -255,6 +255,7 @@ impl Delivery {
         }
         shared.tasks.spawn(archiver::run(Arc::clone(&shared)));
         shared.tasks.spawn(denials::watch(Arc::clone(&shared)));
+        shared.tasks.spawn(drain::run(Arc::clone(&shared)));
         if layout.shared {
             shared.tasks.spawn(share::own(Arc::clone(&shared)));
             shared.tasks.spawn(share::follow_archive(Arc::clone(&shared)));

@@ -9,7 +9,7 @@ use heddle_model::{
     ChunkMember, Conversation, Delivery as How, GroupChange, GroupChangeKind, GroupChunk, GroupId, MembershipChange,
     MembershipNotice, Message, OwnCopy, Plan, Position, Record, Rejection, Source, TopicPartition, UserId,
 };
-use heddle_policy::{SortAsk, fact};
+use heddle_policy::{Generation, PolicyError, SortAsk, fact};
 use heddle_store::StoreError;
 
 use crate::GroupView;
@@ -20,8 +20,22 @@ use crate::send::{count, view_of};
 /// Records to derive, each for its partition.
 pub(crate) type Made = Vec<(TopicPartition, Bytes)>;
 
-/// Times a page of members is sorted again before everybody of it gets it.
-const SORT_TRIES: u32 = 4;
+/// Tries of a plugin that fails and says `closed`, before the built-in one is asked in its place.
+const STRIKES: u32 = 2;
+
+/// Why a group message is not expanded yet: it waits, and with it the group messages behind it in its partition.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotYet {
+    /// Nobody says who its members are.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The generation that it is stamped with cannot be had now, and no other may decide in its place.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The node stops before somebody could decide.
+    #[error("the node stops")]
+    Stopped,
+}
 
 /// Numbers what is made of one record.
 struct Maker<'a> {
@@ -74,13 +88,16 @@ pub(crate) fn conflict(shared: &Shared, partition: TopicPartition, position: Pos
 }
 
 /// What a group message makes; and whether it stands.
+///
+/// # Errors
+/// What it waits for: it is to be tried again.
 pub(crate) async fn message(
     shared: &Shared,
     partition: TopicPartition,
     position: Position,
     message: &Arc<Message>,
     group: &GroupId,
-) -> Result<(Made, bool), StoreError> {
+) -> Result<(Made, bool), NotYet> {
     let mut maker = Maker { shared, partition, position, numbered: 0, made: Made::new() };
     let view = shared.groups.view(group).await?.filter(|view| may_speak(view, message));
     let Some(view) = view else {
@@ -95,6 +112,7 @@ pub(crate) async fn message(
         maker.put(|source| Record::OwnCopy(OwnCopy { message: Arc::clone(message), order: position, source }));
     }
     let muted = shared.people.muted(group).await?;
+    let generation = shared.policies.generation(message.stamp.generation).await?;
     let all = by_home(shared, &view);
     // A policy is asked for a whole page, whatever the homes: a call for each home would be most of what a message costs.
     for page in all.chunks(shared.config.chunk_members.max(1)) {
@@ -110,7 +128,7 @@ pub(crate) async fn message(
             .filter(|(user, _)| **user != message.sender && !apart.contains(user))
             .map(|(user, online)| (user, facts(&view, message, user, *online, muted.contains(user))))
             .collect();
-        let (deliveries, decisions) = sort(shared, &view, message, &others).await;
+        let (deliveries, decisions) = sort(shared, &generation, &view, message, &others).await?;
         let mut deliveries = deliveries.into_iter();
         for home in page.chunk_by(|a, b| a.0 == b.0) {
             let members = home.iter().filter_map(|(_, user)| {
@@ -165,27 +183,22 @@ fn facts(view: &GroupView, message: &Message, user: &UserId, online: bool, muted
         | bit(view.is_admin(user), fact::ADMIN)
 }
 
-/// Asks the generation that the message was stamped with; a policy that fails and says `closed` is asked again after a while.
+/// Asks the generation that the message was stamped with. A plugin that fails and says `closed` is asked again after a while, then the built-in
+/// one; only where that one fails too, again and again, the members get it all the same, and the decision says so.
 async fn sort(
     shared: &Shared,
+    generation: &Generation,
     view: &GroupView,
     message: &Message,
     members: &[(&UserId, u8)],
-) -> (Vec<How>, Vec<heddle_model::Decision>) {
+) -> Result<(Vec<How>, Vec<heddle_model::Decision>), NotYet> {
     if members.is_empty() {
-        return (Vec::new(), Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
     let facts: Vec<u8> = members.iter().map(|(_, facts)| *facts).collect();
     let since = shared.people.since(&message.sender).await.ok().flatten().unwrap_or(message.sent_at);
-    for attempt in 0..SORT_TRIES {
-        let generation = match shared.policies.generation(message.stamp.generation).await {
-            Ok(generation) => generation,
-            Err(error) => {
-                tracing::warn!(%error, generation = message.stamp.generation, "generation waits for the catalog");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                continue;
-            }
-        };
+    let mut attempt = 0;
+    loop {
         let ask = SortAsk {
             now: message.sent_at,
             id: message.id,
@@ -196,15 +209,16 @@ async fn sort(
             message: view_of(message, since),
             facts: &facts,
             attempt,
+            last: attempt >= STRIKES + shared.config.poison_tries,
         };
         match generation.sort(&ask) {
-            Ok(sorted) if sorted.deliveries.len() == members.len() => return (sorted.deliveries, sorted.decisions),
-            Ok(_) => {}
-            Err(retry) => tokio::time::sleep(Duration::from_millis(retry.after_ms)).await,
+            Ok(sorted) => return Ok((sorted.deliveries, sorted.decisions)),
+            Err(retry) => tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(retry.after_ms)) => attempt += 1,
+                () = shared.stop.cancelled() => return Err(NotYet::Stopped),
+            },
         }
     }
-    tracing::error!(message = %message.id, "no policy could sort a page of members: all of them get it");
-    (vec![How::Push; members.len()], Vec::new())
 }
 
 /// What a change of a group makes: each member hears of it.

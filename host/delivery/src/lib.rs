@@ -10,6 +10,7 @@ mod config;
 mod crowd;
 mod delivery;
 mod denials;
+mod drain;
 mod event;
 mod expand;
 mod groups;

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::delivery::Shared;
 use crate::denials::Pair;
-use crate::expand::{self, Made};
+use crate::expand::{self, Made, NotYet};
 use crate::judge::{Judge, Standing};
 use crate::{Event, NodeMessage};
 
@@ -218,9 +218,10 @@ impl Worker {
         Ok(())
     }
 
-    /// What the record makes; a store that does not answer is waited for, here only. (DELIVERY 17)
+    /// What the record makes; a store that does not answer, or a generation that cannot be had, is waited for, here only. (DELIVERY 17)
     async fn make(&self, position: Position, record: &Record) -> Result<Made, Stop> {
         let (shared, partition) = (&self.shared, self.partition);
+        let mut owned = shared.partition(partition).owned.subscribe();
         loop {
             let made = match record {
                 Record::Direct(message) => {
@@ -236,7 +237,8 @@ impl Worker {
                         let made = if self.owns {
                             expand::message(shared, partition, position, message, group).await
                         } else {
-                            expand::stands(&shared.groups, message, group).await.map(|stands| (Made::new(), stands))
+                            let stands = expand::stands(&shared.groups, message, group).await.map_err(NotYet::Store);
+                            stands.map(|stands| (Made::new(), stands))
                         };
                         made.map(|(made, stands)| {
                             if !stands {
@@ -247,11 +249,14 @@ impl Worker {
                     }
                     None => Ok(Made::new()),
                 },
-                Record::GroupChange(change) => shared.groups.apply(partition, position, change).await.map(|applied| {
-                    applied.filter(|_| self.owns).map_or_else(Made::new, |(before, after)| {
-                        expand::change(shared, partition, position, change, before.as_deref(), &after)
+                Record::GroupChange(change) => {
+                    let applied = shared.groups.apply(partition, position, change).await.map_err(NotYet::Store);
+                    applied.map(|applied| {
+                        applied.filter(|_| self.owns).map_or_else(Made::new, |(before, after)| {
+                            expand::change(shared, partition, position, change, before.as_deref(), &after)
+                        })
                     })
-                }),
+                }
                 _ => Ok(Made::new()),
             };
             match made {
@@ -263,8 +268,9 @@ impl Worker {
                     return Ok(made);
                 }
                 Err(error) => {
-                    tracing::warn!(%partition, %error, "group messages of this partition wait for the store");
+                    tracing::warn!(%partition, %error, "group messages of this partition wait");
                     tokio::select! {
+                        () = turned(&mut owned, self.owns) => return Err(Stop::Turned),
                         () = tokio::time::sleep(RETRY) => {}
                         () = shared.stop.cancelled() => return Err(Stop::Told),
                     }

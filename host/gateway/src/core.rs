@@ -80,11 +80,25 @@ impl Core {
         self.auth.load_full()
     }
 
-    /// Reads the configuration again. Sockets that are open keep the limits that were asked at their door.
+    /// Reads the configuration again, on a thread that may block, and leaves a row in the audit. Sockets that are open keep the limits that were
+    /// asked at their door.
     ///
     /// # Errors
     /// In words for the operator; nothing has changed.
-    pub(crate) fn reload(&self) -> Result<Reloaded, String> {
+    pub(crate) async fn reload(self: &Arc<Self>, who: &str) -> Result<Reloaded, String> {
+        let core = Arc::clone(self);
+        let reread = tokio::task::spawn_blocking(move || core.reread()).await;
+        let mut reloaded = reread.map_err(|error| error.to_string())??;
+        let node = self.deps.node.as_str();
+        let detail = serde_json::json!({ "node": node, "applied": reloaded.applied, "waiting": reloaded.waiting });
+        // It is in force already, without the store too.
+        if let Err(error) = self.deps.policies.note(who, "reload", "", detail.to_string()).await {
+            reloaded.warnings.push(format!("the audit does not have this: {error}"));
+        }
+        Ok(reloaded)
+    }
+
+    fn reread(&self) -> Result<Reloaded, String> {
         let (config, mut reloaded) = (self.deps.reload)()?;
         let (clock, refuses) = (Arc::clone(&self.deps.clock), refuses(&self.deps));
         let auth = Auth::new(config.auth.clone(), clock, refuses, Some(&self.auth()));

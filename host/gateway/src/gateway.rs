@@ -94,12 +94,12 @@ impl Gateway {
         }
     }
 
-    /// Reads the configuration again, as `POST /config/reload` does.
+    /// Reads the configuration again, as `POST /config/reload` does. `who`: for the audit.
     ///
     /// # Errors
     /// In words for the operator; nothing has changed.
-    pub fn reload(&self) -> Result<Reloaded, String> {
-        self.core.reload()
+    pub async fn reload(&self, who: &str) -> Result<Reloaded, String> {
+        self.core.reload(who).await
     }
 
     /// Takes nothing new, says so in `/readyz`, closes connections one after another with 4001, and waits for them, at most `drain_ms`.

@@ -6,11 +6,13 @@ use heddle_gateway::{GatewayConfig, Reloaded};
 use heddle_model::{Clock as _, SystemClock};
 use parking_lot::Mutex;
 
-use crate::config::{BackendFile, Config, KEYS, Key, Sources, backend_files, backend_warnings};
+use crate::config::{BackendFile, Config, KEYS, Key, PoliciesSection, Sources, backend_files, backend_warnings};
 use crate::failure::Failure;
 use crate::ready::RunFile;
 use crate::server::sound::sound;
 use crate::server::{Terms, settings};
+use heddle_pack::TrustList;
+use heddle_policy::WatchConfig;
 
 /// Where the configuration came from, and what of it is in force.
 pub struct Reloader {
@@ -34,6 +36,15 @@ impl Reloader {
         self.in_force.lock().clone()
     }
 
+    /// How policies are watched, and whose signatures count, as it is in force now.
+    ///
+    /// # Errors
+    /// A key that is none: it was checked before it came into force.
+    pub fn watched(&self) -> Result<(WatchConfig, TrustList), Failure> {
+        let config = self.in_force();
+        Ok((settings::watch(&config), settings::trust(&config)?))
+    }
+
     /// Reads everything again, key files too.
     ///
     /// # Errors
@@ -55,6 +66,7 @@ impl Reloader {
         let warnings = backend_warnings(&found, SystemClock::new().now());
         let next = next(&in_force, found, &fixed);
         let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
+        settings::trust(&next)?;
         let data = &next.node.data_dir;
         // Before they serve: a command that comes in between believes them already.
         if let (Ok(mut run_file), true) = (RunFile::read(data), !config.certificates().is_empty()) {
@@ -83,12 +95,13 @@ fn replaced(known: &mut [BackendFile], found: Vec<BackendFile>, applied: &mut Ve
 
 /// What of `found` may be in force beside what cannot change.
 fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
-    let Config { mut gateway, mut auth, admin, .. } = found;
+    let Config { mut gateway, mut auth, admin, policies, .. } = found;
     gateway.listen = in_force.gateway.listen;
     gateway.sockets_max = in_force.gateway.sockets_max;
     gateway.tls_handshakes_max = in_force.gateway.tls_handshakes_max;
     auth.first_frame_connections_max = in_force.auth.first_frame_connections_max;
     let mut next = Config { gateway, auth, ..in_force.clone() };
+    watched(&mut next.policies, policies);
     if fixed.contains(&"gateway.tls_certificate") {
         next.gateway.tls_certificate.clone_from(&in_force.gateway.tls_certificate);
         next.gateway.tls_key.clone_from(&in_force.gateway.tls_key);
@@ -98,6 +111,35 @@ fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
         next.admin.tls_key = admin.tls_key;
     }
     next
+}
+
+/// Keys of policies that are looked at anew with each call or deployment; the others made what decides, and the engine.
+const WATCHED: [&str; 11] = [
+    "policies.trusted_keys",
+    "policies.require_signature",
+    "policies.breaker",
+    "policies.repeat_one_in",
+    "policies.canary_band_percent",
+    "policies.record",
+    "policies.record_one_in",
+    "policies.record_calls_max",
+    "policies.record_bytes_max",
+    "policies.record_bodies",
+    "policies.record_tags",
+];
+
+fn watched(policies: &mut PoliciesSection, found: PoliciesSection) {
+    policies.trusted_keys = found.trusted_keys;
+    policies.require_signature = found.require_signature;
+    policies.breaker = found.breaker;
+    policies.repeat_one_in = found.repeat_one_in;
+    policies.canary_band_percent = found.canary_band_percent;
+    policies.record = found.record;
+    policies.record_one_in = found.record_one_in;
+    policies.record_calls_max = found.record_calls_max;
+    policies.record_bytes_max = found.record_bytes_max;
+    policies.record_bodies = found.record_bodies;
+    policies.record_tags = found.record_tags;
 }
 
 /// Whether a listener speaks TLS is decided when it is bound; which certificate it has is not.
@@ -118,7 +160,9 @@ fn live(key: &Key) -> bool {
     let bound_at_start =
         ["gateway.listen", "gateway.sockets_max", "gateway.tls_handshakes_max", "auth.first_frame_connections_max"];
     let of_admin = ["admin.tls_certificate", "admin.tls_key"];
-    (matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path)) || of_admin.contains(&key.path)
+    (matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path))
+        || of_admin.contains(&key.path)
+        || WATCHED.contains(&key.path)
 }
 
 #[cfg(test)]
@@ -151,6 +195,27 @@ mod tests {
         assert_eq!(reloaded.waiting, ["log.partitions: 16 -> 32"]);
         let (_, again) = reloader.reload().unwrap();
         assert_eq!((again.applied.len(), again.waiting.len()), (0, 1));
+    }
+
+    #[test]
+    fn how_policies_are_watched_and_whose_signatures_count_takes_effect_and_deadlines_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("heddle.toml");
+        write(&file, "");
+        let reloader = reloader(&file);
+        let all = "[policies]\nbreaker = false\nrecord = [\"routing\"]\nrecord_one_in = 3\nrecord_bodies = true\n\
+                   record_tags = [\"mark\"]\nrecord_calls_max = 5\nrecord_bytes_max = \"1 MiB\"\nrepeat_one_in = 7\n\
+                   canary_band_percent = 9\ndeadline_max = \"9 ms\"\n";
+        write(&file, all);
+        let (_, reloaded) = reloader.reload().unwrap();
+        assert_eq!(reloaded.applied.len(), WATCHED.len() - 2, "{reloaded:?}");
+        assert_eq!(reloaded.waiting, ["policies.deadline_max: \"50 ms\" -> \"9 ms\""]);
+        let (watch, trust) = reloader.watched().unwrap();
+        assert!(!watch.breaker && watch.record.redaction.bodies && !trust.required());
+        assert_eq!((watch.repeat_one_in, watch.canary_band_percent, watch.record.one_in), (7, 9, 3));
+        write(&file, "policies.require_signature = true\n");
+        assert!(reloader.reload().unwrap_err().to_string().contains("policies.trusted_keys"));
+        assert!(!reloader.watched().unwrap().0.breaker, "what is wrong changes nothing");
     }
 
     #[test]

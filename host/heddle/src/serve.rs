@@ -244,7 +244,7 @@ pub(crate) async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) 
     let kept = kept(&wish.config);
     let asked = async {
         while stop.told().await == Told::Reload {
-            match server.gateway().reload() {
+            match server.gateway().reload("SIGHUP").await {
                 Ok(reloaded) => tell(wish, &reloaded_text(&reloaded)),
                 Err(wrong) => tell(wish, &format!("nothing was reloaded. {wrong}")),
             }

@@ -96,11 +96,11 @@ pub enum Fallback {
 pub struct Decision {
     /// Where it was asked.
     pub hook: Hook,
-    /// The plugin's name.
+    /// The name of the plugin whose place in the chain it is.
     pub plugin: Box<str>,
-    /// Its version.
+    /// The version of who answered there: the plugin's, or that of the plugin which stood in.
     pub version: Box<str>,
-    /// Its file.
+    /// The file of who answered.
     pub digest: Digest,
     /// How long the call took, microseconds, rounded up.
     pub micros: u32,

@@ -223,6 +223,8 @@ pub struct SortAsk<'a> {
     pub facts: &'a [u8],
     /// How often this page was tried before: from 2 on the built-in decides in place of a plugin that fails and says `closed`.
     pub attempt: u32,
+    /// Where the built-in fails too, the members get it, and the decision says `open`: one record must not hold up its partition for ever.
+    pub last: bool,
 }
 
 /// A page of members, sorted: as many as there were facts.

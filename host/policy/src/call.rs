@@ -163,14 +163,11 @@ impl Call {
         }
     }
 
-    /// Without what people wrote: letters and digits of text and data become `x`, lengths stay.
-    pub(crate) fn redact(&mut self) {
-        let message = match self {
-            Self::Routing { message, .. } | Self::Plan { message, .. } | Self::Sort { message, .. } => message,
-            Self::RateLimit { .. } | Self::Observe { .. } | Self::Reveal { .. } => return,
-        };
-        for text in [&mut message.text, &mut message.data].into_iter().flatten() {
-            *text = text.chars().map(|letter| if letter.is_alphanumeric() { 'x' } else { letter }).collect();
+    /// What people wrote, if the call is about that.
+    pub(crate) fn message(&mut self) -> Option<&mut SeenMessage> {
+        match self {
+            Self::Routing { message, .. } | Self::Plan { message, .. } | Self::Sort { message, .. } => Some(message),
+            Self::RateLimit { .. } | Self::Observe { .. } | Self::Reveal { .. } => None,
         }
     }
 }

@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use heddle_model::{Digest, Hook};
-use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
-use serde_json::{Map, Value, json};
+use heddle_store::{AuditEntry, CatalogGeneration};
+use serde_json::{Map, Value};
 
+use crate::audit::AuditRow;
 use crate::cluster::Proposal;
-use crate::content::{Content, Entry, TrialMode};
+use crate::content::{Before, Content, Entry, TrialMode, version};
 use crate::edit::{edit, set_by_operator};
 use crate::floor::Floor;
+use crate::health::Health;
 use crate::load::{self, Plan};
 use crate::policies::Policies;
 use crate::seal::{self, Seal};
@@ -106,12 +108,38 @@ pub(crate) struct Carried {
     pub(crate) configured: String,
     /// Generations whose records the built-in plan fans out.
     pub(crate) revoked: BTreeSet<u64>,
+    /// Versions of plugins that nothing is to go back to by itself, beside those that are known.
+    pub(crate) failed: Vec<String>,
+    /// For the audit: a lower version after a higher one was meant.
+    pub(crate) allow_downgrade: bool,
 }
 
 impl Carried {
     /// As before.
     pub(crate) fn of(before: &Content) -> Self {
-        Self { configured: before.configured.clone(), revoked: before.revoked.clone() }
+        Self {
+            configured: before.configured.clone(),
+            revoked: before.revoked.clone(),
+            failed: Vec::new(),
+            allow_downgrade: false,
+        }
+    }
+}
+
+/// What a next set follows.
+pub(crate) struct Next<'a> {
+    /// The newest generation: if another comes before this one is ready, this one is not taken.
+    pub(crate) newest: &'a CatalogGeneration,
+    pub(crate) before: &'a Content,
+    /// As in [`Before::lines`].
+    pub(crate) lines: Vec<&'a Content>,
+    pub(crate) carried: Carried,
+}
+
+impl<'a> Next<'a> {
+    /// A change of what decides.
+    pub(crate) fn after(newest: &'a CatalogGeneration, before: &'a Content) -> Self {
+        Self { newest, before, lines: vec![before], carried: Carried::of(before) }
     }
 }
 
@@ -157,56 +185,77 @@ impl Policies {
             _ => before.clone(),
         };
         if let Change::Deploy { file, seal, .. } = &request.change {
-            seal::admit(&floor.trust, &floor.deps, file, seal).await?;
+            seal::admit(&floor.trust.load_full(), &floor.deps, file, seal).await?;
         }
         let mut config = resolve(&base, floor).await?;
         edit(&mut config, &request.change)?;
         if let Change::Deploy { file, .. } = &request.change {
             prove(floor, file).await?;
         }
-        let mut revoked = before.revoked.clone();
+        let mut carried = Carried::of(&before);
         if let Change::Revoke { generation } = &request.change {
-            revoked.insert(generation.unwrap_or(newest.number));
+            let number = generation.unwrap_or(newest.number);
+            carried.revoked.insert(number);
+            carried.failed.extend(older(floor, newest.number, Some(number)).await?.versions());
         }
+        carried.allow_downgrade = matches!(&request.change, Change::Deploy { seal, .. } if seal.allow_downgrade);
         let said = (&*request.who, request.change.word(), &*request.why);
-        self.decide(&newest, &before, &config, Carried { revoked, ..Carried::of(&before) }, said).await
+        let next = Next { lines: vec![&base], carried, ..Next::after(&newest, &before) };
+        self.decide(next, &config, said).await
     }
 
-    /// Puts a policy set in place of `before`. `said`: who, what, why.
+    /// Puts a policy set in place of the newest. All that takes time is done before anybody is kept from doing the same. `said`: who, what, why.
     pub(crate) async fn decide(
         &self,
-        newest: &CatalogGeneration,
-        before: &Content,
+        next: Next<'_>,
         config: &PolicyConfig,
-        carried: Carried,
         said: (&str, &str, &str),
     ) -> Result<Changed, ChangeError> {
+        let Next { newest, before, lines, carried } = next;
         let shared = &*self.shared;
         let floor = &shared.floor;
         let plan = Plan::check(config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
-        let content = plan.content(Some(before), &carried.configured, &floor.limits);
-        let content = Content { revoked: carried.revoked, ..content };
+        let mut failed = carried.failed;
+        failed.extend(self.versions(Health::failed_for_good));
+        let faulty = self.versions(Health::faulty);
+        let known = [&before.failed[..], &failed, &faulty].concat();
+        let lineage = Before { now: Some(before), lines: &lines, failed: &known };
+        let content = plan.content(&lineage, &carried.configured, &floor.limits);
+        let mut content = Content { revoked: carried.revoked, ..content };
+        content.remember_failed(before, failed);
         if content.canonical().1 == newest.content {
             return Ok(Changed { before: newest.number, now: self.current() });
         }
         let before = self.current().number();
         let least = shared.following.as_ref().map_or(0, |following| following.next_number());
         let number = least.max(newest.number + 1);
-        let audit = audit(floor.deps.clock.now(), said, Some(newest), number, &content);
+        let audit = AuditRow { said, before: Some(newest), number, after: &content };
+        let audit = audit.entry(floor.deps.clock.now(), carried.allow_downgrade);
+        let generation = Self::warm(floor.load(&plan, &content, number).await?).await?;
+        floor.keep_files(&plan, audit.at).await?;
         match &shared.following {
             None => {
-                let generation = floor.establish(&plan, &content, number, audit).await?;
-                self.swap(Self::warm(generation.ok_or(ChangeError::Conflict)?).await?);
+                let _only = shared.publishing.lock().await;
+                let (json, sum) = content.canonical();
+                let row = CatalogGeneration { number, content: sum, json, at: audit.at, why: audit.why.clone() };
+                // It is refused if somebody else took the number meanwhile.
+                if !floor.deps.catalog.add_generation(row, audit).await? {
+                    return Err(ChangeError::Conflict);
+                }
+                self.swap(generation);
                 let (who, what, why) = said;
                 tracing::info!(generation = number, before, who, what, why, "another policy set decides");
             }
-            Some(following) => {
-                let generation = Self::warm(floor.load(&plan, &content, number).await?).await?;
-                floor.keep_files(&plan, audit.at).await?;
-                following.agree(generation, proposal(&content, audit)).await?;
-            }
+            Some(following) => following.agree(generation, proposal(&content, audit)).await?,
         }
         Ok(Changed { before, now: self.current() })
+    }
+
+    /// Versions of the plugins that decide and are so.
+    fn versions(&self, so: impl Fn(&Health) -> bool) -> Vec<String> {
+        let current = self.current();
+        let members = current.stable.members().filter(|member| so(&member.health));
+        members.map(|member| version(&member.digest.to_string(), &member.config)).collect()
     }
 
     /// Measures it, which warms its instances.
@@ -223,10 +272,10 @@ impl Policies {
         let decided = self.shared.current.swap(Arc::clone(&now));
         let before = decided.number();
         let mut older = self.shared.older.lock();
-        older.put(before, decided);
+        older.retire(decided, self.shared.floor.deps.clock.monotonic());
         // They were loaded with what decided; from now on the built-in plan does.
         for number in &now.revoked {
-            older.pop(number);
+            older.unload(*number);
         }
         before
     }
@@ -240,16 +289,6 @@ impl Policies {
         let newest = newest.ok_or(ChangeError::Conflict)?;
         let content = parsed(newest.number, &newest.json)?;
         Ok((newest, content))
-    }
-}
-
-impl Policies {
-    /// The newest changes, newest first.
-    ///
-    /// # Errors
-    /// The catalog does not answer.
-    pub async fn history(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        self.shared.floor.deps.catalog.audit(limit).await
     }
 }
 
@@ -331,27 +370,6 @@ async fn prove(floor: &Floor, file: &PluginRef) -> Result<(), ChangeError> {
 pub(crate) fn proposal(content: &Content, audit: AuditEntry) -> Proposal {
     let AuditEntry { at, who, what, why, detail } = audit;
     Proposal { json: content.canonical().0, at, who, what, why, detail }
-}
-
-/// A row of the audit. `said`: who, what, why.
-pub(crate) fn audit(
-    at: u64,
-    (who, what, why): (&str, &str, &str),
-    before: Option<&CatalogGeneration>,
-    number: u64,
-    after: &Content,
-) -> AuditEntry {
-    let chains = |content: &Content| {
-        let chains = content.chains.iter();
-        json!(chains.map(|(hook, entries)| (hook.to_string(), json!(entries))).collect::<Map<_, _>>())
-    };
-    let before =
-        before.map(|row| json!({ "generation": row.number, "chains": Content::parse(&row.json).as_ref().map(chains) }));
-    let after = json!({
-        "generation": number, "chains": chains(after), "trial": after.trial, "revoked": after.revoked,
-    });
-    let detail = json!({ "before": before, "after": after });
-    AuditEntry { at, who: who.to_owned(), what: what.to_owned(), why: why.to_owned(), detail: detail.to_string() }
 }
 
 /// The newest content, if the operator's configuration is still the one that it grew from.

@@ -104,13 +104,23 @@ pub struct PolicyLimits {
     pub deadline_ms_max: u32,
     /// Keys of rate limits whose state is kept; beyond it the oldest go.
     pub states_max: usize,
-    /// Generations held loaded beside the current one.
+    /// Generations that are drained and kept loaded all the same, for a quick way back.
     pub generations_max: usize,
+    /// Generations that decide no more, whose records may still wait, and that are loaded. Of more the one that was not asked for longest is read
+    /// from the catalog again when it is.
+    pub draining_max: usize,
 }
 
 impl Default for PolicyLimits {
     fn default() -> Self {
-        Self { chain_max: 8, memory_bytes_max: 64 << 20, deadline_ms_max: 50, states_max: 200_000, generations_max: 4 }
+        Self {
+            chain_max: 8,
+            memory_bytes_max: 64 << 20,
+            deadline_ms_max: 50,
+            states_max: 200_000,
+            generations_max: 4,
+            draining_max: 4,
+        }
     }
 }
 

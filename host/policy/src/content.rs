@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use heddle_model::{Digest, Hook};
 use heddle_pack::OnFailure;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::PolicyLimits;
 
 /// The version of the JSON.
 const FORMAT: u32 = 1;
+/// Versions that are remembered as failed; the oldest go.
+const FAILED_MAX: usize = 64;
 
 /// The whole resolved set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +30,10 @@ pub(crate) struct Content {
     /// Generations whose records the built-in plan fans out.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(crate) revoked: BTreeSet<u64>,
+    /// Versions of plugins ([`version`]) that were taken back, revoked, or replaced while they went on failing, oldest first: nothing goes back to
+    /// one of them by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed: Vec<String>,
 }
 
 /// A plugin on trial, and how.
@@ -103,6 +109,7 @@ impl Content {
             configured: configured.to_owned(),
             trial: None,
             revoked: BTreeSet::new(),
+            failed: Vec::new(),
         }
     }
 
@@ -122,13 +129,68 @@ impl Content {
         self.chains.get(&hook)?.iter().find(|entry| entry.name == name)
     }
 
-    /// With what a plugin that is now in `digest` was before: what this set has of that name, or what that itself recorded.
-    pub(crate) fn previous(&self, hook: Hook, name: &str, digest: &str) -> Option<Previous> {
-        let entry = self.entry(hook, name)?;
-        if entry.digest == digest {
-            return entry.previous.clone();
+    /// The versions that stand in its chains.
+    pub(crate) fn versions(&self) -> BTreeSet<String> {
+        self.chains.values().flatten().map(Entry::of_version).collect()
+    }
+
+    /// With these remembered as failed, as far as they stand in no chain of it. Whatever somebody put there since `before` is given another try.
+    pub(crate) fn remember_failed(&mut self, before: &Self, failed: impl IntoIterator<Item = String>) {
+        let (here, there) = (self.versions(), before.versions());
+        let mut kept: Vec<String> =
+            before.failed.iter().filter(|it| !here.contains(*it) || there.contains(*it)).cloned().collect();
+        for version in failed {
+            if !here.contains(&version) && !kept.contains(&version) {
+                kept.push(version);
+            }
         }
-        Some(Previous { digest: entry.digest.clone(), config: entry.config.clone() })
+        kept.drain(..kept.len().saturating_sub(FAILED_MAX));
+        self.failed = kept;
+    }
+}
+
+impl Entry {
+    pub(crate) fn of_version(&self) -> String {
+        version(&self.digest, &self.config)
+    }
+}
+
+/// One version of a plugin: its file and its configuration. SHA-256 in hex.
+pub(crate) fn version(digest: &str, config: &Map<String, Value>) -> String {
+    Digest::of(sorted(json!([digest, config])).to_string().as_bytes()).to_string()
+}
+
+/// What there was before a set is made.
+pub(crate) struct Before<'a> {
+    /// What decides.
+    pub(crate) now: Option<&'a Content>,
+    /// The set that is changed, and others that plugins are taken from: what they know of earlier versions counts, the first one first.
+    pub(crate) lines: &'a [&'a Content],
+    /// Versions that are not good.
+    pub(crate) failed: &'a [String],
+}
+
+impl Before<'_> {
+    /// The last good version of a plugin, other than the present one.
+    pub(crate) fn last_good(
+        &self,
+        hook: Hook,
+        name: &str,
+        digest: &str,
+        config: &Map<String, Value>,
+    ) -> Option<Previous> {
+        let own = version(digest, config);
+        let good = |it: &Previous| {
+            let version = version(&it.digest, &it.config);
+            version != own && !self.failed.contains(&version)
+        };
+        self.lines.iter().find_map(|line| {
+            let entry = line.entry(hook, name)?;
+            let replaced = Previous { digest: entry.digest.clone(), config: entry.config.clone() };
+            // Another configuration is no other version to fall back to: the file is the same.
+            let replaced = Some(replaced).filter(|_| entry.digest != digest).filter(good);
+            replaced.or_else(|| entry.previous.clone().filter(good))
+        })
     }
 }
 

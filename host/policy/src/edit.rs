@@ -58,14 +58,22 @@ fn try_out(
         .iter()
         .find_map(|hook| chain(config, *hook).iter().find(|plugin| name_of(plugin).as_ref() == Some(&name)).cloned());
     let file = live.map_or_else(|| file.clone(), |live| succeeds(&live, file));
-    config.trial = Some(TrialRef { mode, file, hooks });
+    // Whoever tries it wants to see it at work.
+    config.trial = Some(TrialRef { mode, file: PluginRef { disabled: false, ..file }, hooks });
     Ok(())
 }
 
 /// The plugin on trial takes the place that it was tried for.
 fn promote(config: &mut PolicyConfig) -> Result<(), ChangeError> {
     let trial = config.trial.take().ok_or_else(no_trial)?;
-    trial.hooks.iter().try_for_each(|hook| deploy(config, Some(*hook), &trial.file))
+    trial.hooks.iter().try_for_each(|hook| deploy(config, Some(*hook), &trial.file))?;
+    // It decided already for some, or was seen to: from now on it decides for all.
+    let name = name_of(&trial.file);
+    for hook in trial.hooks {
+        let promoted = chain(config, hook).iter_mut().filter(|plugin| name_of(plugin) == name);
+        promoted.for_each(|plugin| plugin.disabled = false);
+    }
+    Ok(())
 }
 
 /// The plugin's name, and where it is to stand.
@@ -80,11 +88,11 @@ fn hooks_of(file: &PluginRef, hook: Option<Hook>) -> Result<(String, Vec<Hook>),
     Ok((packed.manifest.name, hooks))
 }
 
-/// `file` with what the operator had set for the one before.
+/// `file` with what the operator had set for the one before: its configuration, and whether it is asked at all.
 fn succeeds(before: &PluginRef, file: &PluginRef) -> PluginRef {
     let mut config = set_by_operator(before);
     config.extend(file.config.clone());
-    PluginRef { config, ..file.clone() }
+    PluginRef { config, disabled: before.disabled, ..file.clone() }
 }
 
 fn configure(config: &mut PolicyConfig, name: &str, changes: &Map<String, Value>) -> Result<(), ChangeError> {

@@ -27,7 +27,7 @@ pub enum ChangeError {
     #[error("another change of the policy set is under way, try again when it is done")]
     Busy,
     /// Somebody else was quicker.
-    #[error("another node made a generation meanwhile, look at it and try again")]
+    #[error("another generation was made meanwhile, look at it and try again")]
     Conflict,
     /// What the change names is not there.
     #[error("there is no {what}")]

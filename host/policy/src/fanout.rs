@@ -1,6 +1,6 @@
 //! The hook `fanout`: pull wins, and per member the more restrictive answer.
 
-use heddle_model::{Conversation, Decision, Delivery, GroupId, Hook, Plan, UserId};
+use heddle_model::{Conversation, Decision, Delivery, Fallback, GroupId, Hook, Plan, UserId};
 use heddle_pack::OnFailure;
 use heddle_pack::contract::{self, Audience, FanoutMode, Moment};
 
@@ -53,8 +53,13 @@ impl Generation {
             let timed = member.ask(self, ask.group.as_str(), on_failure, |member| {
                 sorted(&member.component.sort(at, &audience, &ask.message, ask.facts)?, ask.facts.len())
             });
-            let decision = member.decision(&timed, "sort");
+            let mut decision = member.decision(&timed, "sort");
             let Turn::Answered(answer, _) = timed.turn else {
+                if ask.last {
+                    decision.fallback = Some(Fallback::Open);
+                    decisions.push(decision);
+                    continue;
+                }
                 let after_ms = BACK_OFF_MS.saturating_mul(1 << ask.attempt.min(16)).min(BACK_OFF_MS_MAX);
                 return Err(SortRetry { after_ms });
             };

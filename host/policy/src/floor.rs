@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use heddle_model::{Conversation, Digest, Hook, Millis};
 use heddle_pack::{OnFailure, Share};
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
@@ -16,6 +17,7 @@ use crate::generation::{Luck, PolicyInfo, Standing};
 use crate::health::Health;
 use crate::load::{self, Checked, Plan, pack_hook};
 use crate::member::Member;
+use crate::policies::unless_broken;
 use crate::shadow::Shadow;
 use crate::shared::SharedStates;
 use crate::state::States;
@@ -27,7 +29,7 @@ use crate::{ChangeError, Generation, PolicyDeps, PolicyLimits, StartError, Tally
 pub(crate) struct Floor {
     pub(crate) deps: PolicyDeps,
     pub(crate) limits: PolicyLimits,
-    pub(crate) trust: heddle_pack::TrustList,
+    pub(crate) trust: ArcSwap<heddle_pack::TrustList>,
     pub(crate) states: Arc<States>,
     /// Those of all nodes; none: there is one.
     pub(crate) shared: Option<Arc<SharedStates>>,
@@ -243,7 +245,7 @@ impl Floor {
         entry: &serde_json::Map<String, Value>,
     ) -> Result<Option<Checked>, StoreError> {
         let Some(digest) = Digest::parse(hex) else { return Ok(None) };
-        let Some(file) = self.deps.catalog.plugin(digest).await? else { return Ok(None) };
+        let Some(file) = self.deps.catalog.plugin(digest).await.or_else(unless_broken)? else { return Ok(None) };
         Ok(load::check(hook, &load::from_catalog(file, entry), &self.limits).ok())
     }
 

@@ -173,7 +173,7 @@ impl Generation {
         self.stable.chain(hook)
     }
 
-    pub(crate) fn builtin(&self, hook: Hook) -> &Member {
+    pub(crate) fn builtin(&self, hook: Hook) -> &Arc<Member> {
         &self.builtins[place(hook)]
     }
 

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ const TRIAL_FAULTS_MAX: u64 = 3;
 const IMPURE_MAX: u32 = 3;
 
 /// A plugin goes on failing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Alarm {
     pub(crate) hook: Hook,
     pub(crate) name: Box<str>,
@@ -39,6 +40,14 @@ pub(crate) struct Alarm {
     pub(crate) generation: u64,
     /// For the audit.
     pub(crate) why: String,
+    raised: Arc<AtomicBool>,
+}
+
+impl Alarm {
+    /// Nobody could do anything about it: the next fault raises it again.
+    pub(crate) fn unheeded(&self) {
+        self.raised.store(false, Ordering::Relaxed);
+    }
 }
 
 /// What is counted of one plugin in one generation.
@@ -53,7 +62,8 @@ pub(crate) struct Health {
     faults: AtomicU64,
     in_a_row: AtomicU32,
     impure: AtomicU32,
-    alarmed: AtomicBool,
+    /// An alarm is raised, and nobody said that it could not be heeded.
+    alarmed: Arc<AtomicBool>,
     /// Keys with strikes: while there are none, nothing is looked up.
     struck: AtomicUsize,
     sick: Mutex<Sick>,
@@ -103,7 +113,7 @@ impl Health {
             faults: AtomicU64::new(0),
             in_a_row: AtomicU32::new(0),
             impure: AtomicU32::new(0),
-            alarmed: AtomicBool::new(false),
+            alarmed: Arc::default(),
             struck: AtomicUsize::new(0),
             sick: Mutex::new(Sick { window: Window::default(), strikes: LruCache::new(STRUCK_MAX) }),
         }
@@ -115,6 +125,17 @@ impl Health {
             faults: self.faults.load(Ordering::Relaxed),
             refusals: self.meter.refusals(),
         }
+    }
+
+    /// Did it go on failing?
+    pub(crate) fn failed_for_good(&self) -> bool {
+        self.alarmed.load(Ordering::Relaxed)
+    }
+
+    /// Does it fail more often than is borne?
+    pub(crate) fn faulty(&self) -> bool {
+        let Tally { calls, faults, .. } = self.tally();
+        self.failed_for_good() || faults * FAULT_SHARE > calls
     }
 
     /// Is it not to be asked about this key now?
@@ -200,7 +221,8 @@ impl Health {
             return;
         }
         let (hook, name, digest) = (self.hook, self.name.clone(), self.digest);
-        let alarm = Alarm { hook, name, digest, generation: self.generation, why };
+        let raised = Arc::clone(&self.alarmed);
+        let alarm = Alarm { hook, name, digest, generation: self.generation, why, raised };
         // Nobody has looked at those before: the next fault tries again.
         if self.alarms.try_send(alarm).is_err() {
             self.alarmed.store(false, Ordering::Relaxed);

@@ -8,6 +8,7 @@
 
 mod arm;
 mod ask;
+mod audit;
 mod call;
 mod change;
 mod cluster;
@@ -26,9 +27,11 @@ mod load;
 mod measure;
 mod member;
 mod meter;
+mod older;
 mod policies;
 mod rate;
 mod record;
+mod redact;
 mod replay;
 mod routing;
 mod seal;
@@ -58,6 +61,7 @@ pub use health::Tally;
 pub use heddle_store::AuditEntry as AuditRow;
 pub use policies::{Policies, PolicyFigures};
 pub use record::{RecordConfig, Recorded};
+pub use redact::Redaction;
 pub use replay::{Otherwise, Replayed, Succession, replay};
 pub use seal::Seal;
 pub use shadow::{Difference, ShadowReport};

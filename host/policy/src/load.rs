@@ -8,7 +8,7 @@ use heddle_pack::{OnFailure, Packed};
 use heddle_store::CatalogPlugin;
 use serde_json::{Map, Value, json};
 
-use crate::content::{Content, Entry, TrialEntry, TrialMode, sorted};
+use crate::content::{Before, Content, Entry, TrialEntry, TrialMode, sorted};
 use crate::{PluginRef, PolicyConfig, PolicyLimits};
 
 /// A plugin file, taken apart and checked against what the operator allows.
@@ -88,7 +88,7 @@ impl Plan {
     }
 
     /// What it resolves to, after `before`.
-    pub(crate) fn content(&self, before: Option<&Content>, configured: &str, limits: &PolicyLimits) -> Content {
+    pub(crate) fn content(&self, before: &Before<'_>, configured: &str, limits: &PolicyLimits) -> Content {
         let resolved = |hook: Hook, plugin: &Checked| entry(before, hook, plugin);
         let chain = |(hook, chain): (&Hook, &Vec<Checked>)| {
             (*hook, chain.iter().map(|plugin| resolved(*hook, plugin)).collect::<Vec<_>>())
@@ -99,8 +99,9 @@ impl Plan {
             mode: *mode,
             entries: plugins.iter().map(|(hook, plugin)| (*hook, resolved(*hook, plugin))).collect(),
         });
-        let revoked = before.map(|before| before.revoked.clone()).unwrap_or_default();
-        Content { trial, revoked, ..Content::new(chains, builtins, limits, configured) }
+        let carried = before.now.map(|now| (now.revoked.clone(), now.failed.clone()));
+        let (revoked, failed) = carried.unwrap_or_default();
+        Content { trial, revoked, failed, ..Content::new(chains, builtins, limits, configured) }
     }
 
     /// The files, each once.
@@ -113,12 +114,12 @@ impl Plan {
 }
 
 /// With what came before it.
-fn entry(before: Option<&Content>, hook: Hook, plugin: &Checked) -> Entry {
+fn entry(before: &Before<'_>, hook: Hook, plugin: &Checked) -> Entry {
     let manifest = &plugin.packed.manifest;
     let (name, hex) = (manifest.name.clone(), plugin.digest.to_string());
-    let replaced = before.and_then(|before| before.entry(hook, &name));
+    let replaced = before.now.and_then(|now| now.entry(hook, &name));
     let previous = match plugin.on_failure {
-        OnFailure::Previous => before.and_then(|before| before.previous(hook, &name, &hex)),
+        OnFailure::Previous => before.last_good(hook, &name, &hex, &plugin.config),
         _ => None,
     };
     let state_from = replaced.and_then(|replaced| match replaced.state_version == manifest.state_version {

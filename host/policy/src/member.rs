@@ -51,6 +51,8 @@ pub(crate) enum Turn<T> {
 pub(crate) struct Timed<T> {
     pub(crate) turn: Turn<T>,
     pub(crate) micros: u32,
+    /// Who answered in the plugin's place.
+    stood_in: Option<Arc<Member>>,
 }
 
 impl<T> Timed<T> {
@@ -75,14 +77,14 @@ impl Member {
     ) -> Timed<T> {
         let start = generation.clock.monotonic();
         let (answer, end) = self.try_ask(generation, about, start, &mut call);
-        let (turn, end) = match answer {
-            Some(answer) => (Turn::Answered(answer, None), end),
+        let ((turn, stood_in), end) = match answer {
+            Some(answer) => ((Turn::Answered(answer, None), None), end),
             None => {
                 let turn = self.instead(generation, about, on_failure, &mut call);
                 (turn, generation.clock.monotonic())
             }
         };
-        Timed { turn, micros: micros(end.saturating_sub(start)) }
+        Timed { turn, micros: micros(end.saturating_sub(start)), stood_in }
     }
 
     fn instead<T>(
@@ -91,26 +93,28 @@ impl Member {
         about: &str,
         on_failure: OnFailure,
         call: &mut impl FnMut(&Self) -> Result<T, Fault>,
-    ) -> Turn<T> {
+    ) -> (Turn<T>, Option<Arc<Self>>) {
         let mut try_ask = |member: &Self| member.try_ask(generation, about, generation.clock.monotonic(), call).0;
         match on_failure {
-            OnFailure::Closed => return Turn::Closed,
-            OnFailure::Open => return Turn::Open,
+            OnFailure::Closed => return (Turn::Closed, None),
+            OnFailure::Open => return (Turn::Open, None),
             OnFailure::Previous => {
-                if let Some(answer) = self.previous.as_deref().and_then(&mut try_ask) {
-                    return Turn::Answered(answer, Some(Fallback::Previous));
+                if let Some(previous) = &self.previous
+                    && let Some(answer) = try_ask(previous)
+                {
+                    return (Turn::Answered(answer, Some(Fallback::Previous)), Some(Arc::clone(previous)));
                 }
             }
             OnFailure::Builtin => {}
         }
         let builtin = generation.builtin(self.hook);
         // The built-in one in its own place has had its turn.
-        if std::ptr::eq(self, builtin) || self.digest == builtin.digest {
-            return Turn::Closed;
+        if std::ptr::eq(self, &**builtin) || self.digest == builtin.digest {
+            return (Turn::Closed, None);
         }
         match try_ask(builtin) {
-            Some(answer) => Turn::Answered(answer, Some(Fallback::Builtin)),
-            None => Turn::Closed,
+            Some(answer) => (Turn::Answered(answer, Some(Fallback::Builtin)), Some(Arc::clone(builtin))),
+            None => (Turn::Closed, None),
         }
     }
 
@@ -140,12 +144,14 @@ impl Member {
         }
     }
 
+    /// Under the name of the plugin whose place it is, with version and file of who answered there.
     pub(crate) fn decision<T>(&self, timed: &Timed<T>, verdict: &str) -> Decision {
+        let answered = timed.stood_in.as_deref().unwrap_or(self);
         Decision {
             hook: self.hook,
             plugin: self.name.clone(),
-            version: self.version.clone(),
-            digest: self.digest,
+            version: answered.version.clone(),
+            digest: answered.digest,
             micros: timed.micros,
             verdict: verdict.into(),
             fallback: timed.fallback(),

@@ -69,8 +69,8 @@ impl Meter {
     }
 }
 
-/// The families of all these generations, in the text format of Prometheus (version 0.0.4).
-pub(crate) fn exposition(generations: &[Arc<Generation>]) -> String {
+/// The families of all these generations, in the text format of Prometheus (version 0.0.4). `loaded`: how many there are, by what they are for.
+pub(crate) fn exposition(generations: &[Arc<Generation>], loaded: &[(&str, usize)]) -> String {
     let mut known: Vec<(&Arc<Member>, &str)> = Vec::new();
     for (member, standing) in generations.iter().flat_map(|generation| generation.members()) {
         if !known.iter().any(|(held, _)| Arc::ptr_eq(held, member)) {
@@ -79,7 +79,11 @@ pub(crate) fn exposition(generations: &[Arc<Generation>]) -> String {
     }
     let members: Vec<(String, &Member)> =
         known.into_iter().map(|(member, standing)| (labels(member, standing), &**member)).collect();
-    let mut out = String::new();
+    let mut out = "# TYPE heddle_policy_generations gauge\n".to_owned();
+    for (standing, count) in loaded {
+        line(&mut out, "heddle_policy_generations", &format!("standing=\"{standing}\""), *count as u64);
+    }
+    out.push('\n');
     let mut family = |name: &str, kind: &str, each: &dyn Fn(&mut String, &str, &Member)| {
         let _ = writeln!(out, "# TYPE {name} {kind}");
         members.iter().for_each(|(labels, member)| each(&mut out, labels, member));

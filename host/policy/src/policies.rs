@@ -1,25 +1,27 @@
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use heddle_model::{Digest, Hook, Millis, UserId};
 use heddle_store::StoreError;
-use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
-use crate::change::{Carried, audit, grown, parsed, proposal};
+use crate::audit::AuditRow;
+use crate::change::{Carried, Next, grown, parsed, proposal};
 use crate::cluster::{Following, confirm, obey, tidy};
-use crate::content::Content;
+use crate::content::{Before, Content};
 use crate::floor::Floor;
 use crate::guard::guard;
 use crate::load::{self, Plan};
 use crate::meter::exposition;
+use crate::older::Older;
 use crate::shared::SharedStates;
 use crate::state::States;
 use crate::watch::Watch;
-use crate::{ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, measure};
+use crate::{
+    ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, WatchConfig, measure,
+};
 
 /// Alarms of plugins that nobody has looked at yet.
 const ALARMS_MAX: usize = 16;
@@ -36,9 +38,11 @@ pub struct Policies {
 
 pub(crate) struct Shared {
     pub(crate) current: ArcSwap<Generation>,
-    pub(crate) older: Mutex<LruCache<u64, Arc<Generation>>>,
-    /// Held while the next generation is made.
+    pub(crate) older: Mutex<Older>,
+    /// Held while an operator's next generation is made: one at a time is checked and compiled.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Held while a generation that is ready is given its number and begins to decide: what takes a plugin back waits for no compiler.
+    pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Held while an older generation is loaded: two workers that meet it do not load it twice.
     loading: tokio::sync::Mutex<()>,
     pub(crate) floor: Floor,
@@ -66,11 +70,10 @@ impl Policies {
     pub async fn start(config: PolicyConfig, deps: PolicyDeps) -> Result<Self, StartError> {
         let refused = |problems| StartError::Refused { problems };
         let (alarms, heard) = channel(ALARMS_MAX);
-        let watched = &config.watch;
-        let watch = Watch::start(watched.repeat_one_in, watched.record.clone(), alarms, Arc::clone(&deps.clock));
+        let watch = Watch::start(config.watch.clone(), alarms, Arc::clone(&deps.clock));
         let watch = Arc::new(watch.map_err(|error| refused(vec![format!("a thread cannot be started: {error}")]))?);
         let states = Arc::new(States::new(config.limits.states_max));
-        let (limits, trust) = (config.limits.clone(), config.trust.clone());
+        let (limits, trust) = (config.limits.clone(), ArcSwap::from_pointee(config.trust.clone()));
         let cluster = deps.cluster.clone();
         let shared =
             deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
@@ -85,12 +88,13 @@ impl Policies {
         };
         let (mut generation, configured) = first(&config, &floor, following.as_deref()).await?;
         generation.micros = measure::medians(&generation);
-        let older = NonZeroUsize::new(config.limits.generations_max).unwrap_or(NonZeroUsize::MIN);
+        let older = Older::new(config.limits.generations_max, config.limits.draining_max);
         let policies = Self {
             shared: Arc::new(Shared {
                 current: ArcSwap::from_pointee(generation),
-                older: Mutex::new(LruCache::new(older)),
+                older: Mutex::new(older),
                 changing: tokio::sync::Mutex::default(),
+                publishing: tokio::sync::Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
                 floor,
                 following: following.clone(),
@@ -102,7 +106,7 @@ impl Policies {
             tokio::spawn(confirm(weak(), Arc::clone(&following)));
             tokio::spawn(tidy(weak(), following));
         }
-        tokio::spawn(guard(weak(), heard, config.watch.clone()));
+        tokio::spawn(guard(weak(), heard));
         if !configured {
             policies.propose_configured(&config).await?;
         }
@@ -117,7 +121,8 @@ impl Policies {
         let grown = grown(config, Some(&newest), &self.shared.floor).await;
         let carried = Carried { configured: load::fingerprint(config), ..Carried::of(&before) };
         let said = ("heddle", "start", NAMES_ANOTHER);
-        match self.decide(&newest, &before, grown.as_ref().unwrap_or(config), carried, said).await {
+        let next = Next { carried, ..Next::after(&newest, &before) };
+        match self.decide(next, grown.as_ref().unwrap_or(config), said).await {
             Ok(_) => Ok(()),
             // What cannot be loaded here is this node's own fault.
             Err(error @ (ChangeError::Refused { .. } | ChangeError::Unknown { .. })) => Err(error.into()),
@@ -159,17 +164,30 @@ impl Policies {
         if number > current && self.shared.following.is_some() {
             return Err(PolicyError::Ahead { number, current });
         }
-        let loaded = self.load(number).await.map_err(|source| PolicyError::Catalog { number, source })?;
-        let loaded = Arc::new(loaded);
-        self.shared.older.lock().put(number, Arc::clone(&loaded));
-        Ok(loaded)
+        loop {
+            let loaded = self.load(number).await.map_err(|source| PolicyError::Catalog { number, source })?;
+            let (generation, revoked) = (Arc::new(loaded.0), loaded.1);
+            let mut older = self.shared.older.lock();
+            // Somebody may have revoked it meanwhile.
+            if self.current().revoked.contains(&number) == revoked {
+                older.met(Arc::clone(&generation), self.shared.floor.deps.clock.monotonic());
+                return Ok(generation);
+            }
+        }
+    }
+
+    /// From now on watched, and trusted, as configured here.
+    pub fn configure(&self, watch: WatchConfig, trust: heddle_pack::TrustList) {
+        self.shared.floor.watch.configure(watch);
+        self.shared.floor.trust.store(Arc::new(trust));
     }
 
     /// How much it holds.
     #[must_use]
     pub fn figures(&self) -> PolicyFigures {
         let (states, state_bytes) = self.shared.floor.states.figures();
-        PolicyFigures { states, state_bytes, generations: 1 + self.shared.older.lock().len() }
+        let older = self.shared.older.lock();
+        PolicyFigures { states, state_bytes, generations: 1 + older.loaded() + older.kept() }
     }
 
     fn held(&self, number: u64) -> Option<Arc<Generation>> {
@@ -177,26 +195,32 @@ impl Policies {
         if current.number() == number {
             return Some(current);
         }
-        let older = self.shared.older.lock().get(&number).cloned();
+        let older = self.shared.older.lock().get(number);
         older.or_else(|| self.shared.following.as_ref()?.held(number))
     }
 
-    async fn load(&self, number: u64) -> Result<Generation, StoreError> {
+    /// From the catalog; and whether it is revoked.
+    async fn load(&self, number: u64) -> Result<(Generation, bool), StoreError> {
         let (floor, current) = (&self.shared.floor, self.current());
-        let row = match current.revoked.contains(&number) {
+        let revoked = current.revoked.contains(&number);
+        let row = match revoked {
             true => None,
-            false => floor.deps.catalog.generation(number).await?,
+            false => floor.deps.catalog.generation(number).await.or_else(unless_broken)?,
         };
         let content = row.and_then(|row| Content::parse(&row.json));
-        floor.recall(number, content.as_ref(), current.builtins.clone()).await
+        Ok((floor.recall(number, content.as_ref(), current.builtins.clone()).await?, revoked))
     }
 
     /// What the plugins of the loaded generations did, in the text format of Prometheus.
     #[must_use]
     pub fn exposition(&self) -> String {
         let mut generations = vec![self.current()];
-        generations.extend(self.shared.older.lock().iter().map(|(_, older)| Arc::clone(older)));
-        exposition(&generations)
+        let (draining, kept) = {
+            let older = self.shared.older.lock();
+            generations.extend(older.iter().cloned());
+            (older.loaded(), older.kept())
+        };
+        exposition(&generations, &[("serving", 1), ("draining", draining), ("kept", kept)])
     }
 
     /// The calls that were kept since `since`, oldest first.
@@ -211,6 +235,17 @@ impl Policies {
     /// The catalog does not answer.
     pub async fn file(&self, digest: Digest) -> Result<Option<Bytes>, StoreError> {
         Ok(self.shared.floor.deps.catalog.plugin(digest).await?.map(|file| file.bytes))
+    }
+}
+
+/// A row that is broken stays so: it is as good as gone, and waiting for it would hold up those who need it for ever.
+pub(crate) fn unless_broken<T>(error: StoreError) -> Result<Option<T>, StoreError> {
+    match error {
+        StoreError::Broken { table, reason } => {
+            tracing::error!(table, reason, "the catalog has a broken row, the built-in policy decides in its place");
+            Ok(None)
+        }
+        other => Err(other),
     }
 }
 
@@ -230,7 +265,10 @@ async fn first(
         let plan = Plan::check(grown.as_ref().unwrap_or(config), &floor.deps.builtins)
             .map_err(|problems| StartError::Refused { problems })?;
         let before = newest.as_ref().and_then(|newest| Content::parse(&newest.json));
-        let content = plan.content(before.as_ref(), &load::fingerprint(config), &config.limits);
+        let lines: Vec<&Content> = before.iter().collect();
+        let failed = before.as_ref().map(|before| before.failed.as_slice()).unwrap_or_default();
+        let lineage = Before { now: before.as_ref(), lines: &lines, failed };
+        let content = plan.content(&lineage, &load::fingerprint(config), &config.limits);
         let (_, sum) = content.canonical();
         let number = newest.as_ref().map_or(0, |newest| newest.number);
         let same = newest.as_ref().is_some_and(|newest| newest.content == sum);
@@ -244,7 +282,8 @@ async fn first(
         }
         let number = if same { number } else { number + 1 };
         let said = ("heddle", "start", NAMES_ANOTHER);
-        let audit = audit(floor.deps.clock.now(), said, newest.as_ref(), number, &content);
+        let row = AuditRow { said, before: newest.as_ref(), number, after: &content };
+        let audit = row.entry(floor.deps.clock.now(), false);
         match following {
             Some(following) => {
                 floor.keep_files(&plan, audit.at).await?;

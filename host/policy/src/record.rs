@@ -1,14 +1,17 @@
 //! Calls as they were made and answered, the newest few: what a candidate can be asked again.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use heddle_model::{Hook, Millis};
 use heddle_pack::contract::Moment;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Answer, Call};
+use crate::redact::Redaction;
 
 /// A call, who answered it, and what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +30,9 @@ pub struct Recorded {
     pub answer: Answer,
     /// How long it took.
     pub micros: f64,
+    /// What people wrote is crossed out, in the call and in the answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
 }
 
 /// Which calls are kept, and how many.
@@ -40,19 +46,25 @@ pub struct RecordConfig {
     pub calls_max: usize,
     /// And at most so many bytes of them.
     pub bytes_max: usize,
-    /// Keep what people wrote; else letters and digits become `x`.
-    pub bodies: bool,
+    /// What is kept of what people wrote, here and wherever else calls are shown.
+    pub redaction: Redaction,
 }
 
 impl Default for RecordConfig {
     fn default() -> Self {
-        Self { hooks: Hook::ALL.to_vec(), one_in: 16, calls_max: 20_000, bytes_max: 16 << 20, bodies: false }
+        Self {
+            hooks: Hook::ALL.to_vec(),
+            one_in: 16,
+            calls_max: 20_000,
+            bytes_max: 16 << 20,
+            redaction: Redaction::default(),
+        }
     }
 }
 
 /// Keeps them.
 pub(crate) struct Recorder {
-    config: RecordConfig,
+    config: ArcSwap<RecordConfig>,
     kept: Mutex<Kept>,
     taken: AtomicU64,
 }
@@ -65,27 +77,34 @@ struct Kept {
 
 impl Recorder {
     pub(crate) fn new(config: RecordConfig) -> Self {
-        Self { config, kept: Mutex::default(), taken: AtomicU64::new(0) }
+        Self { config: ArcSwap::from_pointee(config), kept: Mutex::default(), taken: AtomicU64::new(0) }
     }
 
-    pub(crate) fn takes(&self, hook: Hook) -> bool {
-        self.config.hooks.contains(&hook)
+    /// From now on as configured here; what is kept already stays until there is newer.
+    pub(crate) fn configure(&self, config: RecordConfig) {
+        self.config.store(Arc::new(config));
     }
 
-    pub(crate) fn one_in(&self) -> u64 {
-        self.config.one_in
+    /// Of so many calls of this hook one is kept; 0: none.
+    pub(crate) fn one_in(&self, hook: Hook) -> u64 {
+        let config = self.config.load();
+        if config.hooks.contains(&hook) { config.one_in } else { 0 }
+    }
+
+    /// Crosses out what is not to be kept of a call and its answers; whether anything had to be.
+    pub(crate) fn redact<'a>(&self, call: &mut Call, answers: impl IntoIterator<Item = &'a mut Answer>) -> bool {
+        self.config.load().redaction.apply(call, answers)
     }
 
     pub(crate) fn keep(&self, mut recorded: Recorded) {
-        if !self.config.bodies {
-            recorded.call.redact();
-        }
+        recorded.redacted = self.redact(&mut recorded.call, [&mut recorded.answer]);
         let size = recorded.call.bytes() + recorded.answer.bytes() + size_of::<Recorded>();
         self.taken.fetch_add(1, Ordering::Relaxed);
+        let config = self.config.load();
         let mut kept = self.kept.lock();
         kept.bytes += size;
         kept.calls.push_back((size, recorded));
-        while kept.calls.len() > self.config.calls_max || kept.bytes > self.config.bytes_max {
+        while kept.calls.len() > config.calls_max || kept.bytes > config.bytes_max {
             let Some((size, _)) = kept.calls.pop_front() else { break };
             kept.bytes -= size;
         }
@@ -129,6 +148,7 @@ mod tests {
             call: Call::Routing { envelope, message },
             answer: Answer::Decision(RoutingDecision::Accept),
             micros: 1.0,
+            redacted: false,
         }
     }
 
@@ -148,9 +168,13 @@ mod tests {
     #[test]
     fn what_people_wrote_is_not_kept_unless_the_operator_wants_it() {
         for (bodies, text) in [(false, "xxxx xxx, xx 7!".replace('7', "x")), (true, "call bob, at 7!".to_owned())] {
-            let recorder = Recorder::new(RecordConfig { bodies, ..RecordConfig::default() });
+            let recorder = Recorder::new(RecordConfig::default());
+            let redaction = Redaction { bodies, ..Redaction::default() };
+            recorder.configure(RecordConfig { redaction, ..RecordConfig::default() });
             recorder.keep(recorded(1, "call bob, at 7!"));
-            let Call::Routing { message, .. } = recorder.since(0, None, None).remove(0).call else { panic!() };
+            let kept = recorder.since(0, None, None).remove(0);
+            assert_eq!(kept.redacted, !bodies);
+            let Call::Routing { message, .. } = kept.call else { panic!() };
             assert_eq!(message.text, Some(text));
         }
     }

@@ -75,7 +75,11 @@ pub fn replay(candidate: &Arc<dyn Component>, calls: &[Recorded], succession: Su
             remembered.insert((request.scope, request.key.clone()), outcome.state.clone());
         }
         serde_json::to_writer(&mut answers, &would).unwrap_or_default();
-        match decided.decides_as(&would) {
+        let same = match recorded.redacted {
+            true => decided.decides_as_crossed_out(&would),
+            false => decided.decides_as(&would),
+        };
+        match same {
             true => replayed.same += 1,
             false => replayed.changed.push(Otherwise { recorded: recorded.clone(), would }),
         }

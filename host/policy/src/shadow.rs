@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::call::{Answer, Call};
 use crate::component::Component;
+use crate::record::Recorder;
 
 /// Differences that are kept, the newest.
 const DIFFERENCES_MAX: usize = 100;
@@ -101,13 +102,21 @@ impl Shadow {
     }
 
     /// Is asked the same, and compared.
-    pub(crate) fn see(&self, clock: &dyn Clock, live_version: u32, at: Moment, mut call: Call, said: Answer) {
-        let Some(decided) = (if self.instead { Some(said) } else { passed(&call, said) }) else { return };
+    pub(crate) fn see(
+        &self,
+        clock: &dyn Clock,
+        recorder: &Recorder,
+        live_version: u32,
+        at: Moment,
+        mut call: Call,
+        said: Answer,
+    ) {
+        let Some(mut decided) = (if self.instead { Some(said) } else { passed(&call, said) }) else { return };
         if !self.instead || self.state_version != live_version {
             self.recall(&mut call);
         }
         let start = clock.monotonic();
-        let would = call.make(at, &*self.component);
+        let mut would = call.make(at, &*self.component);
         let took = clock.monotonic().saturating_sub(start);
         self.counts.nanos.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
         self.remember(&call, &would);
@@ -119,6 +128,7 @@ impl Shadow {
         if matches!(would, Answer::Fault(_)) {
             self.counts.faults.fetch_add(1, Ordering::Relaxed);
         }
+        recorder.redact(&mut call, [&mut decided, &mut would]);
         let mut differences = self.differences.lock();
         if differences.len() >= DIFFERENCES_MAX {
             differences.pop_front();

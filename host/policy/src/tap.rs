@@ -98,7 +98,16 @@ impl Tapped {
             let health = &self.health;
             let (hook, plugin, digest) = (health.hook, health.name.to_string(), health.digest.to_string());
             let micros = took.as_secs_f64() * 1e6;
-            self.watch.recorder.keep(Recorded { hook, plugin, digest, at, call, answer: said, micros });
+            self.watch.recorder.keep(Recorded {
+                hook,
+                plugin,
+                digest,
+                at,
+                call,
+                answer: said,
+                micros,
+                redacted: false,
+            });
         }
     }
 
@@ -128,8 +137,8 @@ impl Tapped {
         let one_in = |one_in: u64| one_in > 0 && number.is_multiple_of(one_in);
         Wanted {
             // Not the first: it is a warming call.
-            repeat: number > 0 && one_in(self.watch.repeat_one_in),
-            record: self.watch.recorder.takes(self.health.hook) && one_in(self.watch.recorder.one_in()),
+            repeat: number > 0 && one_in(self.watch.repeat_one_in()),
+            record: one_in(self.watch.recorder.one_in(self.health.hook)),
         }
     }
 

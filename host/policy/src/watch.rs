@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
+use arc_swap::ArcSwap;
 use heddle_model::Clock;
 use heddle_pack::contract::Moment;
 use metrics::counter;
 use tokio::sync::mpsc::Sender;
 
+use crate::WatchConfig;
 use crate::call::{Answer, Call};
 use crate::component::Component;
 use crate::health::{Alarm, Health};
-use crate::record::{RecordConfig, Recorder};
+use crate::record::Recorder;
 use crate::shadow::Shadow;
 
 /// Calls that wait for the thread which looks at them.
@@ -41,9 +43,8 @@ struct Shown {
 
 /// Where calls go after they were answered.
 pub(crate) struct Watch {
-    /// Of so many calls of a plugin one is repeated; 0: none.
-    pub(crate) repeat_one_in: u64,
-    pub(crate) recorder: Recorder,
+    config: ArcSwap<WatchConfig>,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) alarms: Sender<Alarm>,
     repetitions: SyncSender<Repetition>,
     shown: SyncSender<Shown>,
@@ -54,19 +55,31 @@ impl Watch {
     ///
     /// # Errors
     /// The machine gives no thread.
-    pub(crate) fn start(
-        repeat_one_in: u64,
-        record: RecordConfig,
-        alarms: Sender<Alarm>,
-        clock: Arc<dyn Clock>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(config: WatchConfig, alarms: Sender<Alarm>, clock: Arc<dyn Clock>) -> io::Result<Self> {
         let (repetitions, repeated) = sync_channel(WAITING_MAX);
         let (shown, seen) = sync_channel(WAITING_MAX);
-        behind("policy-repeat", repeated, repeat)?;
+        let recorder = Arc::new(Recorder::new(config.record.clone()));
+        let (to_repeat, to_show) = (Arc::clone(&recorder), Arc::clone(&recorder));
+        behind("policy-repeat", repeated, move |repetition| repeat(repetition, &to_repeat))?;
         behind("policy-shadow", seen, move |Shown { shadow, live_version, at, call, said }| {
-            shadow.see(&*clock, live_version, at, call, said);
+            shadow.see(&*clock, &to_show, live_version, at, call, said);
         })?;
-        Ok(Self { repeat_one_in, recorder: Recorder::new(record), alarms, repetitions, shown })
+        Ok(Self { config: ArcSwap::from_pointee(config), recorder, alarms, repetitions, shown })
+    }
+
+    /// From now on as configured here.
+    pub(crate) fn configure(&self, config: WatchConfig) {
+        self.recorder.configure(config.record.clone());
+        self.config.store(Arc::new(config));
+    }
+
+    pub(crate) fn config(&self) -> Arc<WatchConfig> {
+        self.config.load_full()
+    }
+
+    /// Of so many calls of a plugin one is repeated; 0: none.
+    pub(crate) fn repeat_one_in(&self) -> u64 {
+        self.config.load().repeat_one_in
     }
 
     pub(crate) fn repeat(&self, repetition: Repetition) {
@@ -97,14 +110,15 @@ fn behind<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
 }
 
-fn repeat(repetition: Repetition) {
-    let Repetition { component, health, at, call, said } = repetition;
-    let again = call.make(at, &*component);
+fn repeat(repetition: Repetition, recorder: &Recorder) {
+    let Repetition { component, health, at, mut call, mut said } = repetition;
+    let mut again = call.make(at, &*component);
     counter!("heddle_policy_repetitions_total").increment(1);
     // No room, no time: that tells of the machine.
     if again == said || matches!(&again, Answer::Fault(kind) if kind == "busy" || kind == "deadline") {
         return;
     }
+    recorder.redact(&mut call, [&mut said, &mut again]);
     let text = |answer: &Answer| serde_json::to_string(answer).unwrap_or_default();
     health.impure(format!("{} on a used instance, {} on a fresh one", text(&said), text(&again)));
 }

@@ -32,7 +32,7 @@ async fn no_random_answer_sends_a_group_message_to_more_or_fewer_members_than_we
     for round in 0..ROUNDS {
         let facts: Vec<u8> = (0..hand.pick(&[0, 1, 2, 17, 200])).map(|_| hand.below(16) as u8).collect();
         let (now, id, sender, group, members, online) = (1, id(), &sender, &group, 300, 2);
-        let ask = SortAsk { now, id, group, sender, members, online, message, facts: &facts, attempt: 0 };
+        let ask = SortAsk { now, id, group, sender, members, online, message, facts: &facts, attempt: 0, last: false };
         let sorted = generation.sort(&ask).expect("the built-in one never fails");
         let mut wanted = vec![0; facts.len()];
         for (at, (plugin, said)) in hand.said().into_iter().enumerate() {

@@ -40,6 +40,12 @@ struct Admin {
 /// Somebody who may look.
 struct Viewer;
 
+/// Somebody who may look, and perhaps at what people wrote.
+struct Reader {
+    /// At least an operator.
+    bodies: bool,
+}
+
 /// Somebody who may run the node, by name.
 struct Operator(String);
 
@@ -51,6 +57,15 @@ impl FromRequestParts<Admin> for Viewer {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
         admin.verified(parts, Role::Viewer).await.map(|_| Self)
+    }
+}
+
+impl FromRequestParts<Admin> for Reader {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Refused> {
+        admin.verified(parts, Role::Viewer).await?;
+        Ok(Self { bodies: admin.core.auth().verify_role(&parts.headers, Role::Operator).await.is_ok() })
     }
 }
 
@@ -199,10 +214,8 @@ async fn connections(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     }))
 }
 
-/// Reads files: on a thread that may block.
-async fn reload(State(admin): State<Admin>, _: Operator) -> Result<Json<Reloaded>, Refused> {
-    let reloaded = tokio::task::spawn_blocking(move || admin.core.reload()).await;
-    let reloaded = reloaded.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+async fn reload(State(admin): State<Admin>, operator: Operator) -> Result<Json<Reloaded>, Refused> {
+    let reloaded = admin.core.reload(&operator.0).await;
     reloaded.map(Json).map_err(|wrong| Refused(Problem::new(ErrorCode::Invalid, wrong).with_status(422)))
 }
 

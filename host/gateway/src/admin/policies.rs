@@ -14,7 +14,7 @@ use hyper::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, PolicyAdmin, Viewer};
+use super::{Admin, Operator, PolicyAdmin, Reader, Viewer};
 use crate::rest::{BodyOf, PathOf, QueryOf, Refused, body_of};
 
 /// A plugin file is smaller.
@@ -68,12 +68,21 @@ fn standing(standing: Standing) -> String {
 }
 
 async fn show(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
-    Json(described(&admin.core.deps.policies.current()))
+    let policies = &admin.core.deps.policies;
+    let mut shown = described(&policies.current());
+    let (draining, kept) = policies.older();
+    shown["draining"] = json!(draining);
+    shown["kept"] = json!(kept);
+    Json(shown)
 }
 
-async fn trial(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
+/// Differences tell who wrote to whom, and perhaps what: not to everybody who may look.
+async fn trial(State(admin): State<Admin>, reader: Reader) -> Json<Value> {
     let generation = admin.core.deps.policies.current();
-    let report = |report: TrialReport| {
+    let report = |mut report: TrialReport| {
+        if let Some(shadow) = report.shadow.as_mut().filter(|_| !reader.bodies) {
+            shadow.differences.clear();
+        }
         let arm = |tally: ArmTally| json!({ "asked": tally.asked, "refused": tally.refused });
         json!({
             "hook": report.hook,
@@ -90,7 +99,8 @@ async fn trial(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     Json(json!({ "generation": generation.number(), "trial": trial }))
 }
 
-async fn plugin_log(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
+/// A plugin may write there what people wrote.
+async fn plugin_log(State(admin): State<Admin>, _: Operator) -> Json<Value> {
     Json((admin.core.deps.plugin_log)())
 }
 
@@ -105,7 +115,7 @@ struct RecordedQuery {
 /// A call a line, oldest first.
 async fn recorded(
     State(admin): State<Admin>,
-    _: Viewer,
+    _: Operator,
     QueryOf(query): QueryOf<RecordedQuery>,
 ) -> Result<Response, Refused> {
     let hook = query.hook.as_deref().map(hook).transpose()?;

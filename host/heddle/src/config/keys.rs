@@ -455,8 +455,11 @@ sections! {
         compile_memory: Size = "2 GiB" ["64 MiB", "64 GiB"];
         /// Keys of rate limits whose state is kept; the oldest go first.
         states_max: u64 = 200_000 [16, 100_000_000];
-        /// Generations held loaded beside the current one.
+        /// Generations that are drained (no record of theirs waits any more) and kept loaded, for a quick way back.
         generations_max: u64 = 4 [1, 64];
+        /// Generations that decide no more and are not drained yet, held loaded; of more, the one that was not asked for longest is read from the
+        /// catalog again when a record of it is met.
+        draining_max: u64 = 4 [1, 64];
         /// Takes a plugin back by itself: after 5 faults in a row, or when over 1 % of at least 100 calls in 10 s fail, its version before decides.
         breaker: bool = true;
         /// Of so many calls of a plugin one is repeated on a fresh instance, to see that it is pure; 0: none.
@@ -471,8 +474,11 @@ sections! {
         record_calls_max: u64 = 20_000 [1, 10_000_000];
         /// Bytes of them, at most.
         record_bytes_max: Size = "16 MiB" ["64 KiB", "4 GiB"];
-        /// Keep text and data as people wrote them; else letters and digits become `x`.
+        /// Keep what people wrote as they wrote it, in what is recorded and in what a shadow shows; else letters and digits of texts, data and tags,
+        /// in calls and in answers, become `x`.
         record_bodies: bool = false;
+        /// Names of tags whose values are kept all the same.
+        record_tags: Vec<String> = [];
     }
     /// The listener for operators.
     admin: Admin {

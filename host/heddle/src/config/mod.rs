@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 
 pub use backends::{BackendFile, backend_files, backend_warnings};
 pub use keys::{
-    Config, KEYS, KafkaLogin, LogBackend, LogFormat, ProxyProtocol, RedisKind, RegistryBackend, StoreBackend,
-    UnknownUsers,
+    Config, KEYS, KafkaLogin, LogBackend, LogFormat, PoliciesSection, ProxyProtocol, RedisKind, RegistryBackend,
+    StoreBackend, UnknownUsers,
 };
 pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};

@@ -108,7 +108,8 @@ record_one_in and record_bodies say what a server records; without record_bodies
     /// Print what was recorded, a call a line, for `heddle plugin replay --from`
     #[command(after_help = "Examples:
   heddle plugin record --last 10m > calls.ndjson
-  heddle plugin record --hook routing | grep '\"reject\"'")]
+  heddle plugin record --hook routing | grep '\"reject\"'
+  heddle plugin record --output json               one array")]
     Record {
         /// What was recorded within this time
         #[arg(long, value_name = "TIME", default_value = "10m")]
@@ -116,9 +117,8 @@ record_one_in and record_bodies say what a server records; without record_bodies
         /// Calls of this hook only
         #[arg(long, value_name = "HOOK")]
         hook: Option<String>,
-        /// Where the server is.
         #[command(flatten)]
-        server: AdminArgs,
+        ask: AskArgs,
     },
     /// Change a plugin's configuration: KEY=VALUE with a JSON value or a text, KEY= for the manifest's own
     #[command(after_help = "Examples:

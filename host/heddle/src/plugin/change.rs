@@ -9,6 +9,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::args::{AskArgs, ChangeArgs, PluginCommand};
+use super::progress::Progress;
 use crate::admin::quoted;
 use crate::cli::Output;
 use crate::failure::Failure;
@@ -41,6 +42,7 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
             if allow_downgrade {
                 path.push_str("&allow_downgrade=true");
             }
+            let _progress = Progress::of(format!("the server compiles {} and runs its cases", file.display()));
             changed(&change, Method::POST, &path, bytes).await
         }
         PluginCommand::Set { plugin, values, change } => {
@@ -72,7 +74,7 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
         PluginCommand::Replay { file, last, from, limit, ask } => {
             super::replay::command(&read(&file)?, &last, from.as_deref(), limit, &ask).await
         }
-        PluginCommand::Record { last, hook, server } => super::replay::record(&last, hook.as_deref(), &server).await,
+        PluginCommand::Record { last, hook, ask } => super::replay::record(&last, hook.as_deref(), &ask).await,
         PluginCommand::Revoke { generation, change } => {
             let mut path = format!("/policies/revoke?why={}", why(&change));
             if let Some(generation) = generation {
@@ -90,7 +92,7 @@ pub async fn command(command: PluginCommand) -> Result<String, Failure> {
         PluginCommand::List { ask } => {
             let answer = answer(&ask, Method::GET, "/policies", Bytes::new()).await?;
             Ok(printed(ask.output, &answer, |answer| {
-                format!("generation {}\n{}", answer["generation"], chains(answer))
+                format!("generation {}{}\n{}", answer["generation"], older(answer), chains(answer))
             }))
         }
         PluginCommand::History { limit, ask } => {
@@ -182,7 +184,21 @@ fn chains(answer: &Value) -> String {
         let _ = write!(out, "{:<10} {plugin:<28} {micros:>10}  sha256 {digest}", text(&policy["hook"]));
         match text(&policy["standing"]) {
             "decides" => out.push('\n'),
+            "disabled" => out.push_str("  disabled: it is not asked, see `heddle plugin enable`\n"),
             standing => drop(writeln!(out, "  {standing}")),
+        }
+    }
+    out
+}
+
+/// Which ones before it are still there.
+fn older(answer: &Value) -> String {
+    let mut out = String::new();
+    for (key, what) in [("draining", "draining"), ("kept", "kept for a way back")] {
+        let numbers: Vec<String> =
+            answer[key].as_array().into_iter().flatten().map(|number| number.to_string()).collect();
+        if !numbers.is_empty() {
+            let _ = write!(out, "  {what}: {}", numbers.join(", "));
         }
     }
     out

@@ -8,6 +8,7 @@ mod dev;
 mod inspect;
 mod logs;
 mod new;
+mod progress;
 mod replay;
 mod sign;
 mod source;

@@ -15,7 +15,9 @@ use serde_json::{Map, Value, json};
 
 use super::args::AskArgs;
 use super::change::{answer, printed};
+use super::progress::Progress;
 use crate::admin::{AdminArgs, quoted};
+use crate::cli::Output;
 use crate::failure::Failure;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -43,9 +45,13 @@ struct Cost {
 ///
 /// # Errors
 /// If no server answers.
-pub(super) async fn record(last: &str, hook: Option<&str>, server: &AdminArgs) -> Result<String, Failure> {
-    let calls = fetch(last, hook, server).await?;
-    Ok(String::from_utf8_lossy(&calls).trim_end().to_owned())
+pub(super) async fn record(last: &str, hook: Option<&str>, ask: &AskArgs) -> Result<String, Failure> {
+    let calls = fetch(last, hook, &ask.server).await?;
+    let lines = String::from_utf8_lossy(&calls);
+    Ok(match ask.output {
+        Output::Text => lines.trim_end().to_owned(),
+        Output::Json => format!("[{}]", lines.lines().collect::<Vec<_>>().join(",")),
+    })
 }
 
 /// Puts the calls to the file.
@@ -71,6 +77,8 @@ pub(super) async fn command(
         }
     };
     let calls = parse(&lines)?;
+    let name = &candidate.manifest.name;
+    let _progress = Progress::of(format!("compiling {name}, then putting {} calls to it", calls.len()));
     let engine =
         Engine::new(Limits { memory_bytes_max: MEMORY_MAX, deadline_ms_max: DEADLINE_MS_MAX, ..Limits::default() })
             .map_err(|error| Failure::new(error.to_string()))?;

@@ -130,8 +130,8 @@ impl Server {
         let (anew, cut) = watch::channel(None);
         let carrying = tokio::spawn(repartition::carry(policies.clone(), delivery.clone(), anew));
         let upkeep = tokio::spawn(keep_metrics(metrics.clone()));
-        let (log_failed, shown, deciding, called) =
-            (log.failed(), policies.clone(), policies.clone(), Arc::downgrade(&roll));
+        let (log_failed, shown, deciding, watched, called) =
+            (log.failed(), policies.clone(), policies.clone(), policies.clone(), Arc::downgrade(&roll));
         let deps = GatewayDeps {
             delivery: delivery.clone(),
             policies: policies.clone(),
@@ -152,7 +152,12 @@ impl Server {
                 })
             }),
             plugin_log: Arc::new(move || plugin_logs.json()),
-            reload: Arc::new(move || reloader.reload().map_err(|failure| failure.to_string())),
+            reload: Arc::new(move || {
+                let reloaded = reloader.reload().map_err(|failure| failure.to_string())?;
+                let (watch, trust) = reloader.watched().map_err(|failure| failure.to_string())?;
+                watched.configure(watch, trust);
+                Ok(reloaded)
+            }),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let gateway = Gateway::bind(gateway_config, deps).await.map_err(|error| taken(config, terms.dev, &error))?;

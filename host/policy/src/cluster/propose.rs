@@ -9,6 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use super::ledger::Ledger;
 use super::{Entry, Following, Proposal};
+use crate::guard::is_own;
 use crate::{ChangeError, Generation};
 
 /// How long the log may take to carry what is said.
@@ -37,8 +38,11 @@ impl Following {
         if self.ledger.borrow().pending.is_some() {
             return Err(ChangeError::Busy);
         }
+        // One at a time is carried through, of an operator's and of what takes a plugin back.
+        if self.proposing.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            return Err(ChangeError::Busy);
+        }
         self.hold(proposal.content(), Arc::clone(&generation));
-        self.proposing.store(number, Ordering::Release);
         let carrying = Carrying(self, generation);
         let by = self.node().clone();
         let prepare = Entry::Prepare { number, by: by.clone(), proposal: proposal.clone() };
@@ -69,6 +73,15 @@ impl Following {
             return Err(ChangeError::Abandoned { why: why.clone() });
         }
         Ok(())
+    }
+
+    /// Ends what is pending, if somebody asked for it: a plugin that goes on failing is taken back first.
+    pub(crate) async fn preempt(&self) {
+        let pending = self.ledger.borrow().pending.as_ref().map(|pending| Arc::clone(&pending.agreed));
+        if let Some(agreed) = pending.filter(|agreed| !is_own(&agreed.proposal.who, &agreed.proposal.what)) {
+            let why = "a plugin that goes on failing is taken back first, try again".to_owned();
+            self.insist(Entry::Abandon { number: agreed.number, by: self.node().clone(), why }).await;
+        }
     }
 
     /// Waits until nobody is missing; or says who is.

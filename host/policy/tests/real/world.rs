@@ -10,7 +10,8 @@ use heddle_model::{
 use heddle_pack::{BuildOptions, Packed, build_plugin};
 use heddle_policy::{
     Command, Component, Generation, Loaded, Loader, MessageView, PlanAsk, PluginRef, Policies, PolicyConfig,
-    PolicyDeps, RateAnswer, RateAsk, RecordConfig, RouteAsk, Routed, RoutingRights, SortAsk, StartError, WatchConfig,
+    PolicyDeps, RateAnswer, RateAsk, RecordConfig, Redaction, RouteAsk, Routed, RoutingRights, SortAsk, StartError,
+    WatchConfig,
 };
 use heddle_presence::{Event, Observation, Sighting, Status};
 use heddle_store::{SqliteStore, StoreConfig};
@@ -94,7 +95,8 @@ impl World {
             cluster: None,
             shared: None,
         };
-        let record = RecordConfig { one_in: 1, bodies: true, ..RecordConfig::default() };
+        let redaction = Redaction { bodies: true, ..Redaction::default() };
+        let record = RecordConfig { one_in: 1, redaction, ..RecordConfig::default() };
         let watch = WatchConfig { record, ..WatchConfig::default() };
         let policies = Policies::start(PolicyConfig { chains, watch, ..PolicyConfig::default() }, deps).await?;
         Ok(Self { policies, store, _dir: dir })
@@ -140,7 +142,18 @@ impl World {
     /// The error is the time to wait.
     pub(crate) fn sort(&self, facts: &[u8], attempt: u32) -> Result<(Vec<Delivery>, Option<Fallback>), u64> {
         let (group, sender) = (&GroupId::new("home").unwrap(), &user("alice"));
-        let ask = SortAsk { now: 1, id: id(), group, sender, members: 9, online: 2, message: BODY, facts, attempt };
+        let ask = SortAsk {
+            now: 1,
+            id: id(),
+            group,
+            sender,
+            members: 9,
+            online: 2,
+            message: BODY,
+            facts,
+            attempt,
+            last: false,
+        };
         let sorted = self.policies.current().sort(&ask).map_err(|retry| retry.after_ms)?;
         Ok((sorted.deliveries, sorted.decisions[0].fallback))
     }
@@ -148,7 +161,18 @@ impl World {
     /// As a delivery worker asks the generation of a record.
     pub(crate) fn sort_by(&self, generation: &Generation, facts: &[u8]) -> (Vec<Delivery>, Option<Fallback>) {
         let (group, sender) = (&GroupId::new("home").unwrap(), &user("alice"));
-        let ask = SortAsk { now: 1, id: id(), group, sender, members: 9, online: 2, message: BODY, facts, attempt: 0 };
+        let ask = SortAsk {
+            now: 1,
+            id: id(),
+            group,
+            sender,
+            members: 9,
+            online: 2,
+            message: BODY,
+            facts,
+            attempt: 0,
+            last: false,
+        };
         let sorted = generation.sort(&ask).expect("somebody decides");
         (sorted.deliveries, sorted.decisions.last().expect("a decision").fallback)
     }

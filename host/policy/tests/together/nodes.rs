@@ -243,8 +243,7 @@ impl Catalog for Rows {
         Ok(true)
     }
 
-    async fn add_audit(&self, audit: AuditEntry) -> Result<(), StoreError> {
-        drop(audit);
+    async fn add_audit(&self, _: AuditEntry) -> Result<(), StoreError> {
         Ok(())
     }
 

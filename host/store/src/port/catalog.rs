@@ -84,7 +84,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// The store does not answer, or holds a broken row.
     async fn add_generation(&self, generation: CatalogGeneration, audit: AuditEntry) -> Result<bool, StoreError>;
-    /// Adds an audit row of something that makes no generation.
+    /// Adds an audit row of what made no generation.
     ///
     /// # Errors
     /// The store does not answer.

@@ -121,6 +121,7 @@ impl Work {
             Self::AddGeneration(generation, audit) => {
                 return catalog::add_generation(connection, generation, audit).await.map(Outcome::Changed);
             }
+            Self::AddAudit(audit) => catalog::add_audit(connection, audit).await?,
             Self::Epoch { identity, partitions, heads } => {
                 return epochs::epoch(connection, *identity, *partitions, heads).await.map(Outcome::Epoch);
             }
@@ -128,7 +129,6 @@ impl Work {
                 let epoch = epochs::repartition(connection, *identity, *partitions, starts).await?;
                 return Ok(epoch.map_or(Outcome::Changed(false), Outcome::Epoch));
             }
-            Self::AddAudit(audit) => catalog::add_audit(connection, audit).await?,
             Self::AddHole(hole) => epochs::add_hole(connection, hole).await?,
             Self::AddLoss { user, upto } => epochs::add_loss(connection, user, *upto).await?,
             Self::Beat(node, report) => nodes::beat(connection, node, report).await?,

@@ -12,6 +12,7 @@ use heddle_wasm::{Engine, LoadOptions};
 use serde_json::json;
 
 use super::cases;
+use super::progress::Progress;
 use super::sign;
 use super::source::Source;
 use crate::cli::Output;
@@ -112,7 +113,9 @@ pub fn inspect(path: &Path, output: Output) -> Result<String, Failure> {
 /// A server would not take it.
 pub fn check(path: &Path, output: Output, out: &mut impl std::io::Write) -> Result<String, Failure> {
     let inspected = Inspected::of(path)?;
+    let progress = Progress::of(format!("compiling {} and running its cases", path.display()));
     let measured = inspected.measure(&cases::engine()?);
+    drop(progress);
     let fits = measured.problems.is_empty();
     let text = match output {
         Output::Json => {

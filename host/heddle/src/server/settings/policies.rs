@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use heddle_model::Hook;
 use heddle_pack::TrustList;
-use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, WatchConfig};
+use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
 use heddle_wasm::Limits;
 use serde_json::{Map, Value};
 
@@ -19,7 +19,10 @@ use crate::config::{Config, Problem, Problems, meant};
 pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<PolicyConfig, Problems> {
     let section = &config.policies;
     let mut problems = Vec::new();
-    let trust = trust(config, &mut problems);
+    let trust = trust(config).unwrap_or_else(|Problems(wrong)| {
+        problems.extend(wrong);
+        TrustList::default()
+    });
     let mut reader = Reader { config, builtins: named(builtins), trust: &trust, met: BTreeSet::new(), unread: false };
     let mut loaded = Vec::new();
     for (hook, key, chain) in [
@@ -41,20 +44,9 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         deadline_ms_max: small(section.deadline_max.millis()),
         states_max: count(section.states_max),
         generations_max: count(section.generations_max),
+        draining_max: count(section.draining_max),
     };
-    let watch = WatchConfig {
-        repeat_one_in: section.repeat_one_in,
-        breaker: section.breaker,
-        canary_band_percent: small(section.canary_band_percent),
-        record: RecordConfig {
-            hooks: section.record.iter().filter_map(|hook| Hook::named(hook)).collect(),
-            one_in: section.record_one_in,
-            calls_max: count(section.record_calls_max),
-            bytes_max: count(section.record_bytes_max.0),
-            bodies: section.record_bodies,
-        },
-    };
-    let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch };
+    let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch: watch(config) };
     problems.extend(
         policies
             .problems(builtins)
@@ -64,16 +56,43 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
     if problems.is_empty() { Ok(policies) } else { Err(Problems(problems)) }
 }
 
-fn trust(config: &Config, problems: &mut Vec<Problem>) -> TrustList {
+/// Whose signatures count when a plugin is deployed.
+///
+/// # Errors
+/// Keys that are none, and none where one is needed.
+pub fn trust(config: &Config) -> Result<TrustList, Problems> {
     let section = &config.policies;
+    let mut problems = Vec::new();
     if section.require_signature && section.trusted_keys.is_empty() {
         let wrong = "is true, and policies.trusted_keys is empty: nothing could be deployed".to_owned();
         problems.push(problem("policies.require_signature", wrong, "make a key with `heddle plugin keys new`"));
     }
-    TrustList::new(&section.trusted_keys, section.require_signature).unwrap_or_else(|error| {
-        problems.push(problem("policies.trusted_keys", error.to_string(), "write the second line of the .pub file"));
-        TrustList::default()
-    })
+    match TrustList::new(&section.trusted_keys, section.require_signature) {
+        Ok(trust) if problems.is_empty() => Ok(trust),
+        Ok(_) => Err(Problems(problems)),
+        Err(error) => {
+            let remedy = "write the second line of the .pub file";
+            problems.push(problem("policies.trusted_keys", error.to_string(), remedy));
+            Err(Problems(problems))
+        }
+    }
+}
+
+/// How the plugins that decide are watched.
+pub fn watch(config: &Config) -> WatchConfig {
+    let section = &config.policies;
+    WatchConfig {
+        repeat_one_in: section.repeat_one_in,
+        breaker: section.breaker,
+        canary_band_percent: small(section.canary_band_percent),
+        record: RecordConfig {
+            hooks: section.record.iter().filter_map(|hook| Hook::named(hook)).collect(),
+            one_in: section.record_one_in,
+            calls_max: count(section.record_calls_max),
+            bytes_max: count(section.record_bytes_max.0),
+            redaction: Redaction { bodies: section.record_bodies, tags_kept: section.record_tags.clone() },
+        },
+    }
 }
 
 /// The built-in components by the name of their manifest.
