@@ -30,6 +30,7 @@ mod policies;
 mod rate;
 mod record;
 mod replay;
+mod reuse;
 mod routing;
 mod seal;
 mod shadow;

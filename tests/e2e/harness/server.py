@@ -26,10 +26,11 @@ def binary():
     return named or os.path.join(target, "debug", "heddle")
 
 
-def heddle(*args, timeout_s=60, env=None, stdin=None):
-    """Runs a command of the binary to its end."""
+def heddle(*args, timeout_s=60, env=None, stdin=None, nice=0):
+    """Runs a command of the binary to its end; `nice`: behind everybody else, as if on another machine."""
+    first = ["nice", "-n", str(nice)] if nice else []
     return subprocess.run(
-        [binary(), *map(str, args)], capture_output=True, text=True, timeout=timeout_s, input=stdin,
+        [*first, binary(), *map(str, args)], capture_output=True, text=True, timeout=timeout_s, input=stdin,
         env={**os.environ, **(env or {})}, check=False,
     )
 
