@@ -20,14 +20,14 @@ COMPILE_TIME_S = 2
 _numbers = itertools.count(1)
 
 
-def either(folder, letter, *, case=None, more=""):
-    """The fixture `either`, configured to decide in that way; another file each time."""
+def either(folder, letter, *, case=None, more="", thinks=0):
+    """The fixture `either`, configured to decide in that way, after some thought; another file each time."""
     folder = folder / f"either-{letter}-{next(_numbers)}"
     folder.mkdir()
     source = FOLDER / "either"
     text = (source / "plugin.toml").read_text().replace('letter = "a"', f'letter = "{letter}"')
     text = text.replace("../target", str(FOLDER / "target")).replace('"cargo"', f'"env", "-C", "{source}", "cargo"')
-    (folder / "plugin.toml").write_text(f"{text}# {folder.name} {more}\n")
+    (folder / "plugin.toml").write_text(f"{text}thinks = {thinks}\n# {folder.name}\n{more}")
     if case:
         (folder / "cases").mkdir()
         (folder / "cases" / "wrong.json").write_text(json.dumps(case))

@@ -4,4 +4,5 @@ mod changes;
 mod cluster;
 mod components;
 mod trials;
+mod wild;
 mod world;

@@ -7,6 +7,8 @@
 //! | fan-out | everybody gets it quietly | not quietly |
 //! | presence | everybody is offline | everybody is online |
 
+use std::hint::black_box;
+
 use heddle_sdk::{
     Audience, Changes, Command, Config, Decision, Delivery, Envelope, Fact, Fanout, Message, Moment, Observation,
     Outcome, Policy, Presence, RateLimit, Relation, Request, Routing, Sighting, Status, Verdict, Visibility,
@@ -16,6 +18,9 @@ use heddle_sdk::{
 #[serde(deny_unknown_fields)]
 struct Either {
     letter: String,
+    /// Rounds of thought about a page of members; two million take about a millisecond.
+    #[serde(default)]
+    thinks: u64,
 }
 
 impl Either {
@@ -46,6 +51,11 @@ impl Routing for Either {
 }
 
 impl Fanout for Either {
+    fn sort(&self, at: Moment, audience: &Audience, facts: &[u8], _message: &dyn Message) -> Vec<u8> {
+        black_box((0..self.thinks).fold(at.seed, |sum, round| black_box(sum.rotate_left(1) ^ round)));
+        facts.iter().map(|bits| self.member(at, audience, Fact::from_bits_truncate(*bits)) as u8).collect()
+    }
+
     fn member(&self, _at: Moment, _audience: &Audience, _fact: Fact) -> Delivery {
         if self.is_a() { Delivery::Quiet } else { Delivery::Push }
     }
