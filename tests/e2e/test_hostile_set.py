@@ -18,8 +18,8 @@ from harness.waiting import until_async
 
 MEMORY_LEFT_BYTES = 32 << 20
 CROWD = 24
-# The guest's deadline, and what the clock on the wall may add on a busy machine: ten times the CPU time ends any call.
-DEADLINE_MICROS, WALL_MICROS_MAX = 50_000, 600_000
+# The guest's deadline in CPU time. By the wall ten times that ends any call, in ticks of a thread that a busy machine delays.
+DEADLINE_MICROS, WALL_MICROS_MAX = 50_000, 3_000_000
 # Traps with call 1,001 of one instance; threads that serve have one each.
 RANDOM = int(os.environ.get("HEDDLE_E2E_RANDOM_COMPONENTS", "40"))
 LATE_CALLS, LATE_CALLS_MAX = 1_001, 12_000
@@ -164,7 +164,8 @@ async def test_the_compiler_is_behind_everybody_knows_no_secret_and_ends_with_it
 
     await until_async(lambda: b"compile-component" in of("cmdline"), "it is there")
     # proc(5): the 19th number of stat is the niceness, the 17th after the name in brackets.
-    await until_async(lambda: int(of("stat").rsplit(b")", 1)[1].split()[16]) == 10, "it is nice")
+    nice = min(19, os.nice(0) + 10)
+    await until_async(lambda: int(of("stat").rsplit(b")", 1)[1].split()[16]) == nice, "it is nice")
     assert b"a-variable-of-the-server" not in of("environ")
     limits = of("limits").decode()
     await until_async(lambda: re.search(r"Max cpu time +60 +61", of("limits").decode()), f"it has limits: {limits}")

@@ -19,8 +19,9 @@ SWAPS = env_number("HEDDLE_E2E_SWAPS", 250)
 KILLS = env_number("HEDDLE_E2E_DEPLOY_KILLS", 20)
 PER_SECOND = env_number("HEDDLE_E2E_SWAPS_PER_SECOND", 120)
 QUIET_SENDS = 1_000
-# Of what is held beside the newest: `policies.generations_max`, and what is not drained yet.
-GENERATIONS_HELD_MAX = 12
+# The one that serves, and what is kept for a quick way back (`policies.generations_max`); until they are drained, more (`policies.draining_max`).
+GENERATIONS_KEPT_MAX = 5
+GENERATIONS_HELD_MAX = GENERATIONS_KEPT_MAX + 16
 # Growth of the process from the middle of the swaps to their end, and of each swap by the slope after the warm-up.
 GROWN_BYTES_MAX = 32 << 20
 GROWN_BYTES_PER_SWAP_MAX = 96 << 10
@@ -141,6 +142,8 @@ async def test_swaps_under_load_lose_double_and_reorder_nothing_and_every_genera
             held.append(server.metrics_sum("heddle_policy_generations"))
         swapping_until = time.monotonic()
         facts = await arrivals.stop()
+        # Nothing of them waits any more.
+        await arrivals.until(lambda: 1 <= server.metrics_sum("heddle_policy_generations") <= GENERATIONS_KEPT_MAX, "they are drained", 60)
         assert watcher.closed is None
         check(arrivals, facts)
     assert min(held) >= 1 and max(held) <= GENERATIONS_HELD_MAX, f"loaded generations: {min(held)} to {max(held)}"

@@ -63,7 +63,12 @@ fn changes(machine: &Machine, desk: &mut Desk) -> anyhow::Result<()> {
         &[
             row("a Rust policy, from its file until it decides", &deploys, 3, DEPLOY_GOAL),
             row("a rollback", &rollbacks, 3, ROLLBACK_GOAL),
-            row("an edit of a Rust policy in `heddle plugin dev`, from the save until it decides", &edits, 2, EDIT_GOAL),
+            row(
+                "an edit of a Rust policy in `heddle plugin dev`, from the save until it decides",
+                &edits,
+                2,
+                EDIT_GOAL,
+            ),
         ],
         &format!(
             "From the start of the command (of the edit: from the save) to its end; {CHANGES} files, each with a digest that the server has not seen, \
