@@ -8,6 +8,7 @@
 
 mod arm;
 mod ask;
+mod behind;
 mod call;
 mod change;
 mod cluster;

@@ -8,14 +8,13 @@ import json
 import os
 import pathlib
 import sqlite3
-import statistics
 
 from .hostile import compile_bomb, hostile, oversized, packed
 from .policies import FOLDER, built, digest, fixture, truncated
 from .server import heddle
 
 HOOKS = ("rate-limit", "routing", "fanout", "presence")
-# A second of CPU time for the compiler is enough for anything that serves here, and too little for the bomb.
+# So much CPU time for the compiler is enough for anything that serves here, and too little for the bomb.
 COMPILE_TIME_S = 2
 _numbers = itertools.count(1)
 
@@ -131,11 +130,6 @@ def deployed(server, file, *words):
     """`heddle plugin deploy FILE` as from an operator's own machine: it takes no time from the server. (Answer, or none; what it said.)"""
     done = heddle("plugin", "deploy", file, *words, "--data", server.data, "--output", "json", timeout_s=120, nice=19)
     return (json.loads(done.stdout) if done.returncode == 0 else None), done.stderr
-
-
-def slope(samples):
-    """Growth from one sample to the next, by least squares."""
-    return statistics.linear_regression(range(len(samples)), samples).slope
 
 
 def quantile(took, share):
