@@ -54,7 +54,7 @@ struct Counts {
 
 fn routed(generation: &Generation, round: u64, sender: &UserId, counts: &mut Counts) {
     let to = [group("home"), group("mine"), Conversation::Direct(user("bob"))][(round % 3) as usize].clone();
-    let id = MessageId::of(sender, &to, &ClientId::new(format!("{round}")).unwrap());
+    let id = MessageId::of(sender, &to, &ClientId::new(&round.to_string()).unwrap());
     let message =
         MessageView { kind: "message", text: Some("hello"), data: None, tags: &[], lamport: 1, sender_since: 0 };
     let ask = RouteAsk { now: 1, id, sender, to: &to, size: 5, members: 3, message };
@@ -101,7 +101,7 @@ fn rated(generation: &Generation, round: u64, sender: &UserId) {
 
 fn sorted(generation: &Generation, round: u64, sender: &UserId, counts: &mut Counts) {
     let home = heddle_model::GroupId::new("home").unwrap();
-    let id = MessageId::of(sender, &group("home"), &ClientId::new(format!("{round}")).unwrap());
+    let id = MessageId::of(sender, &group("home"), &ClientId::new(&round.to_string()).unwrap());
     let message =
         MessageView { kind: "message", text: Some("hello"), data: None, tags: &[], lamport: 1, sender_since: 0 };
     let facts = vec![1; (round % 50) as usize + 1];
