@@ -21,7 +21,7 @@ impl Policies {
         let (done, answer) = oneshot::channel();
         let run = move || {
             // On Linux this is about the calling thread alone. Without it the thread competes, nothing else.
-            let _ = rustix::process::nice(NICENESS);
+            let _ = rustix::process::setpriority_process(None, NICENESS);
             // Who asked may have gone.
             let _ = done.send(runtime.block_on(policies.change(request)));
         };

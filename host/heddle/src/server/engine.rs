@@ -127,7 +127,7 @@ async fn behind<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) ->
     let (done, answer) = oneshot::channel();
     let run = move || {
         // On Linux this is about the calling thread alone. Without it the thread competes, nothing else.
-        let _ = rustix::process::nice(NICENESS);
+        let _ = rustix::process::setpriority_process(None, NICENESS);
         // Who asked may have gone.
         let _ = done.send(work());
     };
