@@ -52,10 +52,11 @@ impl Desk {
     pub(crate) fn edit(&self, number: usize) -> anyhow::Result<()> {
         let source = self.folder.join("src/lib.rs");
         let text = std::fs::read_to_string(&source)?;
-        let (before, line) = ("at most {} are taken here", format!("at most {{}} are taken today ({number})"));
+        // Of what no case speaks.
+        let (before, line) = ("would refuse every message,", format!("would refuse every message of {number},"));
         let old = match text.contains(before) {
             true => before.to_owned(),
-            false => format!("at most {{}} are taken today ({})", number - 1),
+            false => format!("would refuse every message of {},", number - 1),
         };
         ensure!(text.contains(&old), "{} has no {old:?} to edit", source.display());
         let beside = source.with_extension("swp");
