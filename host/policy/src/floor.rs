@@ -18,6 +18,7 @@ use crate::health::Health;
 use crate::load::{self, Checked, Plan, pack_hook};
 use crate::member::Member;
 use crate::policies::unless_broken;
+use crate::reuse::Reuse;
 use crate::shadow::Shadow;
 use crate::shared::SharedStates;
 use crate::state::States;
@@ -34,6 +35,7 @@ pub(crate) struct Floor {
     /// Those of all nodes; none: there is one.
     pub(crate) shared: Option<Arc<SharedStates>>,
     pub(crate) watch: Arc<Watch>,
+    pub(crate) reuse: Reuse,
 }
 
 /// What a generation is put together of.
@@ -184,7 +186,7 @@ impl Floor {
         on_trial: bool,
     ) -> Result<Arc<Member>, String> {
         let config = Value::Object(plugin.config.clone()).to_string();
-        let component = self.deps.loader.load(&plugin.packed, hook, &config).await;
+        let component = self.reuse.load(&plugin.packed, plugin.digest, hook, config).await;
         let component = component.map_err(|error| format!("{hook}: {}: {error}", plugin.source))?;
         let manifest = &plugin.packed.manifest;
         let declared = pack_hook(hook).and_then(|hook| manifest.hooks.get(&hook));

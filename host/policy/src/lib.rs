@@ -9,6 +9,7 @@
 mod arm;
 mod ask;
 mod audit;
+mod behind;
 mod call;
 mod change;
 mod cluster;
@@ -33,6 +34,7 @@ mod rate;
 mod record;
 mod redact;
 mod replay;
+mod reuse;
 mod routing;
 mod seal;
 mod shadow;

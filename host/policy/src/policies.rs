@@ -16,6 +16,7 @@ use crate::guard::guard;
 use crate::load::{self, Plan};
 use crate::meter::exposition;
 use crate::older::Older;
+use crate::reuse::Reuse;
 use crate::shared::SharedStates;
 use crate::state::States;
 use crate::watch::Watch;
@@ -77,7 +78,8 @@ impl Policies {
         let cluster = deps.cluster.clone();
         let shared =
             deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
-        let floor = Floor { deps, limits, trust, states, shared, watch };
+        let reuse = Reuse::new(Arc::clone(&deps.loader));
+        let floor = Floor { deps, limits, trust, states, shared, watch, reuse };
         let following = match cluster {
             Some(cluster) => Some(
                 Following::begin(cluster, Arc::clone(&floor.deps.clock))

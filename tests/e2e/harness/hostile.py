@@ -3,7 +3,9 @@
 import functools
 import itertools
 import json
+import os
 import random
+import subprocess
 
 from .policies import built, scratch
 from .server import ROOT
@@ -44,6 +46,19 @@ def hostile(act, hook="routing", mode="builtin", **more):
     """The guest that does `act` at that hook, with a deadline that the harmless acts keep on a busy machine."""
     more["more"] = "[limits]\ndeadline_ms = 50\n" + more.get("more", "")
     return packed(_component(), {hook: mode}, config={"act": act}, **more)
+
+
+@functools.cache
+def random_components(count):
+    """Plugin files around what wasm-smith makes of so many seeds, for the hooks in turn."""
+    folder = _out() / "random"
+    tool = FOLDER / "wat" / "tool" / "Cargo.toml"
+    environment = {name: value for name, value in os.environ.items() if name != "CARGO_TARGET_DIR"}
+    subprocess.run(["cargo", "run", "--locked", "--quiet", "--manifest-path", tool, "--", "random", "0", str(count), folder],
+                   check=True, env=environment)
+    hooks = ("rate-limit", "routing", "fanout", "presence")
+    components = sorted(folder.glob("*.component"), key=lambda path: int(path.stem))
+    return [packed(path, {hooks[number % 4]: "builtin"}, name="random") for number, path in enumerate(components)]
 
 
 def wat_guest(name):

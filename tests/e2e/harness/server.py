@@ -26,10 +26,11 @@ def binary():
     return named or os.path.join(target, "debug", "heddle")
 
 
-def heddle(*args, timeout_s=60, env=None, stdin=None):
-    """Runs a command of the binary to its end."""
+def heddle(*args, timeout_s=60, env=None, stdin=None, nice=0):
+    """Runs a command of the binary to its end; `nice`: behind everybody else, as if on another machine."""
+    first = ["nice", "-n", str(nice)] if nice else []
     return subprocess.run(
-        [binary(), *map(str, args)], capture_output=True, text=True, timeout=timeout_s, input=stdin,
+        [*first, binary(), *map(str, args)], capture_output=True, text=True, timeout=timeout_s, input=stdin,
         env={**os.environ, **(env or {})}, check=False,
     )
 
@@ -172,6 +173,15 @@ class Heddle:
                 return int(line.split()[1]) * 1024
         raise AssertionError("no VmRSS")
 
+    def peak_bytes(self):
+        """The most memory that it had since `forget_peak` (proc(5): VmHWM)."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return int(text.split("VmHWM:")[1].split()[0]) * 1024
+
+    def forget_peak(self):
+        """From now on it counts anew (proc(5): clear_refs)."""
+        pathlib.Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
     def token(self, user, **claims):
         """A token that this server takes: signed here for `serve`, by `heddle token` for `dev`."""
         if self.mode == "dev":
@@ -199,6 +209,16 @@ class Heddle:
     def metrics_sum(self, part):
         """The sum of all metrics whose name contains `part`."""
         return sum(value for name, value in self.metrics().items() if part in name)
+
+    def policy_metrics(self, family, **labels):
+        """By all their labels: those of that family of `heddle_policy_*` that have these."""
+        wanted = [f'{name}="{value}"' for name, value in labels.items()]
+        return {name: value for name, value in self.metrics().items()
+                if name.startswith(f"heddle_policy_{family}{{") and all(label in name for label in wanted)}
+
+    def operate(self, *words, **more):
+        """A command of the binary on this server."""
+        return heddle(*words, "--data", self.data, **more)
 
     def explain(self, message_id):
         """What `heddle explain` says."""

@@ -5,6 +5,7 @@
 //! as a child) and [`socket::Socket`] (one client) first. `tests/figures/run [NAME...]` runs all, or those named.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints figures, and what it is at")]
 
+mod author;
 mod calls;
 mod direct;
 mod durable;
@@ -18,6 +19,7 @@ mod ready;
 mod recovery;
 mod server;
 mod socket;
+mod swaps;
 mod table;
 mod twin;
 mod world;
@@ -29,7 +31,7 @@ use crate::machine::Machine;
 /// One figure: its name on the command line, and what measures and prints it.
 type Figure = (&'static str, fn(&Machine) -> anyhow::Result<()>);
 
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     ("idle", idle::measure),
     ("direct", direct::measure),
     ("load", load::measure),
@@ -38,6 +40,7 @@ const FIGURES: [Figure; 8] = [
     ("durable", durable::measure),
     ("ready", ready::measure),
     ("recovery", recovery::measure),
+    ("swaps", swaps::measure),
 ];
 
 fn main() -> anyhow::Result<()> {

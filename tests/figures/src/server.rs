@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, ensure};
@@ -22,6 +22,8 @@ pub(crate) struct Server {
     /// Where clients connect.
     pub(crate) client: SocketAddr,
     admin: SocketAddr,
+    /// Its data directory, from which its commands know where it is.
+    pub(crate) data: PathBuf,
     /// Seconds from the start of the process to its ready line.
     pub(crate) took: f64,
 }
@@ -52,7 +54,7 @@ impl Server {
         machine.unpin();
         let child = child.with_context(|| format!("starting {}", machine.binary.display()))?;
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { child, client: nowhere, admin: nowhere, took: 0.0 };
+        let mut server = Self { child, client: nowhere, admin: nowhere, data: dir.join("data"), took: 0.0 };
         let mut lines = BufReader::new(server.child.stdout.take().context("it has no output")?);
         let mut line = String::new();
         while !line.starts_with('{') {

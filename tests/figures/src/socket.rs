@@ -18,6 +18,8 @@ pub(crate) struct Frame {
     pub(crate) offset: Option<u64>,
     #[serde(default)]
     pub(crate) text: Option<String>,
+    #[serde(default)]
+    pub(crate) client_id: Option<String>,
 }
 
 impl Frame {
@@ -78,19 +80,13 @@ impl Socket {
         self.say(&format!(r#"{{"type":"chat_message","client_id":"{client_id}",{target},"text":"{text}"}}"#))
     }
 
+    /// Another hand that writes on this socket. A frame goes out in one write, so that two hands do not mix theirs.
+    pub(crate) fn writer(&self) -> anyhow::Result<Writer> {
+        Ok(Writer { stream: self.stream.try_clone().context("cloning a socket")? })
+    }
+
     fn send(&mut self, opcode: u8, payload: &[u8]) -> anyhow::Result<()> {
-        let mut out = Vec::with_capacity(payload.len() + 8);
-        out.push(opcode);
-        match u8::try_from(payload.len()) {
-            Ok(short @ 0..126) => out.push(0x80 | short),
-            _ => {
-                out.push(0x80 | 126);
-                out.extend(u16::try_from(payload.len()).context("a long frame")?.to_be_bytes());
-            }
-        }
-        out.extend(MASK);
-        out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        self.stream.write_all(&out).context("writing to the server")
+        write(&mut self.stream, opcode, payload)
     }
 
     /// The next frame; none if nothing came in the time that was set. Acknowledges now and then, and answers pings.
@@ -183,4 +179,32 @@ impl Socket {
             Err(error) => Err(error).context("reading from the server"),
         }
     }
+}
+
+/// Only sends.
+pub(crate) struct Writer {
+    stream: TcpStream,
+}
+
+impl Writer {
+    /// Sends a message.
+    pub(crate) fn chat(&mut self, target: &str, client_id: &str, text: &str) -> anyhow::Result<()> {
+        let frame = format!(r#"{{"type":"chat_message","client_id":"{client_id}",{target},"text":"{text}"}}"#);
+        write(&mut self.stream, 0x81, frame.as_bytes())
+    }
+}
+
+fn write(stream: &mut TcpStream, opcode: u8, payload: &[u8]) -> anyhow::Result<()> {
+    let mut out = Vec::with_capacity(payload.len() + 8);
+    out.push(opcode);
+    match u8::try_from(payload.len()) {
+        Ok(short @ 0..126) => out.push(0x80 | short),
+        _ => {
+            out.push(0x80 | 126);
+            out.extend(u16::try_from(payload.len()).context("a long frame")?.to_be_bytes());
+        }
+    }
+    out.extend(MASK);
+    out.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    stream.write_all(&out).context("writing to the server")
 }

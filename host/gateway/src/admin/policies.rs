@@ -323,14 +323,12 @@ async fn revoke(
 }
 
 impl Admin {
-    /// In a task of its own: a client that goes away does not stop a change half-way.
+    /// A client that goes away does not stop a change half-way.
     async fn change(self, operator: PolicyAdmin, change: Change, why: String) -> Result<Response, Refused> {
         let request = heddle_policy::Request { change, who: operator.0, why };
         let clock = self.core.deps.clock.clone();
         let start = clock.monotonic();
-        let policies = self.core.deps.policies.clone();
-        let changed = tokio::spawn(async move { policies.change(request).await }).await;
-        let changed = changed.map_err(|error| Refused::new(ErrorCode::Internal, error.to_string()))?;
+        let changed = self.core.deps.policies.change_behind(request).await;
         let Changed { before, now } = changed.map_err(refused)?;
         let mut answer = described(&now);
         answer["before"] = before.into();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
 use async_trait::async_trait;
 use heddle_model::Hook;
@@ -11,10 +12,13 @@ use heddle_policy::{Component, Loaded, Loader};
 use heddle_wasm::{Engine, LoadOptions, PluginLog};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::config::Config;
 use crate::failure::Failure;
 
+/// Behind everybody who serves.
+const NICENESS: i32 = 10;
 /// Plugins whose lines are kept; of more, those loaded first go.
 const LOGS_MAX: usize = 64;
 
@@ -103,8 +107,7 @@ impl Loader for WasmLoader {
             random_seed: plugin.digest.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
         };
         let (engine, plugin) = (self.engine.clone(), plugin.clone());
-        // Compiling takes its time.
-        let loaded = tokio::task::spawn_blocking(move || engine.load(&plugin, &options)).await;
+        let loaded = behind(move || engine.load(&plugin, &options)).await;
         let loaded = loaded.map_err(|error| format!("loading it failed: {error}"))?;
         Ok(Arc::new(Loaded(loaded.map_err(|error| error.to_string())?)))
     }
@@ -112,8 +115,22 @@ impl Loader for WasmLoader {
     async fn prove(&self, plugin: &Packed) -> Result<(), Vec<String>> {
         let (engine, plugin) = (self.engine.clone(), plugin.clone());
         let options = LoadOptions { cache_dir: Some(self.cache.clone()), ..LoadOptions::default() };
-        let proved = tokio::task::spawn_blocking(move || engine.check_cases(&plugin, &options)).await;
+        let proved = behind(move || engine.check_cases(&plugin, &options)).await;
         let report = proved.map_err(|error| vec![format!("running its cases failed: {error}")])?;
         report.map_err(|error| vec![error.to_string()])?.problems().map_or(Ok(()), Err)
     }
+}
+
+/// Does it on a thread of its own with the claim to a core that the compiler has: a deployment takes longer on a busy machine, and nobody who chats
+/// waits for it.
+async fn behind<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    let (done, answer) = oneshot::channel();
+    let run = move || {
+        // On Linux this is about the calling thread alone. Without it the thread competes, nothing else.
+        let _ = rustix::process::setpriority_process(None, NICENESS);
+        // Who asked may have gone.
+        let _ = done.send(work());
+    };
+    thread::Builder::new().name("policy-load".to_owned()).spawn(run).map_err(|error| error.to_string())?;
+    answer.await.map_err(|_| "its thread ended early, the log says why".to_owned())
 }

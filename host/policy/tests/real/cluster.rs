@@ -137,7 +137,7 @@ impl Nodes {
             catalog: self.store.store().catalog,
             clock: Arc::clone(&time) as Arc<dyn Clock>,
             builtins,
-            loader: Arc::new(EngineLoader),
+            loader: Arc::new(EngineLoader::default()),
             cluster: Some(Cluster { node, control, partitions: 1, ready_within: Duration::from_secs(10) }),
             shared: None,
         };

@@ -3,5 +3,7 @@
 mod changes;
 mod cluster;
 mod components;
+mod kept;
 mod trials;
+mod wild;
 mod world;

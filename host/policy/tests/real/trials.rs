@@ -257,7 +257,7 @@ async fn a_replay_says_what_would_be_otherwise_and_says_it_again() {
     let load = async |plugin: PluginRef| {
         let packed = heddle_pack::unpack(plugin.bytes.as_ref()).unwrap();
         let config = packed.manifest.config_json();
-        EngineLoader.load(&packed, Hook::Routing, &config).await.unwrap()
+        EngineLoader::default().load(&packed, Hook::Routing, &config).await.unwrap()
     };
     let builtin = heddle_builtin::plugins().into_iter().find(|(hook, _)| *hook == "routing").unwrap().1;
     let same = replay(&load(file("inbox-routing", builtin.bytes.to_vec())).await, &calls, Succession::Same);
@@ -284,7 +284,7 @@ async fn ten_thousand_recorded_decisions_are_replayed_to_the_same_bytes() {
         let config = packed.manifest.config_json();
         let mut bytes = Vec::new();
         for _ in 0..2 {
-            let candidate = EngineLoader.load(&packed, hook, &config).await.unwrap();
+            let candidate = EngineLoader::default().load(&packed, hook, &config).await.unwrap();
             let replayed = replay(&candidate, &calls, Succession::Same);
             bytes.push(serde_json::to_vec(&replayed).unwrap());
             let refused = calls.iter().filter(|call| format!("{:?}", call.answer).contains("Refusal")).count();

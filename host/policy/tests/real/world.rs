@@ -16,16 +16,19 @@ use heddle_policy::{
 use heddle_presence::{Event, Observation, Sighting, Status};
 use heddle_store::{SqliteStore, StoreConfig};
 use heddle_wasm::{Engine, Limits, LoadOptions};
+use parking_lot::Mutex;
 
 /// One a process, as in the server.
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new(Limits::default()).expect("an engine"));
 
-/// Loads as the server does.
-pub(crate) struct EngineLoader;
+/// Loads as the server does, and notes what.
+#[derive(Clone, Default)]
+pub(crate) struct EngineLoader(Arc<Mutex<Vec<(String, Hook)>>>);
 
 #[async_trait]
 impl Loader for EngineLoader {
-    async fn load(&self, plugin: &Packed, _hook: Hook, config: &str) -> Result<Arc<dyn Component>, String> {
+    async fn load(&self, plugin: &Packed, hook: Hook, config: &str) -> Result<Arc<dyn Component>, String> {
+        self.0.lock().push((plugin.manifest.name.clone(), hook));
         let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("native"));
         let options = LoadOptions { config: Some(config.to_owned()), cache_dir, ..LoadOptions::default() };
         let plugin = plugin.clone();
@@ -46,6 +49,7 @@ pub(crate) struct World {
     /// The handle.
     pub(crate) policies: Policies,
     store: SqliteStore,
+    loader: EngineLoader,
     _dir: tempfile::TempDir,
 }
 
@@ -87,11 +91,12 @@ impl World {
         let named = heddle_builtin::plugins();
         let builtins =
             named.into_iter().map(|(hook, plugin)| (Hook::named(hook).expect("a hook"), plugin.bytes)).collect();
+        let loader = EngineLoader::default();
         let deps = PolicyDeps {
             catalog: store.store().catalog,
             clock: clock(),
             builtins,
-            loader: Arc::new(EngineLoader),
+            loader: Arc::new(loader.clone()),
             cluster: None,
             shared: None,
         };
@@ -99,7 +104,12 @@ impl World {
         let record = RecordConfig { one_in: 1, redaction, ..RecordConfig::default() };
         let watch = WatchConfig { record, ..WatchConfig::default() };
         let policies = Policies::start(PolicyConfig { chains, watch, ..PolicyConfig::default() }, deps).await?;
-        Ok(Self { policies, store, _dir: dir })
+        Ok(Self { policies, store, loader, _dir: dir })
+    }
+
+    /// What was loaded since the last look.
+    pub(crate) fn loaded(&self) -> Vec<(String, Hook)> {
+        std::mem::take(&mut *self.loader.0.lock())
     }
 
     /// One message of a user, everybody from the same address.

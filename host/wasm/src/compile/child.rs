@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use heddle_pack::PACKED_BYTES_MAX;
-use rustix::process::{Resource, Rlimit, nice, setrlimit};
+use rustix::process::{Resource, Rlimit, getpriority_process, setpriority_process, setrlimit};
 
 use crate::compile::CompileBounds;
 use crate::engine::code_config;
@@ -37,7 +37,10 @@ fn native(component: &[u8]) -> Result<Vec<u8>, String> {
 fn confine(bounds: &CompileBounds) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-    nice(NICENESS)?;
+    // Whoever started it may be behind the others already: that counts once.
+    if getpriority_process(None)? < NICENESS {
+        setpriority_process(None, NICENESS)?;
+    }
     let seconds = bounds.cpu_seconds();
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Fsize, 0, 0)?;

@@ -1,0 +1,166 @@
+//! How long a change of the policy set takes for whoever makes it, and what those who chat notice of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::author::{Desk, operate};
+use crate::direct::{ROUNDS, TEXT};
+use crate::machine::{Machine, Side};
+use crate::row;
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::table::{median, print, quantile, ratios, spread, verdict};
+
+const CHANGES: usize = 7;
+const EDITS: usize = 5;
+const DEPLOY_GOAL: f64 = 1.0;
+const ROLLBACK_GOAL: f64 = 0.1;
+const EDIT_GOAL: f64 = 3.0;
+const RATIO_GOAL: f64 = 1.2;
+/// Sends a second, and seconds with and without swaps in each round.
+const RATE: f64 = 400.0;
+const SECONDS: f64 = 4.0;
+
+pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let mut desk = Desk::new(machine, dir.path())?;
+    changes(machine, &mut desk)?;
+    under_load(machine, &mut desk)
+}
+
+/// From the operator's or author's side.
+fn changes(machine: &Machine, desk: &mut Desk) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = Server::start(machine, dir.path(), None)?;
+    let (mut deploys, mut rollbacks, mut edits) = (vec![], vec![], vec![]);
+    for _ in 0..CHANGES {
+        let file = desk.file(machine)?;
+        let began = machine.now();
+        operate(machine, &server, &["deploy", path(&file)?])?;
+        deploys.push(machine.now() - began);
+        let began = machine.now();
+        operate(machine, &server, &["rollback"])?;
+        rollbacks.push(machine.now() - began);
+    }
+    let mut dev = desk.dev(machine, &server)?;
+    // It deploys what is there first.
+    dev.serving()?;
+    for number in 1..=EDITS {
+        let began = machine.now();
+        desk.edit(number)?;
+        dev.serving()?;
+        edits.push(machine.now() - began);
+    }
+    let row = |name: &str, took: &[f64], digits: usize, goal: f64| {
+        row![name, spread(took, digits), format!("under {goal}"), verdict(median(took) < goal)]
+    };
+    print(
+        "Changes of the policy set",
+        &["", "seconds", "goal", ""],
+        &[
+            row("a Rust policy, from its file until it decides", &deploys, 3, DEPLOY_GOAL),
+            row("a rollback", &rollbacks, 3, ROLLBACK_GOAL),
+            row(
+                "an edit of a Rust policy in `heddle plugin dev`, from the save until it decides",
+                &edits,
+                2,
+                EDIT_GOAL,
+            ),
+        ],
+        &format!(
+            "From the start of the command (of the edit: from the save) to its end; {CHANGES} files, each with a digest that the server has not seen, \
+             so that it is compiled; {EDITS} edits, each built by cargo. All cores."
+        ),
+    );
+    Ok(())
+}
+
+/// From the side of those who chat.
+fn under_load(machine: &Machine, desk: &mut Desk) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let files = [desk.file(machine)?, desk.file(machine)?];
+    let server = Server::start(machine, dir.path(), Some(Side::Server))?;
+    // Both are compiled before anything is measured.
+    for file in &files {
+        operate(machine, &server, &["deploy", path(file)?])?;
+    }
+    machine.pin(Side::Generator);
+    let mut alice = server.open("alice", "d")?;
+    let (mut quiet, mut swapping, mut swaps, mut sent) = (vec![], vec![], 0, 0);
+    arrivals(machine, &mut alice, &mut sent)?;
+    for _ in 0..ROUNDS {
+        quiet.push(quantile(&arrivals(machine, &mut alice, &mut sent)?, 0.99));
+        let done = AtomicBool::new(false);
+        let took = thread::scope(|scope| {
+            let operator = scope.spawn(|| -> anyhow::Result<usize> {
+                let mut made = 0;
+                while !done.load(Ordering::Relaxed) {
+                    operate(machine, &server, &["deploy", path(&files[made % 2])?])?;
+                    made += 1;
+                }
+                Ok(made)
+            });
+            let took = arrivals(machine, &mut alice, &mut sent);
+            done.store(true, Ordering::Relaxed);
+            swaps += operator.join().map_err(|_| anyhow::anyhow!("the operator fell"))??;
+            took
+        })?;
+        swapping.push(quantile(&took, 0.99));
+    }
+    machine.unpin();
+    let ratios = ratios(&swapping, &quiet);
+    let millis = |seconds: &[f64]| spread(&seconds.iter().map(|seconds| seconds * 1e3).collect::<Vec<_>>(), 2);
+    print(
+        "Sends while policies are swapped",
+        &["", "without swaps, ms", "with, ms", "ratio", "goal", ""],
+        &[row![
+            "p99, from the moment at which it was due until it was accepted",
+            millis(&quiet),
+            millis(&swapping),
+            spread(&ratios, 2),
+            format!("at most {RATIO_GOAL}"),
+            verdict(median(&ratios) <= RATIO_GOAL)
+        ]],
+        &format!(
+            "{RATE} sends a second at a constant rate (open loop), durable; {ROUNDS} rounds of {SECONDS} s each, without and with; {swaps} swaps, one \
+             after the other, by the command. The server had one core; the generator and the commands the other."
+        ),
+    );
+    Ok(())
+}
+
+/// Sends at a constant rate, whatever the answers do; seconds from the moment at which each was due until it was accepted.
+fn arrivals(machine: &Machine, socket: &mut Socket, sent: &mut usize) -> anyhow::Result<Vec<f64>> {
+    let (first, count) = (*sent, (RATE * SECONDS) as usize);
+    *sent += count;
+    let mut writer = socket.writer()?;
+    let began = machine.now();
+    let due = move |number: usize| began + (number - first) as f64 / RATE;
+    thread::scope(|scope| {
+        let sending = scope.spawn(move || -> anyhow::Result<()> {
+            for number in first..first + count {
+                machine.pause(Duration::from_secs_f64((due(number) - machine.now()).max(0.0)));
+                writer.chat(r#""to":"bob""#, &number.to_string(), TEXT)?;
+            }
+            Ok(())
+        });
+        let mut took = Vec::with_capacity(count);
+        while took.len() < count {
+            let frame = socket.frame()?.context("an answer did not come in time")?;
+            ensure!(frame.kind != "rejected" && frame.kind != "error", "the server refused: {frame:?}");
+            if frame.kind == "accepted" {
+                let number: usize = frame.client_id.context("an answer to nothing")?.parse()?;
+                took.push(machine.now() - due(number));
+            }
+        }
+        sending.join().map_err(|_| anyhow::anyhow!("the sender fell"))??;
+        Ok(took)
+    })
+}
+
+fn path(file: &std::path::Path) -> anyhow::Result<&str> {
+    file.to_str().context("a path in UTF-8")
+}
