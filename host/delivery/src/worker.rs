@@ -203,11 +203,7 @@ impl Worker {
             let made = match record {
                 Record::Direct(message) => {
                     let own = message.discarded || record.audience().first() != Some(&&message.sender);
-                    Ok(if own && makes {
-                        expand::own_copy(shared, partition, position, message)
-                    } else {
-                        Made::new()
-                    })
+                    Ok(if own && makes { expand::own_copy(shared, partition, position, message) } else { Made::new() })
                 }
                 Record::Group(message) => match expand::group_of(message) {
                     Some(group) => {

@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it prints figures, and what it is at")]
 
 mod calls;
+mod cluster;
 mod direct;
 mod durable;
 mod floor;
@@ -29,7 +30,7 @@ use crate::machine::Machine;
 /// One figure: its name on the command line, and what measures and prints it.
 type Figure = (&'static str, fn(&Machine) -> anyhow::Result<()>);
 
-const FIGURES: [Figure; 8] = [
+const FIGURES: [Figure; 9] = [
     ("idle", idle::measure),
     ("direct", direct::measure),
     ("load", load::measure),
@@ -38,6 +39,7 @@ const FIGURES: [Figure; 8] = [
     ("durable", durable::measure),
     ("ready", ready::measure),
     ("recovery", recovery::measure),
+    ("cluster", cluster::measure),
 ];
 
 fn main() -> anyhow::Result<()> {
