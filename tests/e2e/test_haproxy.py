@@ -5,10 +5,11 @@ import socket
 
 import pytest
 from harness.authority import Authority
+from harness.deployed import compose
 from harness.device import Device
 from harness.haproxy import HAProxy, free_port, header_v1, header_v2
 from harness.raw import RawSocket
-from harness.server import heddle
+from harness.server import ROOT, heddle
 from harness.waiting import until, until_async
 from websockets.exceptions import InvalidStatus
 
@@ -171,6 +172,27 @@ async def test_clients_chat_through_haproxy_and_limits_see_their_own_addresses(s
                     await again.connect()
                     await again.leave()
         assert server.metrics_sum("proxy_headers_refused") == 0
+
+
+async def test_clients_chat_through_the_balancer_of_the_compose_file(start, name):
+    node = compose()["services"]["node-1"]["environment"]
+    # As each node there is told, but for the address of the network.
+    assert node["HEDDLE_GATEWAY__PROXY_PROTOCOL"] == "trusted" and node["HEDDLE_GATEWAY__TRUSTED_PROXIES"]
+    server = behind(start, connections_per_ip=1)
+    here = f"{server.client} port {server.admin.rsplit(':', 1)[1]}"
+    nobody = f"127.0.0.1:{free_port()} port {free_port()}"
+    places = [("node-1:7600 port 7601", here), ("node-2:7600 port 7601", nobody)]
+    with HAProxy(places, ROOT / "deploy" / "compose" / "haproxy.cfg") as balancer:
+        until(lambda: balancer.status("node-2") == "DOWN", "the check takes out who is not there")
+        async with (
+            Device(server, name("alice"), local="127.0.0.2", address=balancer.address) as a,
+            Device(server, name("bob"), local="127.0.0.3", address=balancer.address) as b,
+        ):
+            await a.say(b.user, "through the balancer")
+            assert (await b.next("new_message"))["text"] == "through the balancer"
+            with pytest.raises(InvalidStatus) as told:
+                await Device(server, name("carol"), local="127.0.0.2", address=balancer.address).open()
+            assert told.value.response.status_code == 429
 
 
 async def test_a_policy_that_limits_an_address_sees_the_clients_behind_haproxy(start, name):

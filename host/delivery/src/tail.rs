@@ -55,6 +55,14 @@ impl Tail {
         Self { inner: RwLock::new(inner), events_max }
     }
 
+    /// Begins further up, if nothing was added yet: everything up to `at` is somewhere else.
+    pub(crate) fn begin(&self, at: Position) {
+        let mut inner = self.inner.write();
+        if inner.events.is_empty() && inner.upto < at {
+            (inner.low, inner.upto, inner.floor) = (at, at, at);
+        }
+    }
+
     /// Adds an event, and answers for each of its readers the position above which the reader has nothing before it: a push's `after`.
     pub(crate) fn push(&self, event: &Arc<Event>) -> Vec<(UserId, Position)> {
         let mut inner = self.inner.write();

@@ -83,6 +83,10 @@ impl Worker {
         let derived = if owns { shared.log.derived(partition) } else { Offset::MAX };
         let next = derived.min(archived);
         shared.groups.begin(partition, shared.numbering.upto(next));
+        // More than the tail holds would pass through it for nothing: whoever stands below it is answered by the archive, as ever.
+        let head = *shared.log.head(partition).borrow();
+        let kept = u64::try_from(shared.config.tail_events_max).unwrap_or(u64::MAX);
+        part.tail.begin(shared.numbering.upto(head.saturating_sub(kept).max(next)));
         Self { shared: Arc::clone(shared), partition, owns, judge, next, derived, made: Made::new(), deriving: None }
     }
 
@@ -182,9 +186,11 @@ impl Worker {
             return Ok(());
         }
         let fresh = offset >= self.derived;
-        let made = self.make(position, &record).await?;
-        if fresh {
-            self.made.extend(made);
+        let made = self.make(position, &record, fresh).await?;
+        self.made.extend(made);
+        if position <= self.shared.partition(self.partition).tail.upto() {
+            // Below where the tail began, or read again.
+            return Ok(());
         }
         if let Some(event) = Event::new(position, record, bytes) {
             push(&self.shared, self.partition, Arc::new(event), fresh || self.shared.follows).await;
@@ -218,23 +224,20 @@ impl Worker {
         Ok(())
     }
 
-    /// What the record makes; a store that does not answer, or a generation that cannot be had, is waited for, here only. (DELIVERY 17)
-    async fn make(&self, position: Position, record: &Record) -> Result<Made, Stop> {
+    /// What the record makes, if that is not made yet (`fresh`); a store that does not answer, or a generation that cannot be had, is waited for, here only. (DELIVERY 17)
+    async fn make(&self, position: Position, record: &Record, fresh: bool) -> Result<Made, Stop> {
         let (shared, partition) = (&self.shared, self.partition);
+        let makes = self.owns && fresh;
         let mut owned = shared.partition(partition).owned.subscribe();
         loop {
             let made = match record {
                 Record::Direct(message) => {
                     let own = message.discarded || record.audience().first() != Some(&&message.sender);
-                    Ok(if own && self.owns {
-                        expand::own_copy(shared, partition, position, message)
-                    } else {
-                        Made::new()
-                    })
+                    Ok(if own && makes { expand::own_copy(shared, partition, position, message) } else { Made::new() })
                 }
                 Record::Group(message) => match expand::group_of(message) {
                     Some(group) => {
-                        let made = if self.owns {
+                        let made = if makes {
                             expand::message(shared, partition, position, message, group).await
                         } else {
                             let stands = expand::stands(&shared.groups, message, group).await.map_err(NotYet::Store);
@@ -252,7 +255,7 @@ impl Worker {
                 Record::GroupChange(change) => {
                     let applied = shared.groups.apply(partition, position, change).await.map_err(NotYet::Store);
                     applied.map(|applied| {
-                        applied.filter(|_| self.owns).map_or_else(Made::new, |(before, after)| {
+                        applied.filter(|_| makes).map_or_else(Made::new, |(before, after)| {
                             expand::change(shared, partition, position, change, before.as_deref(), &after)
                         })
                     })

@@ -14,6 +14,11 @@ from .server import ROOT, _dies_with_the_tests
 from .waiting import until
 
 SAMPLE = ROOT / "deploy" / "haproxy.cfg"
+# Of each file that ships: where it listens, and where its runtime API is.
+PLACES = {
+    SAMPLE: (":443 ssl crt /etc/haproxy/chat.example.pem alpn http/1.1", "/run/haproxy/admin.sock"),
+    ROOT / "deploy" / "compose" / "haproxy.cfg": (":8080", "/tmp/haproxy.sock"),
+}
 
 
 def binary():
@@ -39,17 +44,17 @@ def free_port():
 
 
 class HAProxy:
-    """`replaced` are pairs: what the sample says, and what stands there for this test. Each must be in the sample."""
+    """`replaced` are pairs: what the file says, and what stands there for this test. Each must be in the file."""
 
-    def __init__(self, replaced):
+    def __init__(self, replaced, file=SAMPLE):
         needed()
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="heddle-haproxy-"))
         self.address = f"127.0.0.1:{free_port()}"
         self.socket = self.dir / "haproxy.sock"
-        text = self.sample()
-        for old, new in [*replaced, (":443 ssl crt /etc/haproxy/chat.example.pem alpn http/1.1", self.address),
-                         ("/run/haproxy/admin.sock", str(self.socket))]:
-            assert old in text, f"deploy/haproxy.cfg does not say {old!r}"
+        text = file.read_text()
+        listens, api = PLACES[file]
+        for old, new in [*replaced, (f"bind {listens}", f"bind {self.address}"), (api, str(self.socket))]:
+            assert old in text, f"{file} does not say {old!r}"
             text = text.replace(old, new)
         self.file = self.dir / "haproxy.cfg"
         self.file.write_text(text)

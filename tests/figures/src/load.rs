@@ -70,9 +70,15 @@ struct Pair {
 
 impl Load {
     pub(crate) fn new(server: &Server) -> anyhow::Result<Self> {
-        let pair = |at| {
+        Self::over(std::slice::from_ref(server))
+    }
+
+    /// Spread over nodes; the two of a pair are at different ones.
+    pub(crate) fn over(nodes: &[Server]) -> anyhow::Result<Self> {
+        let pair = |at: usize| {
             let (from, to) = (format!("from{at}"), format!("to{at}"));
-            let (sender, receiver) = (server.open(&from, "d")?, server.open(&to, "d")?);
+            let (here, there) = (&nodes[at % nodes.len()], &nodes[(at + 1) % nodes.len()]);
+            let (sender, receiver) = (here.open(&from, "d")?, there.open(&to, "d")?);
             Ok(Pair { sender, receiver, target: format!(r#""to":"{to}""#), sent: 0 })
         };
         Ok(Self { pairs: (0..PAIRS).map(pair).collect::<anyhow::Result<_>>()? })

@@ -7,6 +7,7 @@
 
 mod author;
 mod calls;
+mod cluster;
 mod direct;
 mod durable;
 mod floor;
@@ -31,7 +32,7 @@ use crate::machine::Machine;
 /// One figure: its name on the command line, and what measures and prints it.
 type Figure = (&'static str, fn(&Machine) -> anyhow::Result<()>);
 
-const FIGURES: [Figure; 9] = [
+const FIGURES: [Figure; 10] = [
     ("idle", idle::measure),
     ("direct", direct::measure),
     ("load", load::measure),
@@ -41,6 +42,7 @@ const FIGURES: [Figure; 9] = [
     ("ready", ready::measure),
     ("recovery", recovery::measure),
     ("swaps", swaps::measure),
+    ("cluster", cluster::measure),
 ];
 
 fn main() -> anyhow::Result<()> {

@@ -37,9 +37,20 @@ struct Ready {
 impl Server {
     /// Starts on the directory and waits for the ready line. `side`: on one core, or none: on all.
     pub(crate) fn start(machine: &Machine, dir: &Path, side: Option<Side>) -> anyhow::Result<Self> {
+        Self::start_node(machine, dir, side, "figures", "")
+    }
+
+    /// The same as a node of that name, with more sections of configuration.
+    pub(crate) fn start_node(
+        machine: &Machine,
+        dir: &Path,
+        side: Option<Side>,
+        node: &str,
+        more: &str,
+    ) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let config = dir.join("heddle.toml");
-        std::fs::write(&config, configuration(dir)?)?;
+        std::fs::write(&config, configuration(dir, node)? + more)?;
         if let Some(side) = side {
             machine.pin(side);
         }
@@ -118,12 +129,12 @@ impl Drop for Server {
 }
 
 /// Limits far above what a figure does: the first-party limiter would throttle it.
-fn configuration(dir: &Path) -> anyhow::Result<String> {
+fn configuration(dir: &Path, node: &str) -> anyhow::Result<String> {
     let data = serde_json::to_string(dir.join("data").to_str().context("a path in UTF-8")?)?;
     let kinds = ["connect", "receipt", "typing", "presence", "history", "membership", "other"];
     let kinds = kinds.map(|kind| format!("{kind} = {{ burst = 1000000, per_second = 1000000.0 }}\n")).concat();
     Ok(format!(
-        "[node]\ndata_dir = {data}\n\
+        "[node]\nid = \"{node}\"\ndata_dir = {data}\n\
          [gateway]\nlisten = \"127.0.0.1:0\"\nloopback_exempt = true\nframes_per_second_max = 1000000\nheartbeat = \"10 min\"\n\
          [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{ADMIN_TOKEN}\"\n\
          [auth]\nsecret = \"{SECRET}\"\n\

@@ -133,6 +133,12 @@ figures! {
     server_busy_percent: "server.busy_percent", Percent [1, 100], "how busy a server may be at the peak";
         original ours;
         ours 60 Assumed "the rest is for what comes back after a loss";
+    server_follows_per_core: "server.follows_per_core", PerSecond [1, 1_000_000_000], "1:1 messages of others per second of a core's time, which a server that reads the whole log only follows";
+        original ours;
+        ours 100_000 Assumed "`make figures` measures it";
+    server_follow_percent: "server.follow_percent", Percent [1, 99], "share of a server's busy time that following may take";
+        original ours;
+        ours 50 Assumed "the rest is for its own clients";
     server_price: "server.price", Dollars [0, 1_000_000_000], "price of a server a month";
         original 150, "";
         ours 150 Design "taken over, for comparison";
@@ -142,6 +148,9 @@ figures! {
     partition_max: "partition.max", Count [1, 1_000_000], "partitions of one log at most";
         original ours;
         ours 1_024 Assumed "log.partitions takes no more; beyond it, several logs that share nothing";
+    log_read_by_all: "log.read_by_all", Count [0, 1], "1: every server reads the whole log, 0: only its own partitions";
+        original 0, "a server consumes its own partitions";
+        ours 1 Measured "a node judges every record, so that no push depends on Redis";
     log_records: "log.records", Count [1, 1_000], "records in the log for a 1:1 message";
         original 1, "forgets the sender's own copy";
         ours 2 Measured "the recipient's and the sender's; receipts are few, at most one a second and conversation";
@@ -151,6 +160,9 @@ figures! {
     broker_write_bytes: "broker.write_bytes", BytesPerSecond [1, 1_000_000_000_000], "bytes a second that a broker writes";
         original ours;
         ours 250_000_000 Assumed "half of what a network of 10 Gbit/s and its disks would carry, consumers left room";
+    broker_read_bytes: "broker.read_bytes", BytesPerSecond [1, 1_000_000_000_000], "bytes a second that servers read from a broker";
+        original ours;
+        ours 500_000_000 Assumed "half of what a network of 10 Gbit/s carries; most of it stands in the page cache";
     broker_disk: "broker.disk", Bytes [1, 1_000_000_000_000_000], "disk of a broker";
         original ours;
         ours 24_000_000_000_000 Assumed "";

@@ -52,9 +52,9 @@ fn b(value: u128) -> String {
 pub fn work(target: &Target, f: &Figures) -> Vec<Step> {
     let mut sheet = Sheet(Vec::new());
     let peak = messages(&mut sheet, target);
-    let servers = servers(&mut sheet, target, f, peak);
-    partitions(&mut sheet, target, f, peak);
-    let brokers = log(&mut sheet, target, f, peak);
+    let each_log = logs(&mut sheet, target, f, peak);
+    let servers = servers(&mut sheet, target, f, peak, each_log);
+    let brokers = log(&mut sheet, target, f, peak, Readers { servers, each_log });
     let archive = archive(&mut sheet, target, f);
     let redis = redis(&mut sheet, target, f, peak);
     let servers_cost = sheet.put(
@@ -119,8 +119,8 @@ fn messages(sheet: &mut Sheet, target: &Target) -> u128 {
     peak
 }
 
-/// Servers by region; all of them.
-fn servers(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) -> u128 {
+/// Servers by region; all of them. `each_log`: the peak of one log, which a server of it follows.
+fn servers(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128, each_log: u128) -> u128 {
     let (memory, share) = (f.server_memory.get(), f.server_memory_percent.get());
     let fits = memory * share / 100 / f.server_connection_bytes.get();
     let each = sheet.put(
@@ -142,13 +142,16 @@ fn servers(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) -> u128 
         format!("{} × {}", n(each), b(f.server_connection_bytes.get())),
         each * f.server_connection_bytes.get(),
     );
-    let (cores, busy) = (f.server_cores.get(), f.server_busy_percent.get());
+    let (cores, busy, own) = (f.server_cores.get(), f.server_busy_percent.get(), f.server_messages_per_core.get());
+    let (follows, read) = (f.server_follows_per_core.get(), f.log_read_by_all.get());
+    // In hundredths of a core, times what a core follows.
+    let left = (cores * busy * follows).saturating_sub(read * each_log * 100);
     let carries = sheet.put(
         "messages a server",
         Unit::PerSecond,
-        "cores × messages per core and second × how busy, at least 1",
-        format!("{cores} × {} × {busy} %", n(f.server_messages_per_core.get())),
-        (cores * f.server_messages_per_core.get() * busy / 100).max(1),
+        "(cores × how busy − read by all × peak of a log / followed per core and second) × messages per core and second, at least 1",
+        format!("({cores} × {busy} % − {read} × {} / {}) × {}", n(each_log), n(follows), n(own)),
+        (left * own / (100 * follows)).max(1),
     );
     let connections = target.connections();
     let regions: Vec<(&str, u128)> = target.regions().collect();
@@ -206,7 +209,8 @@ fn spared(target: &Target, count: u128, lost: u128) -> (String, u128) {
     }
 }
 
-fn partitions(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) {
+/// Partitions, and how many logs they make; answers the peak of one log.
+fn logs(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) -> u128 {
     let needed = sheet.put(
         "partitions by messages",
         Unit::Count,
@@ -229,17 +233,34 @@ fn partitions(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) {
         format!("{} / {}", n(peak), n(count)),
         peak.div_ceil(count),
     );
-    sheet.put(
+    let (cores, busy, follows) = (f.server_cores.get(), f.server_busy_percent.get(), f.server_follows_per_core.get());
+    let (read, share) = (f.log_read_by_all.get(), f.server_follow_percent.get());
+    let carries = sheet.put(
+        "messages of a log that its servers can follow",
+        Unit::PerSecond,
+        "cores × how busy × share for following × followed per core and second, at least 1; as many as there are where a server reads its own only",
+        if read == 0 { "as many as there are".to_owned() } else { format!("{cores} × {busy} % × {share} % × {}", n(follows)) },
+        if read == 0 { peak.max(1) } else { (cores * busy * share * follows / 10_000).max(1) },
+    );
+    let logs = sheet.put(
         "logs",
         Unit::Count,
-        "partitions / partitions of one log at most, rounded up",
-        format!("{} / {}", n(count), n(f.partition_max.get())),
-        count.div_ceil(f.partition_max.get()),
+        "the greater of partitions / partitions of one log at most and peak / messages that can be followed; several logs share nothing",
+        format!("max({} / {}, {} / {})", n(count), n(f.partition_max.get()), n(peak), n(carries)),
+        count.div_ceil(f.partition_max.get()).max(peak.div_ceil(carries)),
     );
+    peak.div_ceil(logs)
+}
+
+/// Who reads the log.
+struct Readers {
+    servers: u128,
+    /// The peak of one log.
+    each_log: u128,
 }
 
 /// The log's storage; its brokers.
-fn log(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) -> u128 {
+fn log(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128, readers: Readers) -> u128 {
     let (records, overhead, replicas) = (f.log_records.get(), f.log_overhead_bytes.get(), target.replication());
     let message = sheet.put(
         "bytes of a message in the log",
@@ -279,13 +300,26 @@ fn log(sheet: &mut Sheet, target: &Target, f: &Figures, peak: u128) -> u128 {
         format!("{} / ({} × {full} %)", b(stored), b(disk)),
         (stored * 100).div_ceil(disk * full),
     );
-    let most = by_messages.max(by_storage).max(replicas);
+    let (read, out) = (f.log_read_by_all.get(), f.broker_read_bytes.get());
+    let (numbers, read) = if read == 0 {
+        (n(peak), peak)
+    } else {
+        (format!("{} × {}", n(readers.each_log), n(readers.servers)), readers.each_log * readers.servers)
+    };
+    let by_reading = sheet.put(
+        "brokers by reading",
+        Unit::Count,
+        "peak of a log × servers, or the peak where a server reads its own only, × bytes of a message in the log / bytes read from a broker",
+        format!("{numbers} × {} / {}", b(message), Unit::BytesPerSecond.show(out)),
+        (read * message).div_ceil(out),
+    );
+    let most = by_messages.max(by_storage).max(by_reading).max(replicas);
     let (numbers, count) = spared(target, most, target.largest());
-    let how = format!("max({}, {}, {replicas})", n(by_messages), n(by_storage));
+    let how = format!("max({}, {}, {}, {replicas})", n(by_messages), n(by_storage), n(by_reading));
     sheet.put(
         "brokers",
         Unit::Count,
-        "the greatest of both and the replication, with the spare",
+        "the greatest of these and the replication, with the spare",
         numbers.replacen('#', &how, 1),
         count,
     )

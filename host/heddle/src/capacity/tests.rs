@@ -108,12 +108,28 @@ fn a_server_takes_no_more_connections_than_fit_into_its_memory() {
 
 #[test]
 fn messages_need_servers_too() {
-    let plan = small(&["--peak", "1M", "--spare", "none"]);
+    let own = ["--set", "log.read_by_all=0"];
+    let plan = small(&[&["--peak", "1M", "--spare", "none"][..], &own].concat());
     assert_eq!(results(&plan, "ours", "servers by connections"), [20]);
     assert_eq!(results(&plan, "ours", "servers"), [20]);
-    let plan = small(&["--peak", "10M", "--spare", "none"]);
+    let plan = small(&[&["--peak", "10M", "--spare", "none"][..], &own].concat());
     assert_eq!(results(&plan, "ours", "messages a server"), [72_480]);
     assert_eq!(results(&plan, "ours", "servers"), [138]);
+}
+
+#[test]
+fn whoever_reads_the_whole_log_pays_for_the_messages_of_others() {
+    let plan = small(&["--peak", "200_000", "--spare", "none"]);
+    // 2 of 4.8 cores follow.
+    assert_eq!(results(&plan, "ours", "messages a server"), [42_280]);
+    assert_eq!(results(&plan, "ours", "logs"), [1]);
+    // 200,000 × 20 servers × 2.7 KB / 500 MB/s.
+    assert_eq!(results(&plan, "ours", "brokers by reading"), [22]);
+    // At 8 × 60 % × 50 % × 100,000 following takes half of every server, however many there are.
+    let most = small(&["--peak", "240_000", "--spare", "none"]);
+    assert_eq!(results(&most, "ours", "logs"), [1]);
+    assert_eq!(results(&small(&["--peak", "240_001", "--spare", "none"]), "ours", "logs"), [2]);
+    assert_eq!(results(&most, "ours", "messages a server"), [36_240]);
 }
 
 #[test]
@@ -268,10 +284,13 @@ fn there_are_as_many_brokers_as_copies_and_enough_for_both_needs() {
 
 #[test]
 fn more_partitions_than_one_log_takes_need_another_log() {
-    let plan = json(&["--like", "original", "--peak", "20M"]);
-    assert_eq!(results(&plan, "ours", "partitions"), [1_325]);
-    assert_eq!(results(&plan, "ours", "logs"), [2]);
-    assert_eq!(results(&json(&["--like", "original"]), "ours", "logs"), [1]);
+    let logs = |more: &[&str]| {
+        let own = ["--like", "original", "--set", "log.read_by_all=0"];
+        let plan = json(&[&own, more].concat());
+        (results(&plan, "ours", "partitions")[0], results(&plan, "ours", "logs")[0])
+    };
+    assert_eq!(logs(&["--peak", "20M"]), (1_325, 2));
+    assert_eq!(logs(&[]), (232, 1));
 }
 
 #[test]

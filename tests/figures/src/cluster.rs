@@ -1,0 +1,181 @@
+//! Three nodes against one, on a real Kafka, PostgreSQL and Redis: what a message costs all nodes together, and what a connection does.
+//!
+//! All of it shares the cores of one machine, where three nodes can never do more than one. So what is counted is the nodes' own time and
+//! memory: how many times as much three machines carry follows from that, as long as brokers and databases keep up.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use heddle_test_servers::{Kafka, Postgres, Redis};
+
+use crate::load::Load;
+use crate::machine::{Machine, Side};
+use crate::row;
+use crate::server::Server;
+use crate::socket::Socket;
+use crate::table::{median, print, spread, verdict};
+
+const NODES: usize = 3;
+const ROUNDS: usize = 3;
+const WARM_UP: f64 = 3.0;
+const SECONDS: f64 = 5.0;
+/// Enough for three nodes on the cores of one machine, and few to open.
+const PARTITIONS: u32 = 12;
+/// The slope of memory is taken between these numbers of connections, over all nodes.
+const FEW: usize = 600;
+const MANY: usize = 3_000;
+const GOAL: f64 = 2.5;
+/// Of the nodes' time, between two looks, when nothing is left to do.
+const IDLE_SECONDS: f64 = 0.1;
+const LOOK: Duration = Duration::from_secs(1);
+const LOOKS_MAX: usize = 60;
+
+/// What nodes stand on; it ends with the value.
+struct Ground {
+    kafka: Kafka,
+    postgres: Postgres,
+    redis: Redis,
+}
+
+/// Nodes of one platform, of a log and a database of their own.
+struct Cluster {
+    nodes: Vec<Server>,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    fn start(machine: &Machine, ground: &Ground, name: &str, count: usize) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let url = ground.postgres.database();
+        let node = |at: usize| {
+            let more = format!(
+                "[log]\nbackend = \"kafka\"\n\
+                 [kafka]\nbrokers = [\"{}\"]\nprefix = \"{name}\"\npartitions = {PARTITIONS}\nreplication = 1\nmin_in_sync = 1\nlenient = true\n\
+                 [store]\nbackend = \"postgres\"\nurl = \"{url}\"\n\
+                 [registry]\nbackend = \"redis\"\nurl = \"{}\"\nprefix = \"{name}\"\n",
+                ground.kafka.brokers(),
+                ground.redis.url(),
+            );
+            Server::start_node(
+                machine,
+                &dir.path().join(format!("n{at}")),
+                Some(Side::Server),
+                &format!("n{at}"),
+                &more,
+            )
+        };
+        let nodes = (1..=count).map(node).collect::<anyhow::Result<_>>()?;
+        Ok(Self { nodes, _dir: dir })
+    }
+
+    /// Seconds of processor time of all nodes.
+    fn cpu(&self) -> anyhow::Result<f64> {
+        self.nodes.iter().map(Server::cpu).sum()
+    }
+
+    fn resident(&self) -> anyhow::Result<u64> {
+        self.nodes.iter().map(Server::resident).sum()
+    }
+
+    /// Waits until the archive has all, and nobody is at work any more.
+    fn quiet(&self, machine: &Machine) -> anyhow::Result<()> {
+        let mut before = self.cpu()?;
+        for _ in 0..LOOKS_MAX {
+            machine.pause(LOOK);
+            let now = self.cpu()?;
+            if now - before < IDLE_SECONDS {
+                return Ok(());
+            }
+            before = now;
+        }
+        anyhow::bail!("the nodes are still busy after {LOOKS_MAX} s");
+    }
+
+    /// Seconds of all nodes' time for a message, archive and receipts included, of each round.
+    fn cost(&self, machine: &Machine) -> anyhow::Result<Vec<f64>> {
+        let mut load = Load::over(&self.nodes)?;
+        load.run(machine, WARM_UP, u64::MAX)?;
+        self.quiet(machine)?;
+        let mut cost = Vec::with_capacity(ROUNDS);
+        for _ in 0..ROUNDS {
+            let cpu = self.cpu()?;
+            let sent = load.run(machine, SECONDS, u64::MAX)? as f64;
+            self.quiet(machine)?;
+            cost.push((self.cpu()? - cpu) / sent);
+        }
+        Ok(cost)
+    }
+
+    /// Bytes of all nodes' memory for a connection that waits.
+    fn memory(&self, machine: &Machine) -> anyhow::Result<f64> {
+        let mut sockets: Vec<Socket> = Vec::with_capacity(MANY);
+        let mut upto = |count: usize| -> anyhow::Result<u64> {
+            machine.pin(Side::Generator);
+            for at in sockets.len()..count {
+                sockets.push(self.nodes[at % self.nodes.len()].open(&format!("u{at}"), "d")?);
+            }
+            machine.unpin();
+            self.quiet(machine)?;
+            self.resident()
+        };
+        let few = upto(FEW)?;
+        let many = upto(MANY)?;
+        ensure!(many > few, "{MANY} connections take no more memory than {FEW}");
+        Ok((many - few) as f64 / (MANY - FEW) as f64)
+    }
+}
+
+pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
+    let needed = MANY as u64 * 2;
+    ensure!(
+        machine.files_max >= needed,
+        "{MANY} connections need {needed} open files, {} are allowed",
+        machine.files_max
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let redis =
+        runtime.block_on(Redis::start()).context("redis-server is not installed: deploy/setup.sh test installs it")?;
+    let ground = Ground { kafka: Kafka::start()?, postgres: Postgres::start_durable()?, redis };
+    // One after the other: idle nodes would take time of the others.
+    let of = |name: &str, count: usize| -> anyhow::Result<(Vec<f64>, f64)> {
+        let cluster = Cluster::start(machine, &ground, name, count)?;
+        Ok((cluster.cost(machine)?, cluster.memory(machine)?))
+    };
+    let (one, memory_one) = of("one", 1)?;
+    let (three, memory_three) = of("three", NODES)?;
+    let messages = NODES as f64 * median(&one) / median(&three);
+    let connections = NODES as f64 * memory_one / memory_three;
+    let follows = (median(&three) - median(&one)) / (NODES - 1) as f64;
+    let micros = |seconds: &[f64]| spread(&seconds.iter().map(|seconds| seconds * 1e6).collect::<Vec<_>>(), 1);
+    let goal = format!("at least {GOAL}");
+    print(
+        "Three nodes against one",
+        &["", "one node", "three nodes", "three carry, times one", "goal", ""],
+        &[
+            row![
+                "processor time of all nodes for a 1:1 message, µs",
+                micros(&one),
+                micros(&three),
+                format!("{messages:.2}"),
+                goal,
+                verdict(messages >= GOAL)
+            ],
+            row![
+                "memory of all nodes for an idle connection, KiB",
+                format!("{:.1}", memory_one / 1024.0),
+                format!("{:.1}", memory_three / 1024.0),
+                format!("{connections:.2}"),
+                goal,
+                verdict(connections >= GOAL)
+            ],
+        ],
+        &format!(
+            "Kafka {}, PostgreSQL and Redis on the same machine, not counted; the nodes share one core, so what three machines carry is reckoned: \
+             3 x (what one node needs for a message) / (what three need together). Archive and receipts included; {ROUNDS} rounds of {SECONDS} s; \
+             sender and recipient at different nodes. To follow a message of others costs a node {:.1} µs. Connections: slope from {FEW} to {MANY}.",
+            ground.kafka.version(),
+            follows * 1e6,
+        ),
+    );
+    Ok(())
+}
