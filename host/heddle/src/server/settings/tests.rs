@@ -275,7 +275,11 @@ fn keys_of_kafka() -> Vec<&'static str> {
         "kafka.replication" = "5", ON_KAFKA => |made| made.kafka.replication, 5;
         "kafka.min_in_sync" = "1", ON_KAFKA => |made| made.kafka.min_in_sync, 1;
         "kafka.lenient" = "true", ON_KAFKA => |made| made.kafka.lenient, true;
-        "kafka.retention" = "49 h", ON_KAFKA => |made| (made.kafka.retention_ms, made.delivery.retention_ms), (49 * 3_600_000, 49 * 3_600_000);
+        "kafka.retention" = "49 h", ON_KAFKA => |made| made.kafka.retention_ms, 49 * 3_600_000;
+        "kafka.ids_max" = "5001", ON_KAFKA => |made| made.kafka.ids_max, 5_001;
+        "kafka.skipped_max" = "5002", ON_KAFKA => |made| made.kafka.skipped_max, 5_002;
+        "kafka.queue_max" = "5003", ON_KAFKA => |made| made.kafka.queue_max, 5_003;
+        "kafka.queue_bytes_max" = "55 MiB", ON_KAFKA => |made| made.kafka.queue_bytes_max, 55 << 20;
         "kafka.dedupe_window" = "11 min", ON_KAFKA => |made| made.kafka.dedupe_ms, 660_000;
         "kafka.append_deadline" = "6 s", ON_KAFKA => |made| made.kafka.append_ms, 6_000;
         "kafka.session_timeout" = "12 s", ON_KAFKA => |made| made.kafka.session_ms, 12_000;
@@ -336,7 +340,9 @@ fn keys_of_policies() -> Vec<&'static str> {
         "policies.record_one_in" = "57", &[] => |made| made.policies.watch.record.one_in, 57;
         "policies.record_calls_max" = "58", &[] => |made| made.policies.watch.record.calls_max, 58;
         "policies.record_bytes_max" = "59 MiB", &[] => |made| made.policies.watch.record.bytes_max, 59 << 20;
-        "policies.record_bodies" = "true", &[] => |made| made.policies.watch.record.bodies, true;
+        "policies.record_bodies" = "true", &[] => |made| made.policies.watch.record.redaction.bodies, true;
+        "policies.record_tags" = "[\"topic\"]", &[] => |made| made.policies.watch.record.redaction.tags_kept.len(), 1;
+        "policies.draining_max" = "7", &[] => |made| made.policies.limits.draining_max, 7;
     }
     .to_vec()
 }
