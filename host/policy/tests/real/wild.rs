@@ -105,7 +105,18 @@ fn sorted(generation: &Generation, round: u64, sender: &UserId, counts: &mut Cou
     let message =
         MessageView { kind: "message", text: Some("hello"), data: None, tags: &[], lamport: 1, sender_since: 0 };
     let facts = vec![1; (round % 50) as usize + 1];
-    let ask = SortAsk { now: 1, id, group: &home, sender, members: 50, online: 2, message, facts: &facts, attempt: 0 };
+    let ask = SortAsk {
+        now: 1,
+        id,
+        group: &home,
+        sender,
+        members: 50,
+        online: 2,
+        message,
+        facts: &facts,
+        attempt: 0,
+        last: false,
+    };
     let sorted = generation.sort(&ask).expect("the built-in stands in");
     assert_eq!(sorted.deliveries.len(), facts.len(), "round {round}");
     counts.replaced += u64::from(sorted.decisions.iter().any(|decision| decision.fallback.is_some()));
