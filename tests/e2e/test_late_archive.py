@@ -15,7 +15,9 @@ async def test_what_is_sent_again_after_the_window_and_before_the_archive_is_one
     """Ids went by age alone, and the archive that did not have the message yet was believed when it said so."""
     one, two = nodes(2, kafka=kafka.config(dedupe_window=f"{WINDOW_S} s"), store_more={"archive_interval": "1 min"})
     alice, bob = name("alice"), name("bob")
-    async with Device(one, alice) as a, Device(two, alice, "tablet") as t, Device(two, bob) as b:
+    # More than may stay unacknowledged.
+    devices = (Device(one, alice, auto_ack=True), Device(two, alice, "tablet", auto_ack=True), Device(two, bob, auto_ack=True))
+    async with devices[0] as a, devices[1] as t, devices[2] as b:
         # What was there at the start is archived; what comes now waits for a minute.
         first = await a.say(bob, "once", client_id="c1")
         began, number = time.monotonic(), 0

@@ -126,6 +126,7 @@ async def test_the_commands_of_the_operators_page_show_what_it_says(start, redis
     async with Device(server, "alice"):
         await _known(redis, "alice", 1)
         await until_async(lambda: redis.ask("PUBSUB", "NUMSUB", "heddle:bus")[1] == 1, "the node listens")
+        await until_async(lambda: redis.ask("EXISTS", "heddle:node:node-1") == 1, "the node holds its lease")
         said = {}
         for line in (ROOT / "deploy" / "redis.md").read_text().splitlines():
             if line.startswith("redis-cli "):
