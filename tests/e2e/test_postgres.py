@@ -263,15 +263,16 @@ async def test_a_stream_below_the_tail_waits_for_postgres_with_4003(on_postgres,
         postgres.start()
 
     async def comes_back(device):
+        """Until the archive answers it is sent away again, also after its `hello_ok`."""
         device.auto_ack = True
         try:
-            return await device.connect()
+            await device.connect()
+            return await device.next("caught_up")
         except AssertionError:
             return None
 
     for device in (slow, away):
         await until_async(lambda device=device: comes_back(device), "the database is there again", 60)
-        await device.next("caught_up")
         assert device.texts() == wanted and "gap" not in device.hello
         await device.leave()
 
