@@ -106,7 +106,7 @@ async def test_only_so_many_handshakes_are_under_way_and_the_others_wait_for_the
         slow.sendall(b"\x16\x03\x01")
         later_sockets_are_served()
         good = asyncio.create_task(asyncio.to_thread(handshake, server, authority.trust()))
-        await until_async(lambda: server.metrics()["heddle_gateway_sockets"] == 2, "it was accepted")
+        await until_async(lambda: server.metrics()["heddle_gateway_sockets"] >= 2, "it was accepted")
         await asyncio.to_thread(later_sockets_are_served)
         assert not good.done()
     with await good as tls:
