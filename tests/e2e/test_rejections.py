@@ -9,8 +9,8 @@ TRIES = 60
 
 
 def rejections(device, code):
-    """Those that came through the stream, by their order."""
-    return {f["order"]: f for f in device.inbox if f["type"] == "rejected" and f["code"] == code and "offset" in f}
+    """Those that came through the stream, by their client_id; an order is of its conversation only."""
+    return {f["client_id"]: f for f in device.inbox if f["type"] == "rejected" and f["code"] == code and "offset" in f}
 
 
 def count(device, code):
@@ -42,7 +42,7 @@ async def test_of_two_texts_under_one_id_at_two_nodes_the_later_is_rejected_once
         async with Device(one, alice, auto_ack=True) as a:
             for number, bob in enumerate(bobs):
                 order, client_id, text = await two_bodies(a, t, bob, number)
-                rejected[order], stands[bob] = client_id, text
+                rejected[client_id], stands[bob] = order, text
             # Some of it may not be derived yet, and the other node takes that over.
             one.kill()
         await t.until(lambda: set(rejections(t, "conflict")) >= set(rejected), "all rejections", 60)
@@ -50,14 +50,14 @@ async def test_of_two_texts_under_one_id_at_two_nodes_the_later_is_rejected_once
         await t.say(bobs[0], "the end")
         await t.next("new_message", text="the end")
         told = rejections(t, "conflict")
-        assert {order: frame["client_id"] for order, frame in told.items()} == rejected
+        assert {client_id: frame["order"] for client_id, frame in told.items()} == rejected
         assert count(t, "conflict") == len(rejected) and not any(frame["retryable"] for frame in told.values())
     async with Device(two, alice, "late") as late:
         await late.leave()
         await late.connect(resume=0)
         await late.next("caught_up")
-        assert {order: frame["offset"] for order, frame in rejections(late, "conflict").items()} == {
-            order: frame["offset"] for order, frame in told.items()}
+        assert {client_id: frame["offset"] for client_id, frame in rejections(late, "conflict").items()} == {
+            client_id: frame["offset"] for client_id, frame in told.items()}
         assert count(late, "conflict") == len(rejected)
     for bob, text in stands.items():
         async with Device(two, bob) as b:
@@ -101,13 +101,12 @@ async def test_who_was_removed_a_moment_before_is_told_that_the_message_does_not
         await first.next("membership", change="removed", user=bob)
         found = rejections(first, "not_member")
         assert count(first, "not_member") == len(found)
-        for order, frame in found.items():
-            sender = sent[frame["client_id"]]
-            assert sender.outcomes[frame["client_id"]]["order"] == order and frame["retryable"] is False
+        for client_id, frame in found.items():
+            assert sent[client_id].outcomes[client_id]["order"] == frame["order"] and frame["retryable"] is False
         # Nobody got them.
         await a.say(group=group, text="to myself")
         await a.next("new_message", text="to myself")
         ours = [message["order"] for message in a.messages if message.get("group") == group]
-        assert not set(ours) & set(found)
+        assert not set(ours) & {frame["order"] for frame in found.values()}
         for device in devices:
             await device.leave()
