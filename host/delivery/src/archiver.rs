@@ -56,7 +56,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             continue;
         }
         tokio::select! {
-            () = tokio::time::sleep(interval) => {}
+            () = shared.pace.due(&shared, interval) => {}
             () = shared.stop.cancelled() => return,
         }
     }
@@ -124,6 +124,8 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>, turns:
                 continue;
             }
         }
+        // One partition's records at a time: whoever has something to push goes between.
+        tokio::task::yield_now().await;
         if next > reader.next {
             let upto = shared.numbering.upto(next);
             round.batch.cursors.push(Cursor { partition: *partition, upto, judge: judge.encode() });

@@ -9,7 +9,7 @@ pub struct DeliveryConfig {
     pub tail_events_max: usize,
     /// Records in one archive transaction.
     pub archive_batch_records: usize,
-    /// Milliseconds between archive transactions while there is little to write.
+    /// Milliseconds between archive transactions while there is little to write and nobody waits for it.
     pub archive_interval_ms: u64,
     /// Events of one session that are sent and not acknowledged.
     pub unacked_events_max: usize,
@@ -63,7 +63,7 @@ impl Default for DeliveryConfig {
             read_bytes: 256 << 10,
             tail_events_max: 16_384,
             archive_batch_records: 2_000,
-            archive_interval_ms: 50,
+            archive_interval_ms: 1_000,
             unacked_events_max: 1_000,
             unacked_bytes_max: 1 << 20,
             slow_ms: 60_000,

@@ -25,11 +25,12 @@ use crate::hub::Hub;
 use crate::judge::Judge;
 use crate::late::Marks;
 use crate::numbering::Numbering;
+use crate::pace::Pace;
 use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
 use crate::tail::Tail;
-use crate::{NodeMessage, archiver, denials, drain, late, neighbours, share, worker};
+use crate::{NodeMessage, archiver, denials, drain, late, neighbours, pace, share, worker};
 
 /// The longest that a start waits for the workers.
 const CATCH_UP: Duration = Duration::from_secs(30);
@@ -113,6 +114,7 @@ pub(crate) struct Shared {
     pub(crate) presence: Presence,
     pub(crate) receipts: Receipts,
     pub(crate) in_flight: InFlight,
+    pub(crate) pace: Arc<Pace>,
     /// This node follows a log that others append to as well.
     pub(crate) follows: bool,
     /// Why no send is accepted, while what waits could be forgotten by the log before it is safe.
@@ -210,12 +212,14 @@ impl Delivery {
 
         let denying = Arc::new(Denials::open(&config, ports.store.clone()).await?);
         let hub = Arc::new(Hub::default());
-        let (inbox, hinted) = (Arc::clone(&hub), Arc::clone(&denying));
+        let pace = Arc::new(Pace::default());
+        let (inbox, hinted, hurried) = (Arc::clone(&hub), Arc::clone(&denying), Arc::clone(&pace));
         let (told, heard) = mpsc::channel(neighbours::WAITING_MAX);
         let bus = (ports.bus)(Arc::new(move |message| match message {
             // What finds no room is asked for later.
             NodeMessage::Tidings(tidings) => drop(told.try_send(tidings.clone())),
             NodeMessage::Denials => hinted.hint.notify_one(),
+            NodeMessage::Hurry => hurried.hurry(),
             other => inbox.receive(other),
         }));
         let presence = Presence::start(
@@ -232,6 +236,7 @@ impl Delivery {
             late: Mutex::default(),
             receipts: Receipts::new(&config),
             in_flight: InFlight::new(config.in_flight_max),
+            pace,
             log: ports.log,
             store: ports.store,
             registry: ports.registry,
@@ -360,11 +365,20 @@ impl Delivery {
         self.shared.store.archive.dead_letters(limit).await
     }
 
-    /// Waits until the archive has everything of `partition` below `upto`.
+    /// Waits until the archive has everything of `partition` below `upto`, which it is asked to write now.
     pub(crate) async fn archived(&self, partition: TopicPartition, upto: Offset) {
-        let mut archived = self.shared.partition(partition).archived.subscribe();
-        // The sender lives as long as `shared`.
-        drop(archived.wait_for(|at| *at >= upto).await);
+        let part = self.shared.partition(partition);
+        let mut archived = part.archived.subscribe();
+        while *archived.borrow_and_update() < upto {
+            // Again and again: a worker may have to come first, and a word to another node may be lost.
+            if *part.owned.borrow() {
+                self.shared.pace.hurry();
+            } else {
+                self.shared.pace.hurry_all(&self.shared).await;
+            }
+            // The sender lives as long as `shared`.
+            drop(tokio::time::timeout(pace::LEAST, archived.wait_for(|at| *at >= upto)).await);
+        }
     }
 }
 

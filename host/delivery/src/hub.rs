@@ -57,6 +57,8 @@ pub enum NodeMessage {
     },
     /// Blocks or revocations changed: look.
     Denials,
+    /// Somebody waits for the archive: write what it lacks.
+    Hurry,
     /// What a node tells of its connections.
     Tidings(Tidings),
 }
@@ -223,7 +225,7 @@ impl Hub {
             }
             NodeMessage::Presence { seen, to } => each(to, &|| Mail::Presence(Box::new(seen.clone()))),
             // Others take care of them.
-            NodeMessage::Tidings(_) | NodeMessage::Denials => {}
+            NodeMessage::Tidings(_) | NodeMessage::Denials | NodeMessage::Hurry => {}
             NodeMessage::Kick { connection, why } => {
                 if let Some(mailbox) = mailboxes.get(connection) {
                     mailbox.kick(*why);

@@ -20,6 +20,7 @@ mod judge;
 mod late;
 mod membership;
 mod neighbours;
+mod pace;
 mod numbering;
 mod people;
 mod rebuild;

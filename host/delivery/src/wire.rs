@@ -23,6 +23,7 @@ enum Wire {
     Tidings { node: NodeId, life: u64, number: u64, told: WireTold },
     Denials,
     Replay { connection: ConnectionId },
+    Hurry,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -71,6 +72,7 @@ impl NodeMessage {
             Self::Kick { connection, why: Kick::Replay } => Wire::Replay { connection: *connection },
             Self::Kick { connection, why } => Wire::Kick { connection: *connection, replaced: *why == Kick::Replaced },
             Self::Denials => Wire::Denials,
+            Self::Hurry => Wire::Hurry,
             Self::Tidings(Tidings { node, life, number, told }) => {
                 let words = |words: &[Word]| words.iter().map(wire_word).collect();
                 let told = match told {
@@ -105,6 +107,7 @@ impl NodeMessage {
                 Self::Kick { connection, why: if replaced { Kick::Replaced } else { Kick::Revoked } }
             }
             Wire::Denials => Self::Denials,
+            Wire::Hurry => Self::Hurry,
             Wire::Replay { connection } => Self::Kick { connection, why: Kick::Replay },
             Wire::Tidings { node, life, number, told } => {
                 let words = |words: Vec<WireWord>| words.into_iter().map(word_of).collect::<Option<Vec<Word>>>();
@@ -210,6 +213,7 @@ mod tests {
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Replaced },
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Revoked },
             NodeMessage::Denials,
+            NodeMessage::Hurry,
             NodeMessage::Kick { connection: ConnectionId(4), why: Kick::Replay },
             tidings(Told::Renewal),
             tidings(Told::Ask { whole: true }),

@@ -48,6 +48,8 @@ struct Worker {
     /// The cursor that the log has.
     derived: Offset,
     made: Made,
+    /// Of what was made, nothing has to come soon.
+    patient: bool,
     deriving: Option<(Offset, Deriving)>,
 }
 
@@ -87,7 +89,7 @@ impl Worker {
         let head = *shared.log.head(partition).borrow();
         let kept = u64::try_from(shared.config.tail_events_max).unwrap_or(u64::MAX);
         part.tail.begin(shared.numbering.upto(head.saturating_sub(kept).max(next)));
-        Self { shared: Arc::clone(shared), partition, owns, judge, next, derived, made: Made::new(), deriving: None }
+        Self { shared: Arc::clone(shared), partition, owns, judge, next, derived, made: Made::new(), patient: true, deriving: None }
     }
 
     async fn work(mut self) -> Stop {
@@ -150,7 +152,12 @@ impl Worker {
 
     /// Hands over what was made, with the cursor behind it.
     fn derive(&mut self) {
-        let derived = Derived { source: self.partition, upto: self.next, records: std::mem::take(&mut self.made) };
+        let derived = Derived {
+            source: self.partition,
+            upto: self.next,
+            records: std::mem::take(&mut self.made),
+            patient: std::mem::replace(&mut self.patient, true),
+        };
         let log = Arc::clone(&self.shared.log);
         self.deriving = Some((self.next, tokio::spawn(async move { log.derive(derived).await })));
     }
@@ -187,6 +194,8 @@ impl Worker {
         }
         let fresh = offset >= self.derived;
         let made = self.make(position, &record, fresh).await?;
+        // The recipient of a direct message has it already; the sender's other devices can do without it for a moment.
+        self.patient &= made.is_empty() || matches!(record, Record::Direct(_));
         self.made.extend(made);
         if position <= self.shared.partition(self.partition).tail.upto() {
             // Below where the tail began, or read again.
@@ -220,6 +229,7 @@ impl Worker {
         let earlier = earlier.and_then(|stored| Record::decode(&stored.bytes).ok());
         if earlier.is_some_and(|earlier| earlier.message().is_some_and(|earlier| earlier.body != message.body)) {
             self.made.extend(expand::conflict(&self.shared, self.partition, position, message));
+            self.patient = false;
         }
         Ok(())
     }

@@ -5,10 +5,13 @@ use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_model::{MessageId, Offset, TopicPartition};
+use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::disk::Disk;
 use crate::frame::{FrameBuilder, RECORD_OVERHEAD_BYTES, head_bytes_max, pages, seed};
@@ -48,6 +51,14 @@ impl Request {
         match self {
             Self::Append { .. } => 1,
             Self::Derive { derived, .. } => derived.records.len(),
+        }
+    }
+
+    /// Whether somebody waits for it.
+    fn awaited(&self) -> bool {
+        match self {
+            Self::Append { .. } => true,
+            Self::Derive { derived, .. } => !derived.patient,
         }
     }
 
@@ -134,6 +145,11 @@ pub(crate) struct Committer {
     staged_ids: HashMap<MessageId, Place>,
     waiters: Vec<Waiter>,
     buffer: Vec<u8>,
+    /// Somebody waits for something that is staged.
+    awaited: bool,
+    linger: Duration,
+    /// Waits for the queue and a moment at once.
+    timer: Runtime,
     /// The disk bound was met: appends are refused until retention made room.
     full: bool,
 }
@@ -145,6 +161,7 @@ impl Committer {
         keeper: SyncSender<()>,
         file: File,
         sequence: u64,
+        timer: Runtime,
     ) -> Self {
         let active = shared.segments.read().last().expect("a log has a segment").clone();
         let next: Vec<_> = (0..shared.slots.count()).map(|slot| shared.head(slot)).collect();
@@ -164,6 +181,9 @@ impl Committer {
             staged_ids: HashMap::new(),
             waiters: Vec::new(),
             buffer: Vec::new(),
+            awaited: false,
+            linger: Duration::from_millis(shared.config.derive_linger_ms),
+            timer,
             full: false,
             shared,
         }
@@ -176,7 +196,8 @@ impl Committer {
         while let Some(first) = carried.take().or_else(|| queue.blocking_recv()) {
             metrics::gauge!("heddle_log_queue_depth").set(queue.len() as f64);
             self.stage(first);
-            while let Ok(request) = queue.try_recv() {
+            let mut lingering = None;
+            while let Some(request) = queue.try_recv().ok().or_else(|| self.linger(&mut queue, &mut lingering)) {
                 if self.frame.bytes() + request.bytes() > bytes_max
                     || self.frame.records() + request.records() > records_max
                 {
@@ -196,6 +217,16 @@ impl Committer {
                 Err(Stop::Failed(reason)) => return self.fail(queue, carried, &reason),
             }
         }
+    }
+
+    /// While nobody waits for what is staged: the next request that comes in time.
+    fn linger(&self, queue: &mut mpsc::Receiver<Request>, until: &mut Option<Instant>) -> Option<Request> {
+        if self.awaited {
+            return None;
+        }
+        let until = *until.get_or_insert_with(|| Instant::now() + self.linger);
+        // The log's threads belong to no runtime.
+        self.timer.block_on(async { tokio::time::timeout_at(until, queue.recv()).await.ok().flatten() })
     }
 
     /// Closes the log: whatever waits has an unknown outcome.
@@ -226,6 +257,7 @@ impl Committer {
     }
 
     fn stage(&mut self, request: Request) {
+        self.awaited |= request.awaited();
         match request {
             Request::Append { slot, id, seen, bytes, reply, permit } => {
                 let partition = self.shared.slots.at(slot);
@@ -298,6 +330,7 @@ impl Committer {
 
     /// Makes what is staged durable, then known.
     fn commit(&mut self) -> Result<(), Stop> {
+        self.awaited = false;
         if !self.frame.is_empty() {
             let began = self.shared.clock.monotonic();
             let frame_bytes = self.frame.frame_bytes();

@@ -19,6 +19,8 @@ pub struct LogConfig {
     pub frame_bytes_max: usize,
     /// One commit collects at most this many records (a single `derive` may bring more).
     pub frame_records_max: usize,
+    /// For how long a commit that nobody waits for collects more, in milliseconds; what somebody waits for ends it at once.
+    pub derive_linger_ms: Millis,
     /// A larger record is refused.
     pub record_bytes_max: usize,
     /// Requests that wait for the commit thread.
@@ -55,6 +57,7 @@ impl LogConfig {
             segment_bytes: 64 << 20,
             frame_bytes_max: 4 << 20,
             frame_records_max: 4096,
+            derive_linger_ms: 5,
             record_bytes_max: 4 << 20,
             queue_requests_max: 8192,
             queue_bytes_max: 64 << 20,

@@ -106,7 +106,9 @@ impl EmbeddedLog {
         let (queue, requests) = mpsc::channel(shared.config.queue_requests_max);
         let (wake_keeper, woken) = std::sync::mpsc::sync_channel(1);
         let permits_max = shared.config.queue_bytes_max.div_ceil(PERMIT_BYTES).min(u32::MAX as usize >> 3);
-        let committer = Committer::new(shared.clone(), disk.clone(), wake_keeper.clone(), file, sequence);
+        let timer = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let timer = timer.map_err(|source| sort_io(&shared.directory.path, "served by a timer", 0, source))?;
+        let committer = Committer::new(shared.clone(), disk.clone(), wake_keeper.clone(), file, sequence, timer);
         let (keeper_shared, ids_shared) = (shared.clone(), shared.clone());
         let mut threads = Vec::new();
         let mut spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {

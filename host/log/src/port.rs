@@ -47,6 +47,8 @@ pub struct Derived {
     pub upto: Offset,
     /// What was made of them, in source order.
     pub records: Vec<(TopicPartition, Bytes)>,
+    /// Nobody waits for them: they may share the commit of what comes soon after.
+    pub patient: bool,
 }
 
 /// A durable record.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::json;
@@ -70,8 +70,10 @@ impl Server {
         let mut line = String::new();
         while !line.starts_with('{') {
             line.clear();
-            let said = std::fs::read_to_string(dir.join("stderr.txt")).unwrap_or_default();
-            ensure!(lines.read_line(&mut line)? > 0, "the server ended before it was ready: {said}");
+            if lines.read_line(&mut line)? == 0 {
+                let said = std::fs::read_to_string(dir.join("stderr.txt")).unwrap_or_default();
+                bail!("the server ended before it was ready: {said}");
+            }
         }
         server.took = machine.now() - began;
         let ready: Ready = serde_json::from_str(&line)?;

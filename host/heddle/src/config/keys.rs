@@ -246,6 +246,8 @@ sections! {
         commit_bytes_max: Size = "4 MiB" ["64 KiB", "64 MiB"];
         /// Records in one group commit.
         commit_records_max: u64 = 4_096 [1, 65_536];
+        /// How long copies for a sender's other devices wait to share the commit of something that is waited for.
+        derive_linger: Span = "5 ms" ["0 ms", "1 s"];
         /// The newest records, kept in memory.
         cache_bytes_max: Size = "32 MiB" ["1 MiB", "4 GiB"];
         /// Block cache of the index of message ids.
@@ -333,8 +335,8 @@ sections! {
         queue_max: u64 = 256 [16, 1_000_000];
         /// Records in one archive transaction.
         archive_records_max: u64 = 2_000 [1, 100_000];
-        /// Pause between archive transactions while there is little to write.
-        archive_interval: Span = "50 ms" ["0 ms", "1 min"];
+        /// Pause between archive transactions while there is little to write and nobody waits for it.
+        archive_interval: Span = "1 s" ["0 ms", "1 min"];
     }
     /// From the log to devices.
     delivery: DeliverySection {

@@ -9,11 +9,12 @@ mod torn;
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use heddle_log::{
     AppendError, Appended, Derived, Disk, EmbeddedLog, Log, LogConfig, LogReader, OpenError, ReadError, SystemDisk,
 };
-use heddle_model::ManualClock;
+use heddle_model::{ManualClock, TopicPartition};
 
 use fixture::*;
 
@@ -24,7 +25,7 @@ async fn everything_is_there_after_each_of_many_restarts_over_many_segments() {
         let log = open(dir.path());
         assert_eq!(all(&*log).await, (0..round * 40).map(text).collect::<Vec<_>>());
         fill(&*log, round * 40..(round + 1) * 40).await;
-        log.derive(Derived { source: P0, upto: (round * 40) as u64, records: Vec::new() }).await.unwrap();
+        log.derive(Derived { source: P0, upto: (round * 40) as u64, records: Vec::new(), patient: false }).await.unwrap();
         let again = log.append(P0, Some(id(3)), text(3)).await;
         assert!(matches!(again, Ok(Appended::Existing(place)) if place.offset == 3));
         log.close();
@@ -103,7 +104,7 @@ async fn retention_removes_old_segments_below_both_cursors_only() {
     fill(&*log, 0..100).await;
     clock.advance(1_000);
     assert_eq!(log.enforce_retention(), 0, "no cursor has moved");
-    log.derive(Derived { source: P0, upto: 50, records: Vec::new() }).await.unwrap();
+    log.derive(Derived { source: P0, upto: 50, records: Vec::new(), patient: false }).await.unwrap();
     assert_eq!(log.enforce_retention(), 0, "the archive has nothing");
     log.archived(P0, 100);
     let before = segments(dir.path()).len();
@@ -115,6 +116,30 @@ async fn retention_removes_old_segments_below_both_cursors_only() {
     assert_eq!(log.read(P0, 0, 1).await.unwrap_err(), ReadError::Gone { partition: P0, from: 0, start });
     assert_eq!(log.read(P0, start, 1).await.unwrap().records[0].bytes, text(start as usize));
     assert!(matches!(log.append(P0, Some(id(0)), text(0)).await, Ok(Appended::Existing(_))));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_shares_the_commit_of_what_comes_next() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(ManualClock::at(0)));
+    let disk = Arc::new(FaultyDisk::default());
+    let settings = LogConfig { derive_linger_ms: 3_600_000, ..config(dir.path()) };
+    let log = EmbeddedLog::open_with(settings, clock, disk.clone()).unwrap();
+    fill(&*log, 0..1).await;
+    let syncs = disk.syncs.load(Ordering::SeqCst);
+    let other = TopicPartition { partition: 1, ..P0 };
+    let copy = |upto, patient| Derived { source: P0, upto, records: vec![(other, text(9))], patient };
+    let mut waits = std::pin::pin!(log.derive(copy(1, true)));
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err(), "it was committed alone");
+    fill(&*log, 1..2).await;
+    assert_eq!(waits.await.unwrap(), [0]);
+    assert_eq!(disk.syncs.load(Ordering::SeqCst), syncs + 1);
+    // What somebody waits for has its commit, and a log that closes leaves nothing behind.
+    assert_eq!(log.derive(copy(2, false)).await.unwrap(), [1]);
+    let mut waits = std::pin::pin!(log.derive(copy(2, true)));
+    assert!(tokio::time::timeout(Duration::from_millis(50), &mut waits).await.is_err());
+    let closing = log.clone();
+    tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
+    assert_eq!(waits.await.unwrap(), [2]);
 }
 
 #[tokio::test]
@@ -142,7 +167,7 @@ async fn at_the_disk_bound_appends_are_refused_and_derivations_go_on() {
         assert!(accepted < 100, "the bound never came");
     };
     assert!(matches!(&refusal, AppendError::Refused { reason, .. } if reason.contains("log.bytes_max")), "{refusal}");
-    log.derive(Derived { source: P0, upto: accepted, records: vec![(P0, text(2))] }).await.unwrap();
+    log.derive(Derived { source: P0, upto: accepted, records: vec![(P0, text(2))], patient: false }).await.unwrap();
 }
 
 #[test]

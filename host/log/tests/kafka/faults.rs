@@ -59,7 +59,7 @@ async fn a_broker_that_stands_still_is_waited_for_by_a_worker_and_nothing_is_lef
     let records = (1..50).map(|n| (P0, text(n))).collect();
     let deriving = {
         let log = std::sync::Arc::clone(&log);
-        tokio::spawn(async move { log.derive(Derived { source: P0, upto: 1, records }).await })
+        tokio::spawn(async move { log.derive(Derived { source: P0, upto: 1, records, patient: false }).await })
     };
     // Long after the deadline of a sender.
     assert!(matches!(log.append(P0, Some(id(1)), text(99)).await, Err(AppendError::Unknown { .. })));

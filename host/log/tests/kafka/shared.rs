@@ -136,7 +136,7 @@ async fn a_cursor_is_recalled_and_only_grows() {
     log.recall(P0, 3);
     log.recall(P0, 2);
     assert_eq!(log.derived(P0), 3);
-    let derived = Derived { source: P0, upto: 5, records: vec![(P0, text(5))] };
+    let derived = Derived { source: P0, upto: 5, records: vec![(P0, text(5))], patient: false };
     assert_eq!(log.derive(derived).await, Ok(vec![5]));
     assert_eq!(log.derived(P0), 5);
 }

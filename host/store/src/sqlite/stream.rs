@@ -10,7 +10,7 @@ use super::fault::of;
 use super::work::Work;
 use super::{conversations, history};
 use crate::cell::{int, partition, partition_code, place, position, time, uint};
-use crate::fault::Fault;
+use crate::fault::{Fault, unavailable};
 use crate::row::{DeadLetterColumns, RecordColumns, dead_letter, derived_row, present, record};
 use crate::{
     Archive, ArchiveBatch, ArchivedRecord, ConversationRow, Cursor, DeadLetterRow, HistoryPage, HistoryQuery,
@@ -20,7 +20,10 @@ use crate::{
 #[async_trait]
 impl Archive for SqliteStore {
     async fn write(&self, batch: ArchiveBatch) -> Result<(), StoreError> {
-        let prepared = Prepared::new(batch).map_err(|fault| of(fault, "archive"))?;
+        // A large batch takes milliseconds, which a thread that carries connections does not have.
+        let prepared = tokio::task::spawn_blocking(move || Prepared::new(batch)).await;
+        let prepared = prepared.map_err(|error| unavailable("archive", &error.to_string()))?;
+        let prepared = prepared.map_err(|fault| of(fault, "archive"))?;
         self.writer.write(Work::Archive(prepared)).await?;
         metrics::counter!("heddle_store_batches_total").increment(1);
         Ok(())

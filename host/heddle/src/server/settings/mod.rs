@@ -77,6 +77,7 @@ pub fn log(config: &Config) -> LogConfig {
         segment_bytes: section.segment_bytes.0,
         frame_bytes_max: section.commit_bytes_max.bytes(),
         frame_records_max: count(section.commit_records_max),
+        derive_linger_ms: section.derive_linger.millis(),
         queue_requests_max: count(section.queue_max),
         queue_bytes_max: section.queue_bytes_max.bytes(),
         cache_bytes_max: section.cache_bytes_max.bytes(),
