@@ -2,7 +2,7 @@
 # Checks what the Makefile needs, installs what is missing, and says so.
 #   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, perl (OpenSSL's build asks for it), the wasm32-wasip2 target
 #   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, openssl, redis-server, HAProxy,
-#                            PostgreSQL, Kafka, and what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go)
+#                            PostgreSQL, Kafka, Chromium, and what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go)
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -106,6 +106,8 @@ test_needs() {
   command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || debian haproxy
   command -v openssl >/dev/null || debian openssl
   command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
+  # The page at /try is a page only in a browser.
+  command -v chromium >/dev/null || command -v google-chrome >/dev/null || debian chromium
   # For promtool. The server that its package brings is not used either.
   command -v promtool >/dev/null || (debian prometheus) || say "without promtool the tests of the alerts are skipped"
   say "Python packages of the tests go into $cache/venv"

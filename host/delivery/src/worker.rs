@@ -89,7 +89,17 @@ impl Worker {
         let head = *shared.log.head(partition).borrow();
         let kept = u64::try_from(shared.config.tail_events_max).unwrap_or(u64::MAX);
         part.tail.begin(shared.numbering.upto(head.saturating_sub(kept).max(next)));
-        Self { shared: Arc::clone(shared), partition, owns, judge, next, derived, made: Made::new(), patient: true, deriving: None }
+        Self {
+            shared: Arc::clone(shared),
+            partition,
+            owns,
+            judge,
+            next,
+            derived,
+            made: Made::new(),
+            patient: true,
+            deriving: None,
+        }
     }
 
     async fn work(mut self) -> Stop {

@@ -50,7 +50,7 @@ impl Cluster {
         let node = |at: usize| {
             let more = format!(
                 "[log]\nbackend = \"kafka\"\n\
-                 [kafka]\nbrokers = [\"{}\"]\nprefix = \"{name}\"\npartitions = {PARTITIONS}\nreplication = 1\nmin_in_sync = 1\nlenient = true\n\
+                 [kafka]\nbrokers = \"{}\"\nprefix = \"{name}\"\npartitions = {PARTITIONS}\nreplication = 1\nmin_in_sync = 1\nlenient = true\n\
                  [store]\nbackend = \"postgres\"\nurl = \"{url}\"\n\
                  [registry]\nbackend = \"redis\"\nurl = \"{}\"\nprefix = \"{name}\"\n",
                 ground.kafka.brokers(),

@@ -112,7 +112,12 @@ async fn appends_started_one_after_the_other_stand_in_that_order() {
 async fn derived_records_and_their_cursor_come_together_and_the_cursor_only_grows() {
     for (name, log, _dir) in logs().await {
         place(&*log, P0, None, text(0)).await;
-        let derived = |upto| Derived { source: P0, upto, records: vec![(P1, text(1)), (P1, text(2)), (P0, text(3))], patient: false };
+        let derived = |upto| Derived {
+            source: P0,
+            upto,
+            records: vec![(P1, text(1)), (P1, text(2)), (P0, text(3))],
+            patient: false,
+        };
         assert_eq!(log.derive(derived(1)).await, Ok(vec![0, 1, 1]), "{name}");
         assert_eq!(log.derived(P0), 1, "{name}");
         assert!(matches!(log.derive(derived(0)).await, Err(AppendError::Refused { .. })), "{name}");

@@ -25,7 +25,9 @@ async fn everything_is_there_after_each_of_many_restarts_over_many_segments() {
         let log = open(dir.path());
         assert_eq!(all(&*log).await, (0..round * 40).map(text).collect::<Vec<_>>());
         fill(&*log, round * 40..(round + 1) * 40).await;
-        log.derive(Derived { source: P0, upto: (round * 40) as u64, records: Vec::new(), patient: false }).await.unwrap();
+        log.derive(Derived { source: P0, upto: (round * 40) as u64, records: Vec::new(), patient: false })
+            .await
+            .unwrap();
         let again = log.append(P0, Some(id(3)), text(3)).await;
         assert!(matches!(again, Ok(Appended::Existing(place)) if place.offset == 3));
         log.close();
