@@ -7,7 +7,8 @@ import sqlite3
 import pytest
 
 from harness.device import Device
-from harness.faults import Image, need, run
+from harness.faults import Image, run
+from harness.needs import need
 
 
 def _refused(server, *words):

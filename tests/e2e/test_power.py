@@ -10,7 +10,8 @@ import time
 import pytest
 
 from harness.device import Device
-from harness.faults import Image, need, stopped, tear
+from harness.faults import Image, stopped, tear
+from harness.needs import need
 from harness.ledger import Ledger, Sender
 
 ROUNDS = int(os.environ.get("HEDDLE_E2E_POWER_CUTS", "20"))

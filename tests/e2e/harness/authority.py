@@ -1,24 +1,18 @@
 """A certificate authority of the test's own, made with the `openssl` command."""
 
-import os
 import pathlib
 import shutil
 import ssl
 import subprocess
 
-import pytest
+from .needs import need
 
 _EC = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
 
 def needed():
     """Skips where openssl is missing; in CI that is a failure."""
-    if shutil.which("openssl"):
-        return
-    what = "openssl is not installed: deploy/setup.sh test installs the Debian package openssl"
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
+    need(shutil.which("openssl"), "openssl is not installed: deploy/setup.sh test installs the Debian package openssl")
 
 
 def _openssl(*words):

@@ -11,6 +11,7 @@ import tempfile
 
 import websockets
 
+from .needs import need
 from .waiting import until_async
 
 FLAGS = (
@@ -21,8 +22,10 @@ FLAGS = (
 
 
 def program():
-    """Where it is, if it is."""
-    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    """Where it is."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    need(found, "there is no browser: deploy/setup.sh test installs the Debian package chromium")
+    return found
 
 
 class Page:

@@ -1,4 +1,4 @@
-"""What deploy/ holds, as a test reads it; and the tools that judge it, each a counted skip where it is not installed."""
+"""What deploy/ holds, as a test reads it; and the tools that judge it, without which its tests cannot run."""
 
 import json
 import os
@@ -7,9 +7,9 @@ import re
 import shutil
 import subprocess
 
-import pytest
 import yaml
 
+from .needs import need
 from .server import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -20,12 +20,11 @@ _CACHE = pathlib.Path(os.environ.get("HEDDLE_CACHE") or pathlib.Path.home() / ".
 
 
 def tool(name, installed_by):
-    """The path of a tool. It may be missing: then the test is skipped, with words, and counted."""
+    """The path of a tool."""
     places = [str(_CACHE / "bin"), str(pathlib.Path(os.environ.get("HEDDLE_VENV", "/nowhere")) / "bin")]
     places += [str(ROOT / "tests" / "e2e" / "node" / "node_modules" / ".bin"), os.environ.get("PATH", "")]
     found = shutil.which(name, path=os.pathsep.join(places))
-    if not found:
-        pytest.skip(f"{name} is not here: deploy/setup.sh test installs {installed_by} where it can")
+    need(found, f"{name} is not here: deploy/setup.sh test installs {installed_by} where it can")
     return found
 
 

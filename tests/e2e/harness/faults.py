@@ -9,22 +9,12 @@ import signal
 import struct
 import subprocess
 
-import pytest
-
+from .needs import need
 from .waiting import until
 
 PAGE = 4096
 FRAME_MAGIC = b"\xffHDF"
 IMAGE_MIB = 160
-
-
-def need(condition, what):
-    """A counted skip where the machine cannot; a failure under CI."""
-    if condition:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must be able to: {what}")
-    pytest.skip(what)
 
 
 def need_strace():

@@ -1,6 +1,5 @@
 """A real HAProxy as a child process, with the sample that ships, adapted in its addresses only; always ended by its id."""
 
-import os
 import pathlib
 import shutil
 import socket
@@ -8,8 +7,7 @@ import struct
 import subprocess
 import tempfile
 
-import pytest
-
+from .needs import need
 from .server import ROOT, _dies_with_the_tests
 from .waiting import until
 
@@ -28,12 +26,7 @@ def binary():
 
 def needed():
     """Skips where HAProxy is missing; in CI that is a failure."""
-    if binary():
-        return
-    what = "haproxy is not installed: deploy/setup.sh test installs the Debian package haproxy"
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
+    need(binary(), "haproxy is not installed: deploy/setup.sh test installs the Debian package haproxy")
 
 
 def free_port():

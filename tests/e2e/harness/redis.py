@@ -1,26 +1,19 @@
 """A real redis-server as a child process, empty at each start, always ended by its id."""
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 
-import pytest
-
+from .needs import need
 from .server import _dies_with_the_tests
 from .waiting import until
 
 
 def needed():
     """Skips where redis-server is missing; in CI that is a failure."""
-    if shutil.which("redis-server"):
-        return
-    what = "redis-server is not installed: deploy/setup.sh test installs the Debian package redis-server"
-    if os.environ.get("CI") == "true":
-        pytest.fail(what)
-    pytest.skip(what)
+    need(shutil.which("redis-server"), "redis-server is not installed: deploy/setup.sh test installs the Debian package redis-server")
 
 
 class Redis:
