@@ -5,6 +5,7 @@ import time
 
 from harness.device import Device
 from harness.operator import roll
+from harness.redis import Redis
 from harness.waiting import until_async
 
 # Ids are remembered for so long; the archive comes much later.
@@ -13,7 +14,7 @@ WINDOW_S = 2
 
 async def test_what_is_sent_again_after_the_window_and_before_the_archive_is_one_message(nodes, kafka, name):
     """Ids went by age alone, and the archive that did not have the message yet was believed when it said so."""
-    one, two = nodes(2, kafka=kafka.config(dedupe_window=f"{WINDOW_S} s"), store_more={"archive_interval": "1 min"})
+    one, two = nodes(2, kafka=kafka.config(dedupe_window=f"{WINDOW_S} s"), store_more={"archive_interval": "1 min", "archive_records_max": 100_000})
     alice, bob = name("alice"), name("bob")
     # More than may stay unacknowledged.
     devices = (Device(one, alice, auto_ack=True), Device(two, alice, "tablet", auto_ack=True), Device(two, bob, auto_ack=True))
@@ -33,6 +34,20 @@ async def test_what_is_sent_again_after_the_window_and_before_the_archive_is_one
         await a.say(bob, "the end")
         await b.next("new_message", text="the end")
         assert b.texts().count("once") == 1, b.texts()
+
+
+async def test_who_asks_for_a_history_does_not_wait_for_the_archives_interval_on_any_node(nodes, name):
+    with Redis() as redis:
+        one, two = nodes(
+            2, store_more={"archive_interval": "1 min"}, delivery={"history_deadline": "30 s"},
+            registry={"backend": "redis", "url": redis.url, "lease": "3 s"})
+        alice, bob = name("alice"), name("bob")
+        # Each of both partitions belongs to one of the nodes; both are asked.
+        async with Device(one, alice) as a:
+            await a.say(bob, "just now")
+        for node in (one, two):
+            for user, other in ((alice, bob), (bob, alice)):
+                assert [m["text"] for m in node.rest(user).history(f"user:{other}")["messages"]] == ["just now"]
 
 
 async def test_sends_are_refused_when_an_archive_that_moves_falls_behind(kafka, start, name):

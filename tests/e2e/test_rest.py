@@ -35,6 +35,14 @@ async def test_history_has_each_message_with_its_status_and_pages_both_ways(serv
     assert [m["text"] for m in page["messages"]] == [f"m{i}" for i in range(20, 25)] and page["more"] is False
 
 
+async def test_a_history_does_not_wait_until_the_archive_is_written_by_itself(start, name):
+    server = start(config={"store": {"archive_interval": "1 min"}, "delivery": {"history_deadline": "30 s"}})
+    async with Device(server, name("alice")) as a:
+        await a.say(name("bob"), "just now")
+    for user, other in ((name("alice"), name("bob")), (name("bob"), name("alice"))):
+        assert [m["text"] for m in server.rest(user).history(f"user:{other}")["messages"]] == ["just now"]
+
+
 async def test_conversations_are_listed_newest_first_with_unread_and_muted(server, name):
     alice, bob, carol = name("alice"), name("bob"), name("carol")
     async with Device(server, alice) as a, Device(server, carol) as c:

@@ -255,6 +255,7 @@ fn keys_of_the_log() -> Vec<&'static str> {
         "log.queue_bytes_max" = "43 MiB", &[] => |made| made.log.queue_bytes_max, 43 << 20;
         "log.commit_bytes_max" = "44 MiB", &[] => |made| made.log.frame_bytes_max, 44 << 20;
         "log.commit_records_max" = "45", &[] => |made| made.log.frame_records_max, 45;
+        "log.derive_linger" = "49 ms", &[] => |made| made.log.derive_linger_ms, 49;
         "log.cache_bytes_max" = "46 MiB", &[] => |made| made.log.cache_bytes_max, 46 << 20;
         "log.ids_cache_bytes" = "47 MiB", &[] => |made| made.log.ids_cache_bytes, 47 << 20;
         "node.data_dir" = "/d", &[] => |made| made.log.dir.starts_with("/d") && made.sqlite.path.starts_with("/d"), true;
