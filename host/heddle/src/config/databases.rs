@@ -77,7 +77,7 @@ fn check_shards(config: &Config, say: &mut impl FnMut(&str, String, &str)) {
         LogBackend::Kafka => ("kafka.partitions", config.kafka.partitions),
         LogBackend::Embedded => ("log.partitions", config.log.partitions),
     };
-    if partitions % count != 0 {
+    if !partitions.is_multiple_of(count) {
         let wrong = format!("names {count} databases, and {key} is {partitions}");
         let remedy = format!(
             "partitions are spread evenly: make {key} a multiple of {count} before the log is made, or name another number of databases"

@@ -159,6 +159,6 @@ fn shards_are_databases_of_their_own_whose_number_divides_that_of_the_partitions
     }
     let said = from(&format!("[store]\n{}\n", list(&[one, two])), &[]).unwrap_err();
     assert!(said[0].to_string().contains("store.backend is \"sqlite\""), "{}", said[0]);
-    let kafka = "[log]\nbackend = \"kafka\"\n[kafka]\nbrokers = [\"one:9092\"]\n";
+    let kafka = "[log]\nbackend = \"kafka\"\n[kafka]\nbrokers = \"one:9092\"\n";
     assert!(from(&format!("{store}{}\n{kafka}", list(&[one, two])), &[]).is_ok());
 }
