@@ -31,15 +31,16 @@ struct Round {
     last: Option<TopicPartition>,
 }
 
-/// Archives all partitions of this node until told to stop.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Archives the partitions of this node that lie in one shard of the archive, until told to stop. Each shard has an archiver of its own: while one does not
+/// answer, its partitions wait, and no others.
+pub(crate) async fn run(shared: Arc<Shared>, shard: u32) {
     let mut readers: HashMap<TopicPartition, Reader> = HashMap::new();
     let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
     let mut last = None;
     loop {
         // Who takes a partition over begins where the one before ended; who loses one reads it no more.
         readers.retain(|partition, _| *shared.partition(*partition).owned.borrow());
-        for partition in shared.owned() {
+        for partition in shared.owned().filter(|partition| shared.store.archive.shard(*partition) == shard) {
             readers.entry(partition).or_insert_with(|| {
                 let (next, judge) = shared.partition(partition).base.lock().clone();
                 Reader { judge, next }

@@ -258,12 +258,16 @@ impl Delivery {
         for partition in partitioning.all() {
             shared.tasks.spawn(worker::run(Arc::clone(&shared), partition));
         }
-        shared.tasks.spawn(archiver::run(Arc::clone(&shared)));
+        for shard in 0..shared.store.archive.shards() {
+            shared.tasks.spawn(archiver::run(Arc::clone(&shared), shard));
+        }
         shared.tasks.spawn(denials::watch(Arc::clone(&shared)));
         shared.tasks.spawn(drain::run(Arc::clone(&shared)));
         if layout.shared {
             shared.tasks.spawn(share::own(Arc::clone(&shared)));
-            shared.tasks.spawn(share::follow_archive(Arc::clone(&shared)));
+            for shard in 0..shared.store.archive.shards() {
+                shared.tasks.spawn(share::follow_archive(Arc::clone(&shared), shard));
+            }
             shared.tasks.spawn(share::keep_derived(Arc::clone(&shared)));
             shared.presence.join(shared.node.clone(), shared.clock.now());
             shared.tasks.spawn(neighbours::run(Arc::clone(&shared), heard));
@@ -323,6 +327,12 @@ impl Delivery {
     #[must_use]
     pub fn numbering(&self) -> Numbering {
         self.shared.numbering
+    }
+
+    /// In how many databases the archive lies. The number of partitions is a multiple of it, always.
+    #[must_use]
+    pub fn archive_shards(&self) -> u32 {
+        self.shared.store.archive.shards()
     }
 
     /// Records that are durable and not archived yet: how far the archive is behind.

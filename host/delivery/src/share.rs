@@ -101,29 +101,43 @@ pub(crate) async fn own(shared: Arc<Shared>) {
     }
 }
 
-/// From where the one before has come to.
+/// From where the one before has come to. Partitions whose shard of the archive does not answer keep no others waiting.
 async fn take_over(shared: &Shared, gained: &[TopicPartition]) -> Result<(), StoreError> {
     if gained.is_empty() {
         return Ok(());
     }
-    let derived: HashMap<_, _> = shared.store.archive.derived().await?.into_iter().collect();
-    catch_up(shared, &shared.store.archive.cursors().await?, |partition| gained.contains(&partition));
-    for partition in gained {
-        let at = derived.get(partition).and_then(|upto| shared.numbering.next(*upto)).unwrap_or(0);
-        shared.log.recall(*partition, at);
-        shared.partition(*partition).owned.send_replace(true);
+    let archive = &shared.store.archive;
+    let derived: HashMap<_, _> = archive.derived().await?.into_iter().collect();
+    let mut waiting = Ok(());
+    for shard in 0..archive.shards() {
+        let part: Vec<TopicPartition> = gained.iter().copied().filter(|at| archive.shard(*at) == shard).collect();
+        if part.is_empty() {
+            continue;
+        }
+        match archive.cursors_of(shard).await {
+            Ok(cursors) => catch_up(shared, &cursors, |partition| part.contains(&partition)),
+            Err(error) => {
+                waiting = Err(error);
+                continue;
+            }
+        }
+        for partition in part {
+            let at = derived.get(&partition).and_then(|upto| shared.numbering.next(*upto)).unwrap_or(0);
+            shared.log.recall(partition, at);
+            shared.partition(partition).owned.send_replace(true);
+        }
     }
-    Ok(())
+    waiting
 }
 
-/// Learns how far the archive has come where others write it.
-pub(crate) async fn follow_archive(shared: Arc<Shared>) {
+/// Learns how far a shard of the archive has come where others write it.
+pub(crate) async fn follow_archive(shared: Arc<Shared>, shard: u32) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = shared.stop.cancelled() => return,
         }
-        match shared.store.archive.cursors().await {
+        match shared.store.archive.cursors_of(shard).await {
             Ok(cursors) => catch_up(&shared, &cursors, |partition| !*shared.partition(partition).owned.borrow()),
             Err(error) => tracing::debug!(%error, "how far the archive has come is not known now"),
         }

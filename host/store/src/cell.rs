@@ -101,6 +101,13 @@ pub(crate) struct Interval {
     pub(crate) left: Option<Position>,
 }
 
+impl Interval {
+    /// Is the member one at this order?
+    pub(crate) fn contains(&self, order: Position) -> bool {
+        self.joined <= order && self.left.is_none_or(|left| left > order)
+    }
+}
+
 /// The interval's end, exclusive.
 pub(crate) fn end_of(interval: Interval) -> Result<i64, Fault> {
     interval.left.map_or(Ok(i64::MAX), |left| place("group_members", left))

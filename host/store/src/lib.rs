@@ -20,5 +20,5 @@ pub use port::{
     ReceiptCut, ReceiptKept, ReceiptRow, ReceiptState, Revocation, Store, StoreError, StreamPage, StreamPoint,
     StreamRow, StreamRowRead, StreamSince, Stretch, StretchRows, UNREAD_MAX,
 };
-pub use postgres::{PostgresConfig, PostgresError, PostgresStore, PostgresTls};
+pub use postgres::{PostgresConfig, PostgresError, PostgresShards, PostgresStore, PostgresTls};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

@@ -40,6 +40,12 @@ pub(super) async fn repartition(
         let range = format!("the log has {has} partitions, which can become more, at most {PARTITIONS_MAX}");
         return Err(invalid(&format!("{wanted} partitions: {range}")));
     }
+    let shards = deps.delivery.archive_shards();
+    if !wanted.is_multiple_of(shards) {
+        return Err(invalid(&format!(
+            "{wanted} partitions cannot be spread over the {shards} shards of store.shards: name a multiple of {shards}"
+        )));
+    }
     tracing::info!(who, wanted, has, "the log is to be cut anew");
     deps.policies.repartition(wanted, who).await.map_err(refused)?;
     Ok((StatusCode::ACCEPTED, Json(shown(&admin))).into_response())

@@ -316,6 +316,11 @@ sections! {
         url: String = "" : secret;
         /// Postgres: file that holds the URL instead.
         url_file: PathBuf = "";
+        /// Postgres: URLs of more databases, at least two, over which the archive is spread; that of `url` keeps all that belongs to no partition of the
+        /// log. Their number divides that of the partitions, and neither it nor their order can be changed afterwards.
+        shards: Vec<String> = [] : secret;
+        /// Postgres: file that holds these URLs instead, one a line.
+        shards_file: PathBuf = "";
         /// Postgres: file with authorities that the server's certificate may be of, beside those of the system, in PEM form. With it connections are
         /// encrypted, and certificate and host are checked, unless the URL has another `sslmode`.
         tls_ca: PathBuf = "";
@@ -323,7 +328,7 @@ sections! {
         tls_certificate: PathBuf = "";
         /// Postgres: file with its private key in PEM form, without a passphrase.
         tls_key: PathBuf = "";
-        /// Postgres: connections of this node.
+        /// Postgres: connections of this node to each database.
         connections_max: u64 = 16 [2, 1_000];
         /// Postgres: how long a call may take; a batch of the archive six times that. A database that is away for longer stops no send and no push.
         deadline: Span = "5 s" ["100 ms", "1 min"];

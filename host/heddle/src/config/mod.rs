@@ -3,6 +3,7 @@
 //! [`keys`] is the table that all of it comes from; [`Sources`] says where values are; [`Config`] is what the rest of the binary sees.
 
 mod backends;
+mod databases;
 mod keys;
 mod problem;
 mod render;
@@ -16,6 +17,7 @@ mod tls;
 use std::path::{Path, PathBuf};
 
 pub use backends::{BackendFile, backend_files, backend_warnings};
+pub use databases::shard_key;
 pub use keys::{
     Config, KEYS, KafkaLogin, LogBackend, LogFormat, PoliciesSection, ProxyProtocol, RedisKind, RegistryBackend,
     StoreBackend, UnknownUsers,
@@ -107,24 +109,7 @@ fn check(config: &mut Config, problems: &mut Vec<Problem>) {
         let wrong = format!("has {} bytes, at least {SECRET_BYTES_MIN} are needed", auth.secret.len());
         say("auth.secret", wrong, "make one with `openssl rand -base64 48`");
     }
-    let store = &mut config.store;
-    from_file(&mut store.url, &store.url_file, ["store.url", "store.url_file"], &mut say);
-    if store.backend == StoreBackend::Postgres {
-        if store.url.is_empty() {
-            let wrong = "is empty, and store.backend is \"postgres\"".to_owned();
-            say(
-                "store.url",
-                wrong,
-                "write postgres://USER:PASSWORD@HOST:5432/DATABASE, or name a file in store.url_file",
-            );
-        } else if !store.url.starts_with("postgres://") && !store.url.starts_with("postgresql://") {
-            let wrong = "does not begin with postgres://".to_owned();
-            say("store.url", wrong, "write postgres://USER:PASSWORD@HOST:5432/DATABASE");
-        }
-    } else if !store.url.is_empty() {
-        let wrong = "is set, and store.backend is \"sqlite\"".to_owned();
-        say("store.url", wrong, "remove it, or set store.backend to \"postgres\"");
-    }
+    databases::check(config, &mut say);
     let roles = &config.node.roles;
     for unknown in roles.iter().filter(|role| !["gateway", "worker"].contains(&role.as_str())) {
         say("node.roles", format!("has {unknown:?}"), "write \"gateway\", \"worker\" or both");

@@ -37,7 +37,7 @@ pub fn effective(config: &Config) -> String {
         let _ = writeln!(text, "{}[{section}]", if text.is_empty() { "" } else { "\n" });
         for (key, value) in KEYS.iter().zip(&shown).filter(|(key, _)| key.section == *section) {
             let line = match (key.secret, value.as_str()) {
-                (true, value) if value != "\"\"" => format!("# {} is set, and not shown", key.name),
+                (true, value) if !same(value, key.default) => format!("# {} is set, and not shown", key.name),
                 (_, value) if same(value, key.default) => format!("{} = {value}", key.name),
                 (_, value) => format!("{} = {value} # default: {}", key.name, key.default),
             };

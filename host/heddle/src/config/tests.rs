@@ -131,3 +131,34 @@ fn the_store_on_a_server_needs_a_url_which_may_stand_in_a_file_and_is_never_show
         assert!(said.contains(word) && !said.contains("hidden"), "{wrong}: {said}");
     }
 }
+
+#[test]
+fn shards_are_databases_of_their_own_whose_number_divides_that_of_the_partitions() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("shards");
+    std::fs::write(&file, "postgres://u:hidden@one/x\npostgres://u:hidden@two/x\n\n").unwrap();
+    let store = "[store]\nbackend = \"postgres\"\nurl = \"postgres://u:hidden@main/x\"\n";
+    let config = from(&format!("{store}shards_file = {file:?}\n"), &[]).unwrap();
+    assert_eq!(config.store.shards, ["postgres://u:hidden@one/x", "postgres://u:hidden@two/x"]);
+    assert!(!effective(&config).contains("hidden"), "{}", effective(&config));
+    assert!(effective(&from("", &[]).unwrap()).contains("shards = []\n"));
+    let list = |urls: &[&str]| format!("shards = {urls:?}");
+    let (one, two) = ("postgres://u:hidden@one/x", "postgres://u:hidden@two/x");
+    for (wrong, words) in [
+        (list(&[one]), ["store.shards ", "has one entry"]),
+        (list(&[one, one]), ["store.shards[1]", "is store.shards[0] again"]),
+        (list(&[one, "postgres://u:hidden@main/x"]), ["store.shards[1]", "is store.url"]),
+        (list(&["mysql://hidden", two]), ["store.shards[0]", "does not begin with postgres://"]),
+        (list(&[one, two, "postgres://u:hidden@three/x"]), ["store.shards ", "log.partitions is 16"]),
+        (format!("{}\nshards_file = {file:?}", list(&[one, two])), ["store.shards_file", "is set beside store.shards"]),
+        ("shards_file = \"/no/such/file\"".to_owned(), ["store.shards_file", "cannot be read"]),
+    ] {
+        let said = from(&format!("{store}{wrong}\n"), &[]).unwrap_err();
+        let said = said.iter().map(ToString::to_string).collect::<String>();
+        assert!(words.iter().all(|word| said.contains(word)) && !said.contains("hidden"), "{wrong}: {said}");
+    }
+    let said = from(&format!("[store]\n{}\n", list(&[one, two])), &[]).unwrap_err();
+    assert!(said[0].to_string().contains("store.backend is \"sqlite\""), "{}", said[0]);
+    let kafka = "[log]\nbackend = \"kafka\"\n[kafka]\nbrokers = \"one:9092\"\n";
+    assert!(from(&format!("{store}{}\n{kafka}", list(&[one, two])), &[]).is_ok());
+}

@@ -97,6 +97,7 @@ impl Server {
             let log = OpenLog::open(config, &clock, None).await?;
             (log, OpenStore::open(config, &clock).await?)
         };
+        store.fits(log.port().layout().partitions)?;
         let ports = store.ports();
         let plugin_logs = PluginLogs::new(config);
         let loader = Arc::new(WasmLoader::new(config, plugin_logs.clone())?);

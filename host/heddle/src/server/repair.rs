@@ -133,6 +133,7 @@ pub(super) fn in_use_postgres(error: &PostgresError) -> Option<Failure> {
         PostgresError::InUse { server, by } => {
             Some(Failure::new(format!("a server uses the store at {server}, {by}: stop all of them first")))
         }
+        PostgresError::Part { error, .. } => in_use_postgres(error),
         _ => None,
     }
 }

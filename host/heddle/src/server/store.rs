@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use heddle_model::Clock;
-use heddle_store::{PostgresConfig, PostgresError, PostgresStore, SqliteStore, Store};
+use heddle_store::{PostgresConfig, PostgresError, PostgresShards, PostgresStore, SqliteStore, Store};
 
 use super::{repair, settings};
 use crate::config::{Config, StoreBackend};
@@ -13,6 +13,7 @@ use crate::failure::Failure;
 pub(super) enum OpenStore {
     Sqlite(SqliteStore),
     Postgres(PostgresStore),
+    Shards(PostgresShards),
 }
 
 impl OpenStore {
@@ -24,12 +25,7 @@ impl OpenStore {
                 let opened = SqliteStore::open(settings::sqlite(config), clock).await;
                 opened.map(Self::Sqlite).map_err(|error| Failure::new(error.to_string()))
             }
-            StoreBackend::Postgres => {
-                let store =
-                    PostgresStore::open(settings::postgres(config), clock).await.map_err(|error| refused(&error))?;
-                tracing::info!(server = store.server_version(), "store: Postgres");
-                Ok(Self::Postgres(store))
-            }
+            StoreBackend::Postgres => postgres(config, clock, false).await.map_err(|error| refused(&error)),
         }
     }
 
@@ -42,8 +38,7 @@ impl OpenStore {
                 opened.map_err(|error| repair::in_use_sqlite(&error).unwrap_or_else(|| Failure::new(error.to_string())))
             }
             StoreBackend::Postgres => {
-                let settings = PostgresConfig { alone: true, ..settings::postgres(config) };
-                let opened = PostgresStore::open(settings, clock).await.map(Self::Postgres);
+                let opened = postgres(config, clock, true).await;
                 opened.map_err(|error| repair::in_use_postgres(&error).unwrap_or_else(|| refused(&error)))
             }
         }
@@ -54,7 +49,19 @@ impl OpenStore {
         match self {
             Self::Sqlite(store) => store.store(),
             Self::Postgres(store) => store.store(),
+            Self::Shards(store) => store.store(),
         }
+    }
+
+    /// A log of so many partitions can be archived in it.
+    pub(super) fn fits(&self, partitions: u32) -> Result<(), Failure> {
+        let shards = self.ports().archive.shards();
+        if partitions.is_multiple_of(shards) {
+            return Ok(());
+        }
+        Err(Failure::usage(format!(
+            "store.shards: {shards} databases, and the log has {partitions} partitions, which cannot be spread evenly: name a number of databases that divides {partitions}"
+        )))
     }
 
     /// Writes what was handed in, and lets go of it.
@@ -62,13 +69,36 @@ impl OpenStore {
         match self {
             Self::Sqlite(store) => store.close().await,
             Self::Postgres(store) => store.close().await,
+            Self::Shards(store) => store.close().await,
         }
     }
 }
 
+/// `alone`: nobody else may have any of the databases.
+async fn postgres(config: &Config, clock: Arc<dyn Clock>, alone: bool) -> Result<OpenStore, PostgresError> {
+    let with = |settings: PostgresConfig| PostgresConfig { alone: alone || settings.alone, ..settings };
+    let (main, shards) = (with(settings::postgres(config)), settings::shards(config));
+    if shards.is_empty() {
+        let store = PostgresStore::open(main, clock).await?;
+        tracing::info!(server = store.server_version(), "store: Postgres");
+        return Ok(OpenStore::Postgres(store));
+    }
+    let count = shards.len();
+    let store = PostgresShards::open(main, shards.into_iter().map(with).collect(), clock).await?;
+    tracing::info!(server = store.server_version(), shards = count, "store: Postgres");
+    Ok(OpenStore::Shards(store))
+}
+
 /// A wrong URL is a wrong configuration; all else may be the other side's.
 fn refused(error: &PostgresError) -> Failure {
-    let text = format!("store.url: {error}");
+    match error {
+        PostgresError::Part { key, error } => refused_at(key, error),
+        error => refused_at("store.url", error),
+    }
+}
+
+fn refused_at(key: &str, error: &PostgresError) -> Failure {
+    let text = format!("{key}: {error}");
     match error {
         PostgresError::Url { .. } => Failure::usage(text),
         // It names its own key.

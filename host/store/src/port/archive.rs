@@ -146,6 +146,25 @@ pub trait Archive: Send + Sync + 'static {
     /// The store does not answer, or holds a broken row.
     async fn cursors(&self) -> Result<Vec<Cursor>, StoreError>;
 
+    /// In how many databases the archive lies, each of which may be away by itself. A batch that touches several may be written in some of them and
+    /// not in others, where this fails; rows and cursors of one partition come together always.
+    fn shards(&self) -> u32 {
+        1
+    }
+
+    /// Which of them has a partition, from 0.
+    fn shard(&self, _partition: TopicPartition) -> u32 {
+        0
+    }
+
+    /// The cursors of one shard's partitions.
+    ///
+    /// # Errors
+    /// That shard does not answer, or holds a broken row.
+    async fn cursors_of(&self, _shard: u32) -> Result<Vec<Cursor>, StoreError> {
+        self.cursors().await
+    }
+
     /// Keeps `derived` cursors, for a log that keeps none: below each everything was worked on. A cursor only grows.
     ///
     /// # Errors

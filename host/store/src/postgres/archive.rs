@@ -14,6 +14,7 @@ use crate::fault::Fault;
 pub(super) async fn write(connection: &mut PgConnection, batch: &Prepared) -> Result<(), Fault> {
     take_turn(connection, &batch.partitions).await?;
     check_epochs(connection, batch).await?;
+    check_cuts(connection, batch).await?;
     write_records(connection, batch).await?;
     write_stream(connection, batch).await?;
     write_conversations(connection, batch).await?;
@@ -55,6 +56,23 @@ async fn check_epochs(connection: &mut PgConnection, batch: &Prepared) -> Result
     )
     .bind(partitions)
     .bind(next_epochs)
+    .fetch_one(connection)
+    .await?;
+    if late { Err(Fault::Late) } else { Ok(()) }
+}
+
+/// The same, where the cursors stand in other databases, which hear of a cut a moment later.
+async fn check_cuts(connection: &mut PgConnection, batch: &Prepared) -> Result<(), Fault> {
+    if batch.elsewhere.is_empty() {
+        return Ok(());
+    }
+    let (partitions, epochs): (Vec<i64>, Vec<i64>) = batch.elsewhere.iter().copied().unzip();
+    let late: bool = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM epoch_starts s JOIN unnest($1::bigint[], $2::bigint[]) AS n (partition, epoch) USING (partition)
+         WHERE s.epoch > n.epoch)",
+    )
+    .bind(partitions)
+    .bind(epochs)
     .fetch_one(connection)
     .await?;
     if late { Err(Fault::Late) } else { Ok(()) }

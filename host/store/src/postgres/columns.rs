@@ -30,6 +30,8 @@ pub(super) struct Prepared {
     pub(super) heads: Heads,
     pub(super) dead: Vec<DeadLetter>,
     pub(super) cursors: Vec<(i64, i64, Vec<u8>)>,
+    /// Partitions whose cursors stand in another database, and the epochs of these: a cut that the writer does not know refuses the batch here too.
+    pub(super) elsewhere: Vec<(i64, i64)>,
 }
 
 #[derive(Debug, Default)]
@@ -98,14 +100,6 @@ impl Prepared {
     /// Checks and lays out the rows.
     pub(super) fn new(batch: ArchiveBatch) -> Result<Self, Fault> {
         let ArchiveBatch { mut records, mut stream, receipts, groups, mut group_log, users, mut dead, cursors } = batch;
-        for (table, rows) in [
-            ("records", records.len()),
-            ("stream", stream.len()),
-            ("receipts", receipts.len()),
-            ("group_log", group_log.len()),
-        ] {
-            metrics::counter!("heddle_store_rows_total", "table" => table).increment(rows as u64);
-        }
         records.sort_by_key(|record| (record.partition, record.position));
         stream.sort_by(|a, b| (&a.user, a.position).cmp(&(&b.user, b.position)));
         group_log.sort_by(|a, b| (&a.group, a.order).cmp(&(&b.group, b.order)));
@@ -124,6 +118,14 @@ impl Prepared {
         prepared.add_group_log(&group_log)?;
         prepared.partitions = prepared.partitions();
         Ok(prepared)
+    }
+
+    /// Is there anything for a database that has no partition?
+    pub(super) fn has_any(&self) -> bool {
+        !(self.users.user.is_empty()
+            && self.groups.is_empty()
+            && self.heads.group.is_empty()
+            && self.elsewhere.is_empty())
     }
 
     fn partitions(&self) -> Vec<i64> {
@@ -190,6 +192,18 @@ impl Prepared {
             self.heads.head.push(head);
         }
         Ok(())
+    }
+}
+
+/// Counts what is handed in to be archived, whatever the number of databases that it goes to.
+pub(super) fn count_rows(batch: &ArchiveBatch) {
+    for (table, rows) in [
+        ("records", batch.records.len()),
+        ("stream", batch.stream.len()),
+        ("receipts", batch.receipts.len()),
+        ("group_log", batch.group_log.len()),
+    ] {
+        metrics::counter!("heddle_store_rows_total", "table" => table).increment(rows as u64);
     }
 }
 

@@ -1,5 +1,8 @@
 //! Lives of the log.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use heddle_model::{Position, TopicPartition, UserId};
 use sqlx::Executor as _;
@@ -18,12 +21,7 @@ impl Epochs for PostgresStore {
         partitions: u32,
         heads: &[(TopicPartition, u64)],
     ) -> Result<u32, StoreError> {
-        let heads = heads.to_vec();
-        let write = self.connections.write("epoch", move |connection| {
-            let heads = heads.clone();
-            Box::pin(async move { epoch(connection, identity, partitions, &heads).await })
-        });
-        write.await
+        self.open_epoch(identity, partitions, heads, Archived::Here).await
     }
 
     async fn newest(&self) -> Result<Option<([u8; 16], u32)>, StoreError> {
@@ -37,12 +35,7 @@ impl Epochs for PostgresStore {
         partitions: u32,
         starts: &[(TopicPartition, u64)],
     ) -> Result<Option<u32>, StoreError> {
-        let starts = starts.to_vec();
-        let write = self.connections.write("repartition", move |connection| {
-            let starts = starts.clone();
-            Box::pin(async move { repartition(connection, identity, partitions, &starts).await })
-        });
-        write.await
+        self.cut(identity, partitions, starts, Archived::Here).await
     }
 
     async fn starts(&self, epoch: u32) -> Result<Vec<(TopicPartition, u64)>, StoreError> {
@@ -71,11 +64,87 @@ impl Epochs for PostgresStore {
     }
 }
 
+/// Where the `archived` cursors stand.
+#[derive(Debug, Clone)]
+pub(super) enum Archived {
+    /// Beside the epochs.
+    Here,
+    /// In other databases, which were asked before: they only grow.
+    There(Arc<HashMap<TopicPartition, Position>>),
+}
+
+impl Archived {
+    async fn upto(&self, connection: &mut PgConnection, partition: TopicPartition) -> Result<Option<Position>, Fault> {
+        match self {
+            Self::Here => cursor(connection, "cursors", partition).await,
+            Self::There(cursors) => Ok(cursors.get(&partition).copied()),
+        }
+    }
+}
+
+impl PostgresStore {
+    /// [`Epochs::epoch`], with the cursors wherever they stand.
+    pub(super) async fn open_epoch(
+        &self,
+        identity: [u8; 16],
+        partitions: u32,
+        heads: &[(TopicPartition, u64)],
+        archived: Archived,
+    ) -> Result<u32, StoreError> {
+        let heads = heads.to_vec();
+        let write = self.connections.write("epoch", move |connection| {
+            let (heads, archived) = (heads.clone(), archived.clone());
+            Box::pin(async move { epoch(connection, identity, partitions, &heads, &archived).await })
+        });
+        write.await
+    }
+
+    /// [`Epochs::repartition`], with the cursors wherever they stand. Those in other databases are not moved.
+    pub(super) async fn cut(
+        &self,
+        identity: [u8; 16],
+        partitions: u32,
+        starts: &[(TopicPartition, u64)],
+        archived: Archived,
+    ) -> Result<Option<u32>, StoreError> {
+        let starts = starts.to_vec();
+        let write = self.connections.write("repartition", move |connection| {
+            let (starts, archived) = (starts.clone(), archived.clone());
+            Box::pin(async move { repartition(connection, identity, partitions, &starts, &archived).await })
+        });
+        write.await
+    }
+
+    /// Moves cursors to where these partitions begin in an epoch, those that are not beyond.
+    pub(super) async fn move_cursors(&self, epoch: u32, starts: Vec<(TopicPartition, u64)>) -> Result<(), StoreError> {
+        let write = self.connections.write("move cursors", move |connection| {
+            let starts = starts.clone();
+            Box::pin(async move {
+                for (partition, start) in starts {
+                    sqlx::query("UPDATE cursors SET upto = $2 WHERE partition = $1 AND upto < $2")
+                        .bind(partition_code(partition))
+                        .bind(place("cursors", before(epoch, start))?)
+                        .execute(&mut *connection)
+                        .await?;
+                }
+                Ok(())
+            })
+        });
+        write.await
+    }
+}
+
+/// The last position before a partition goes on.
+fn before(epoch: u32, start: u64) -> Position {
+    Position(Position::new(epoch, start).0 - 1)
+}
+
 async fn epoch(
     connection: &mut PgConnection,
     identity: [u8; 16],
     partitions: u32,
     heads: &[(TopicPartition, u64)],
+    archived: &Archived,
 ) -> Result<u32, Fault> {
     // One node at a time: two that find the same log new must agree.
     connection.execute("LOCK TABLE epochs IN SHARE ROW EXCLUSIVE MODE").await?;
@@ -87,7 +156,7 @@ async fn epoch(
             .await?;
     if let Some(known) = known {
         let known = epoch_in_range(known)?;
-        if !lies_below(connection, known, heads).await? {
+        if !lies_below(connection, known, heads, archived).await? {
             return Ok(known);
         }
     }
@@ -97,9 +166,8 @@ async fn epoch(
     let epoch = epoch_in_range(newest.map_or(0, |(newest, _)| newest + 1))?;
     if newest.is_some_and(|(_, of_before)| of_before == i64::from(partitions)) {
         for (partition, _) in heads {
-            let after = cursor(connection, "cursors", *partition).await?.unwrap_or(Position::START);
-            add_hole(connection, &Hole { partition: *partition, after, upto: Position(Position::new(epoch, 0).0 - 1) })
-                .await?;
+            let after = archived.upto(connection, *partition).await?.unwrap_or(Position::START);
+            add_hole(connection, &Hole { partition: *partition, after, upto: before(epoch, 0) }).await?;
         }
     }
     insert(connection, epoch, identity, partitions).await?;
@@ -123,6 +191,7 @@ async fn repartition(
     identity: [u8; 16],
     partitions: u32,
     starts: &[(TopicPartition, u64)],
+    archived: &Archived,
 ) -> Result<Option<u32>, Fault> {
     connection.execute("LOCK TABLE epochs IN SHARE ROW EXCLUSIVE MODE").await?;
     let newest = last(connection).await?;
@@ -131,16 +200,17 @@ async fn repartition(
     {
         return Ok(Some(epoch));
     }
-    let before = newest.map_or(0, |(epoch, ..)| epoch);
+    let last = newest.map_or(0, |(epoch, ..)| epoch);
     for (partition, start) in starts {
-        for table in ["cursors", "derived_cursors"] {
-            let upto = cursor(connection, table, *partition).await?.unwrap_or(Position::START);
-            if upto.next_offset(before).is_none_or(|covered| covered < *start) {
+        for upto in
+            [archived.upto(connection, *partition).await?, cursor(connection, "derived_cursors", *partition).await?]
+        {
+            if upto.unwrap_or(Position::START).next_offset(last).is_none_or(|covered| covered < *start) {
                 return Ok(None);
             }
         }
     }
-    let epoch = epoch_in_range(i64::from(before) + 1)?;
+    let epoch = epoch_in_range(i64::from(last) + 1)?;
     insert(connection, epoch, identity, partitions).await?;
     for (partition, start) in starts {
         sqlx::query("INSERT INTO epoch_starts (epoch, partition, start) VALUES ($1, $2, $3)")
@@ -149,7 +219,7 @@ async fn repartition(
             .bind(int("epoch_starts", *start)?)
             .execute(&mut *connection)
             .await?;
-        let upto = Position(Position::new(epoch, *start).0 - 1);
+        let upto = before(epoch, *start);
         for sql in [
             "UPDATE cursors SET upto = $2 WHERE partition = $1",
             "UPDATE derived_cursors SET upto = $2 WHERE partition = $1",
@@ -184,9 +254,14 @@ async fn starts(connection: &mut PgConnection, epoch: u32) -> Result<Vec<(TopicP
 }
 
 /// Whether a head lies below a stored cursor: the cursor covers a record that the log does not have, or one of a newer epoch.
-async fn lies_below(connection: &mut PgConnection, epoch: u32, heads: &[(TopicPartition, u64)]) -> Result<bool, Fault> {
+async fn lies_below(
+    connection: &mut PgConnection,
+    epoch: u32,
+    heads: &[(TopicPartition, u64)],
+    archived: &Archived,
+) -> Result<bool, Fault> {
     for (partition, head) in heads {
-        if let Some(upto) = cursor(connection, "cursors", *partition).await?
+        if let Some(upto) = archived.upto(connection, *partition).await?
             && upto.next_offset(epoch).is_none_or(|covered| covered > *head)
         {
             return Ok(true);

@@ -1,6 +1,6 @@
 //! A page of a conversation: the viewer's stream rows, and for a group what the viewer may pull, each message once.
 
-use heddle_model::{Conversation, GroupId, MessageId, UserId};
+use heddle_model::{Conversation, GroupId, MessageId, Position, UserId};
 use sqlx::postgres::PgConnection;
 
 use super::stream::cursor;
@@ -16,18 +16,23 @@ const RECEIPTS_MAX: u32 = 1_000;
 /// Shown, message id, position, order, the record.
 type StreamColumns = (i64, Vec<u8>, i64, i64, Option<Vec<u8>>);
 
-pub(super) async fn page(connection: &mut PgConnection, query: HistoryQuery) -> Result<HistoryPage, Fault> {
+/// `elsewhere`: orders of the anchor that another database knows.
+pub(super) async fn page(
+    connection: &mut PgConnection,
+    query: HistoryQuery,
+    elsewhere: Vec<i64>,
+) -> Result<HistoryPage, Fault> {
     let HistoryQuery { viewer, conversation, home, group_home, anchor, limit } = query;
     let archived = cursor(connection, home).await?;
     let group_archived = match group_home {
         Some(partition) => cursor(connection, partition).await?,
-        None => heddle_model::Position::START,
+        None => Position::START,
     };
     let mut page = HistoryPage { archived, group_archived, ..HistoryPage::default() };
     let from = match anchor {
         HistoryAnchor::Newest => Some(From::Below(end())),
-        HistoryAnchor::Before(id) => find(connection, &viewer, &conversation, id).await?.map(From::Below),
-        HistoryAnchor::After(id) => find(connection, &viewer, &conversation, id).await?.map(From::Above),
+        HistoryAnchor::Before(id) => find(connection, &viewer, &conversation, id, &elsewhere).await?.map(From::Below),
+        HistoryAnchor::After(id) => find(connection, &viewer, &conversation, id, &elsewhere).await?.map(From::Above),
     };
     if let Some(from) = from {
         (page.rows, page.more) = rows(connection, &viewer, &conversation, &from, limit).await?;
@@ -57,12 +62,13 @@ async fn rows(
     let wanted = i64::from(limit) + 1;
     let mut found = from_stream(connection, viewer, conversation, from, wanted).await?;
     if let Conversation::Group(group) = conversation {
-        found.extend(from_pulled(connection, viewer, group, from, wanted).await?);
+        let intervals = intervals(connection, viewer, group).await?;
+        found.extend(from_pulled(connection, viewer, group, intervals, from, wanted).await?);
     }
     Ok(layout::cut(found, from, limit))
 }
 
-async fn from_stream(
+pub(super) async fn from_stream(
     connection: &mut PgConnection,
     viewer: &UserId,
     conversation: &Conversation,
@@ -107,14 +113,14 @@ async fn from_stream(
 }
 
 /// Interval by interval from the near end, so that a page is a few steps into the index whatever the group's length.
-async fn from_pulled(
+pub(super) async fn from_pulled(
     connection: &mut PgConnection,
     viewer: &UserId,
     group: &GroupId,
+    mut intervals: Vec<Interval>,
     from: &From,
     wanted: i64,
 ) -> Result<Vec<Found>, Fault> {
-    let mut intervals = intervals(connection, viewer, group).await?;
     if matches!(from, From::Below(_)) {
         intervals.reverse();
     }
@@ -141,7 +147,7 @@ async fn from_pulled(
             .await?;
         for (order, bytes) in rows {
             let bytes = present(bytes, order)?.into();
-            let row = HistoryRow { position: heddle_model::Position::START, order: position("pulled", order)?, bytes };
+            let row = HistoryRow { position: Position::START, order: position("pulled", order)?, bytes };
             found.push(Found { key: (order, Vec::new()), row });
         }
     }
@@ -190,50 +196,87 @@ async fn find(
     viewer: &UserId,
     conversation: &Conversation,
     id: MessageId,
+    elsewhere: &[i64],
 ) -> Result<Option<Key>, Fault> {
-    let name = conversation.to_string();
+    let key = find_by_order(connection, viewer, conversation, id, elsewhere).await?;
+    if key.is_some() {
+        return Ok(key);
+    }
+    if let Conversation::Group(group) = conversation
+        && let Some(order) = find_pulled(connection, viewer, group, id).await?
+        && intervals(connection, viewer, group).await?.iter().any(|interval| interval.contains(order))
+    {
+        return Ok(Some((place("pulled", order)?, id.0.to_vec())));
+    }
+    find_by_id(connection, viewer, conversation, id).await
+}
+
+/// In the viewer's stream, where the message's first record is known: here or `elsewhere`.
+pub(super) async fn find_by_order(
+    connection: &mut PgConnection,
+    viewer: &UserId,
+    conversation: &Conversation,
+    id: MessageId,
+    elsewhere: &[i64],
+) -> Result<Option<Key>, Fault> {
     let shown: Option<i64> = sqlx::query_scalar(
         "SELECT s.shown FROM stream s
          WHERE s.usr = $1 AND s.conversation = $2 AND s.incoming = ANY ('{t,f}')
-           AND s.ord = ANY (ARRAY(SELECT position FROM records WHERE message_id = $3)) AND s.message_id = $3 LIMIT 1",
+           AND s.ord = ANY (ARRAY(SELECT position FROM records WHERE message_id = $3) || $4::bigint[])
+           AND s.message_id = $3 LIMIT 1",
     )
     .bind(viewer.as_str())
-    .bind(&name)
+    .bind(conversation.to_string())
     .bind(id.0.as_slice())
-    .fetch_optional(&mut *connection)
+    .bind(elsewhere)
+    .fetch_optional(connection)
     .await?;
-    if let Some(shown) = shown {
-        return Ok(Some((shown, id.0.to_vec())));
-    }
-    if let Conversation::Group(group) = conversation {
-        let order: Option<i64> = sqlx::query_scalar(
-            "SELECT p.ord FROM records r JOIN pulled p ON p.grp = $2 AND p.ord = r.position AND p.partition = r.partition
-             WHERE r.message_id = $3
-               AND (p.audience IS NULL OR p.sender = $1 OR $1 = ANY (p.audience))
-               AND EXISTS (SELECT 1 FROM group_members m WHERE m.grp = $2 AND m.usr = $1 AND m.joined <= p.ord
-                           AND (m.left_at IS NULL OR m.left_at > p.ord)) LIMIT 1",
-        )
-        .bind(viewer.as_str())
-        .bind(group.as_str())
-        .bind(id.0.as_slice())
-        .fetch_optional(&mut *connection)
-        .await?;
-        if let Some(order) = order {
-            return Ok(Some((order, id.0.to_vec())));
-        }
-    }
-    // An own copy may be archived before the first record, which stands in another partition: then the conversation's index is searched.
+    Ok(shown.map(|shown| (shown, id.0.to_vec())))
+}
+
+/// An own copy may be archived before the first record, which stands in another partition: then the conversation's index is searched.
+pub(super) async fn find_by_id(
+    connection: &mut PgConnection,
+    viewer: &UserId,
+    conversation: &Conversation,
+    id: MessageId,
+) -> Result<Option<Key>, Fault> {
     let shown: Option<i64> =
         sqlx::query_scalar("SELECT shown FROM stream WHERE usr = $1 AND conversation = $2 AND message_id = $3 LIMIT 1")
             .bind(viewer.as_str())
-            .bind(&name)
+            .bind(conversation.to_string())
             .bind(id.0.as_slice())
             .fetch_optional(connection)
             .await?;
     Ok(shown.map(|shown| (shown, id.0.to_vec())))
 }
 
-async fn receipts(
+/// The order of a message that whoever is a member there may pull.
+pub(super) async fn find_pulled(
+    connection: &mut PgConnection,
+    viewer: &UserId,
+    group: &GroupId,
+    id: MessageId,
+) -> Result<Option<Position>, Fault> {
+    let order: Option<i64> = sqlx::query_scalar(
+        "SELECT p.ord FROM records r JOIN pulled p ON p.grp = $2 AND p.ord = r.position AND p.partition = r.partition
+         WHERE r.message_id = $3 AND (p.audience IS NULL OR p.sender = $1 OR $1 = ANY (p.audience)) LIMIT 1",
+    )
+    .bind(viewer.as_str())
+    .bind(group.as_str())
+    .bind(id.0.as_slice())
+    .fetch_optional(connection)
+    .await?;
+    order.map(|order| position("pulled", order)).transpose()
+}
+
+/// Where the records of a message stand.
+pub(super) async fn orders(connection: &mut PgConnection, id: MessageId) -> Result<Vec<i64>, Fault> {
+    let orders = sqlx::query_scalar("SELECT position FROM records WHERE message_id = $1").bind(id.0.as_slice());
+    Ok(orders.fetch_all(connection).await?)
+}
+
+pub(super) async fn receipts(
     connection: &mut PgConnection,
     viewer: &UserId,
     conversation: &Conversation,

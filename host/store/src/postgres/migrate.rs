@@ -8,13 +8,14 @@ use sqlx::postgres::PgConnection;
 use super::open::{PostgresError, at};
 
 /// Each brings the schema from its index to the next version.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("../../migrations/postgres/0001_store.sql"),
     include_str!("../../migrations/postgres/0002_derived.sql"),
     include_str!("../../migrations/postgres/0003_nodes.sql"),
     include_str!("../../migrations/postgres/0004_starts.sql"),
     include_str!("../../migrations/postgres/0005_denials.sql"),
     include_str!("../../migrations/postgres/0006_replays.sql"),
+    include_str!("../../migrations/postgres/0007_shards.sql"),
 ];
 
 /// Advisory locks stand beside each other: plus the code of a partition, that of its archive ("HDLE" is theirs in a database shared with others).
@@ -25,6 +26,8 @@ const LOCK_SCHEMA: i64 = LOCK_PARTITION + 3;
 pub(super) const LOCK_RANGES: i64 = LOCK_PARTITION + 7;
 /// This one is held by a node that is alone on its database.
 pub(super) const LOCK_OWNER: i64 = LOCK_PARTITION + 11;
+/// Under this one databases are marked as those of one list.
+pub(super) const LOCK_MARKS: i64 = LOCK_PARTITION + 15;
 
 /// How long a process waits for another's migration, and how long its own may take.
 const PATIENCE: Duration = Duration::from_secs(600);

@@ -13,6 +13,7 @@ mod epochs;
 mod fault;
 mod groups;
 mod history;
+mod mark;
 mod members;
 mod migrate;
 mod nodes;
@@ -20,6 +21,7 @@ mod open;
 mod owner;
 mod ranges;
 mod rebuild;
+mod shards;
 mod stream;
 mod text;
 mod tls;
@@ -30,6 +32,7 @@ use std::time::Duration;
 use heddle_model::Clock;
 
 pub use open::PostgresError;
+pub use shards::PostgresShards;
 pub use tls::PostgresTls;
 
 use crate::Store;
@@ -47,6 +50,8 @@ const LONG: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct PostgresConfig {
     /// `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, or with a directory of a Unix socket: `postgres:///DATABASE?host=/run/postgresql`.
     pub url: String,
+    /// The key of the configuration that says so, for people.
+    pub key: String,
     /// What connections are encrypted with, where the URL's `sslmode` does not say it all.
     pub tls: PostgresTls,
     /// Connections of this process, at least 1.
@@ -65,6 +70,7 @@ impl PostgresConfig {
     pub fn at(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            key: "store.url".to_owned(),
             tls: PostgresTls::default(),
             connections_max: 16,
             deadline: Duration::from_secs(5),
@@ -78,6 +84,7 @@ impl std::fmt::Debug for PostgresConfig {
     /// Without the URL: it holds a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("PostgresConfig")
+            .field("key", &self.key)
             .field("connections_max", &self.connections_max)
             .field("deadline", &self.deadline)
             .field("range_positions", &self.range_positions)
@@ -91,6 +98,8 @@ impl std::fmt::Debug for PostgresConfig {
 pub struct PostgresStore {
     connections: Connections,
     ranges: Arc<Ranges>,
+    /// Host and port, for people.
+    place: Arc<str>,
     server: Arc<str>,
     owner: Arc<Owner>,
 }
@@ -99,13 +108,21 @@ impl PostgresStore {
     /// Connects, checks the server, makes and migrates the schema as needed. Runs inside a tokio runtime with time enabled.
     ///
     /// # Errors
-    /// Not there, not allowed, in use, of a newer version, not fit for it: each says what mends it.
+    /// Not there, not allowed, in use, of a newer version, not fit for it, one of several: each says what mends it.
     pub async fn open(config: PostgresConfig, clock: Arc<dyn Clock>) -> Result<Self, PostgresError> {
+        let store = Self::connect(config, clock).await?;
+        store.must_be_whole().await?;
+        Ok(store)
+    }
+
+    /// Whatever part of a store it is.
+    async fn connect(config: PostgresConfig, clock: Arc<dyn Clock>) -> Result<Self, PostgresError> {
         let opened = open::open(&config).await?;
         let owner = Arc::new(Owner::take(&opened.options, config.deadline, config.alone).await?);
         Ok(Self {
             connections: Connections::new(opened.options, config.connections_max, config.deadline, clock),
             ranges: Arc::new(Ranges::new(config.range_positions)),
+            place: opened.place.into(),
             server: opened.server.into(),
             owner,
         })

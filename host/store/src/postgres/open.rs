@@ -49,7 +49,7 @@ pub enum PostgresError {
         /// Host and port.
         server: String,
         /// The key that most likely is wrong.
-        key: &'static str,
+        key: String,
         /// What went wrong.
         reason: String,
         /// What mends it.
@@ -83,6 +83,14 @@ pub enum PostgresError {
         /// Why, and what mends it.
         reason: String,
     },
+    /// One of several databases, whose key this is.
+    #[error("{key}: {error}")]
+    Part {
+        /// Which.
+        key: String,
+        /// What is wrong with it.
+        error: Box<PostgresError>,
+    },
     /// Something else in the database.
     #[error("store at {server} does not open at {operation}: {reason}; see the server's log")]
     Database {
@@ -99,6 +107,8 @@ pub enum PostgresError {
 pub(super) struct Opened {
     /// How to connect.
     pub(super) options: PgConnectOptions,
+    /// Host and port.
+    pub(super) place: String,
     /// The server's version.
     pub(super) server: String,
 }
@@ -108,11 +118,12 @@ pub(super) async fn open(config: &PostgresConfig) -> Result<Opened, PostgresErro
     let options =
         PgConnectOptions::from_str(&config.url).map_err(|error| PostgresError::Url { reason: error.to_string() })?;
     let server = place(&options);
-    let options = tuned(config.tls.applied(options, &server)?, config.deadline);
+    let options = tuned(config.tls.applied(options, &server, &config.key)?, config.deadline);
     let connected = tokio::time::timeout(config.deadline, PgConnection::connect_with(&options)).await;
     let mut connection = match connected {
-        Ok(connected) => connected
-            .map_err(|error| config.tls.refused(&server, &error).unwrap_or_else(|| at(&server, "connect", &error)))?,
+        Ok(connected) => connected.map_err(|error| {
+            config.tls.refused(&server, &config.key, &error).unwrap_or_else(|| at(&server, "connect", &error))
+        })?,
         Err(_) => {
             let reason = format!("no answer within {} ms", config.deadline.as_millis());
             return Err(PostgresError::Unreachable { server, reason });
@@ -122,7 +133,7 @@ pub(super) async fn open(config: &PostgresConfig) -> Result<Opened, PostgresErro
     migrate::migrate(&mut connection, &server).await?;
     // Nothing depends on how it ends.
     let _ = tokio::time::timeout(config.deadline, connection.close()).await;
-    Ok(Opened { options, server: version })
+    Ok(Opened { options, place: server, server: version })
 }
 
 /// Settings of each session.

@@ -42,12 +42,7 @@ impl Rebuild for PostgresStore {
 
     async fn replace(&self, stretch: Stretch, batch: ArchiveBatch) -> Result<(), StoreError> {
         let prepared = Arc::new(Prepared::new(batch).map_err(|fault| of(fault, "replace"))?);
-        self.ranges.ensure(&self.connections, prepared.positions.iter()).await?;
-        let write = self.connections.write_at_leisure("replace", move |connection| {
-            let prepared = Arc::clone(&prepared);
-            Box::pin(async move { replace(connection, stretch, &prepared).await })
-        });
-        write.await
+        self.replace_prepared(stretch, prepared).await
     }
 
     async fn records_below(
@@ -179,6 +174,16 @@ impl Rebuild for PostgresStore {
 }
 
 impl PostgresStore {
+    /// [`Rebuild::replace`] of a batch that is laid out.
+    pub(super) async fn replace_prepared(&self, stretch: Stretch, prepared: Arc<Prepared>) -> Result<(), StoreError> {
+        self.ranges.ensure(&self.connections, prepared.positions.iter()).await?;
+        let write = self.connections.write_at_leisure("replace", move |connection| {
+            let prepared = Arc::clone(&prepared);
+            Box::pin(async move { replace(connection, stretch, &prepared).await })
+        });
+        write.await
+    }
+
     /// Statements that walk through whole tables.
     async fn at_length(&self, operation: &'static str, sql: &'static str) -> Result<(), StoreError> {
         let write = self.connections.write_for(operation, super::LONG, move |connection| {

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::PostgresStore;
 use super::archive;
-use super::columns::Prepared;
+use super::columns::{Prepared, count_rows};
 use super::fault::{of, without_range};
 use super::{conversations, history};
 use crate::cell::{int, partition, partition_code, place, position, time, uint};
@@ -22,23 +22,9 @@ use crate::{
 #[async_trait]
 impl Archive for PostgresStore {
     async fn write(&self, batch: ArchiveBatch) -> Result<(), StoreError> {
-        if self.owner.lost() {
-            return Err(unavailable("archive", "another node, or a repair, uses this database now: stop one of them"));
-        }
+        count_rows(&batch);
         let prepared = Prepared::new(batch).map_err(|fault| of(fault, "archive"))?;
-        let batch = Arc::new(prepared);
-        self.ranges.ensure(&self.connections, batch.positions.iter()).await?;
-        if self.write_batch(&batch).await? == Written::WithoutRange {
-            // Somebody dropped a table that this process knew: made again once, then it is not our fault.
-            self.ranges.forget();
-            self.ranges.ensure(&self.connections, batch.positions.iter()).await?;
-            if self.write_batch(&batch).await? == Written::WithoutRange {
-                return Err(unavailable(
-                    "archive",
-                    "tables of the archive vanish while they are made: see archive_ranges",
-                ));
-            }
-        }
+        self.write_prepared(&Arc::new(prepared)).await?;
         metrics::counter!("heddle_store_batches_total").increment(1);
         Ok(())
     }
@@ -157,7 +143,9 @@ impl Archive for PostgresStore {
     }
 
     async fn history(&self, query: HistoryQuery) -> Result<HistoryPage, StoreError> {
-        self.connections.read("history", move |connection| Box::pin(history::page(connection, query.clone()))).await
+        self.connections
+            .read("history", move |connection| Box::pin(history::page(connection, query.clone(), Vec::new())))
+            .await
     }
 
     async fn conversations(
@@ -237,6 +225,26 @@ enum Written {
 }
 
 impl PostgresStore {
+    /// Writes a batch in one transaction.
+    pub(super) async fn write_prepared(&self, batch: &Arc<Prepared>) -> Result<(), StoreError> {
+        if self.owner.lost() {
+            return Err(unavailable("archive", "another node, or a repair, uses this database now: stop one of them"));
+        }
+        self.ranges.ensure(&self.connections, batch.positions.iter()).await?;
+        if self.write_batch(batch).await? == Written::WithoutRange {
+            // Somebody dropped a table that this process knew: made again once, then it is not our fault.
+            self.ranges.forget();
+            self.ranges.ensure(&self.connections, batch.positions.iter()).await?;
+            if self.write_batch(batch).await? == Written::WithoutRange {
+                return Err(unavailable(
+                    "archive",
+                    "tables of the archive vanish while they are made: see archive_ranges",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     async fn write_batch(&self, batch: &Arc<Prepared>) -> Result<Written, StoreError> {
         let batch = Arc::clone(batch);
         let write = self.connections.write_at_leisure("archive", move |connection| {

@@ -18,7 +18,12 @@ pub struct PostgresTls {
 
 impl PostgresTls {
     /// With these files, and with a mode that does not go on without TLS where they are given.
-    pub(super) fn applied(&self, options: PgConnectOptions, server: &str) -> Result<PgConnectOptions, PostgresError> {
+    pub(super) fn applied(
+        &self,
+        options: PgConnectOptions,
+        server: &str,
+        url_key: &str,
+    ) -> Result<PgConnectOptions, PostgresError> {
         let mut options = options;
         if let Some(ca) = &self.ca {
             options = options.ssl_root_cert(ca);
@@ -35,13 +40,13 @@ impl PostgresTls {
             PgSslMode::Require => {
                 tracing::warn!(
                     server,
-                    "store.url has sslmode=require: whoever answers is believed; verify-full is safer"
+                    "{url_key} has sslmode=require: whoever answers is believed; verify-full is safer"
                 );
                 Ok(options)
             }
             PgSslMode::Disable | PgSslMode::Allow if given => Err(PostgresError::Tls {
                 server: server.to_owned(),
-                key: "store.url",
+                key: url_key.to_owned(),
                 reason: "its sslmode does not encrypt, and store.tls_ca or store.tls_certificate is set".to_owned(),
                 remedy: "write sslmode=verify-full, or leave those keys out".to_owned(),
             }),
@@ -50,14 +55,14 @@ impl PostgresTls {
     }
 
     /// What this error says of TLS, if it is of TLS.
-    pub(super) fn refused(&self, server: &str, error: &sqlx::Error) -> Option<PostgresError> {
+    pub(super) fn refused(&self, server: &str, url_key: &str, error: &sqlx::Error) -> Option<PostgresError> {
         let reason = match error {
             sqlx::Error::Tls(reason) => reason.to_string(),
             sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => error.to_string(),
             _ => return None,
         };
         let (key, remedy) = if reason.contains("does not support TLS") {
-            ("store.url", "set ssl = on at the server; or sslmode=disable, where nobody can listen between".to_owned())
+            (url_key, "set ssl = on at the server; or sslmode=disable, where nobody can listen between".to_owned())
         } else if reason.contains("received fatal alert") {
             (
                 "store.tls_certificate",
@@ -75,9 +80,9 @@ impl PostgresTls {
                 Some(path) => format!("the authorities in {path:?} and the system's"),
                 None => "the system's authorities".to_owned(),
             };
-            ("store.tls_ca", format!("its certificate must be of {believed}, of today, and for the host in store.url"))
+            ("store.tls_ca", format!("its certificate must be of {believed}, of today, and for the host in {url_key}"))
         };
-        Some(PostgresError::Tls { server: server.to_owned(), key, reason, remedy })
+        Some(PostgresError::Tls { server: server.to_owned(), key: key.to_owned(), reason, remedy })
     }
 }
 
@@ -87,7 +92,7 @@ mod tests {
 
     fn mode(tls: &PostgresTls, url: &str) -> Result<String, String> {
         let options = url.parse().unwrap();
-        let applied = tls.applied(options, "db:5432").map_err(|error| error.to_string())?;
+        let applied = tls.applied(options, "db:5432", "store.url").map_err(|error| error.to_string())?;
         Ok(format!("{:?}", applied.get_ssl_mode()))
     }
 

@@ -15,7 +15,7 @@ mod rebuild;
 use std::sync::{Arc, Once};
 
 use heddle_model::SystemClock;
-use heddle_store::{PostgresConfig, PostgresStore, SqliteStore, Store, StoreConfig};
+use heddle_store::{PostgresConfig, PostgresShards, PostgresStore, SqliteStore, Store, StoreConfig};
 use heddle_test_servers::{Postgres, or_skip, say};
 
 /// An empty store, and what must live as long as it.
@@ -38,6 +38,15 @@ async fn postgres() -> Option<Opened> {
     let config = PostgresConfig { connections_max: 3, ..PostgresConfig::at(server.database()) };
     let opened = PostgresStore::open(config, Arc::new(SystemClock::new())).await.unwrap();
     TOLD.call_once(|| say(&format!("PostgreSQL {}", opened.server_version())));
+    Some(Opened { store: opened.store(), _directory: None })
+}
+
+/// A main database and two that share its archive.
+async fn shards() -> Option<Opened> {
+    let server = or_skip(Postgres::shared())?;
+    let config = |url| PostgresConfig { connections_max: 3, ..PostgresConfig::at(url) };
+    let (main, shards) = (config(server.database()), vec![config(server.database()), config(server.database())]);
+    let opened = PostgresShards::open(main, shards, Arc::new(SystemClock::new())).await.unwrap();
     Some(Opened { store: opened.store(), _directory: None })
 }
 
@@ -145,3 +154,4 @@ macro_rules! checks {
 
 checks!(sqlite);
 checks!(postgres);
+checks!(shards);

@@ -8,6 +8,7 @@ mod away;
 mod fixture;
 mod migrate;
 mod ranges;
+mod shards;
 mod stall;
 #[path = "../contract/steps.rs"]
 mod steps;
@@ -54,7 +55,7 @@ async fn dump(url: &str) -> Vec<String> {
     let mut connection = connect(url).await;
     let tables: Vec<String> = sqlx::query_scalar(
         "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
-         AND NOT relispartition AND relname NOT IN ('heddle_schema', 'archive_ranges') ORDER BY 1",
+         AND NOT relispartition AND relname NOT IN ('heddle_schema', 'archive_ranges', 'shards') ORDER BY 1",
     )
     .fetch_all(&mut connection)
     .await

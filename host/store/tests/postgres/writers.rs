@@ -29,7 +29,7 @@ async fn together(url: &str, works: Vec<Vec<ArchiveBatch>>) {
 }
 
 /// Cases of a property, each with a runtime of its own.
-fn cases<S: Strategy>(count: u32, strategy: S, mut case: impl FnMut(S::Value)) {
+pub(crate) fn cases<S: Strategy>(count: u32, strategy: S, mut case: impl FnMut(S::Value)) {
     let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(count) };
     let mut cases = TestRunner::new(config);
     let case = std::cell::RefCell::new(&mut case);
@@ -41,7 +41,7 @@ fn cases<S: Strategy>(count: u32, strategy: S, mut case: impl FnMut(S::Value)) {
         .unwrap();
 }
 
-fn run(case: impl Future<Output = ()>) {
+pub(crate) fn run(case: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(case);
 }
 

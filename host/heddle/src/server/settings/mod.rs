@@ -16,7 +16,7 @@ use heddle_store::{PostgresConfig, PostgresTls, StoreConfig};
 
 use crate::config::{
     Config, KafkaLogin as Sasl, LogBackend, Problem, Problems, ProxyProtocol, RedisKind, RegistryBackend, UnknownUsers,
-    admin_certificate, client_certificate,
+    admin_certificate, client_certificate, shard_key,
 };
 use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
@@ -148,6 +148,13 @@ pub fn postgres(config: &Config) -> PostgresConfig {
         tls: PostgresTls { ca: file(&section.tls_ca), identity: identity(&section.tls_certificate, &section.tls_key) },
         ..PostgresConfig::at(section.url.clone())
     }
+}
+
+/// For the databases over which its archive is spread; none where it is not.
+pub fn shards(config: &Config) -> Vec<PostgresConfig> {
+    let one =
+        |(nth, url): (usize, &String)| PostgresConfig { url: url.clone(), key: shard_key(nth), ..postgres(config) };
+    config.store.shards.iter().enumerate().map(one).collect()
 }
 
 /// For delivery.

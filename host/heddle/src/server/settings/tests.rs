@@ -76,6 +76,7 @@ struct Made {
     redis: Option<RedisConfig>,
     sqlite: StoreConfig,
     postgres: PostgresConfig,
+    shards: Vec<PostgresConfig>,
     delivery: DeliveryConfig,
     gateway: GatewayConfig,
     engine: Limits,
@@ -94,6 +95,7 @@ fn made(assignments: &[&str]) -> Made {
         redis: redis(&config, &node),
         sqlite: sqlite(&config),
         postgres: postgres(&config),
+        shards: shards(&config),
         delivery: delivery(&config),
         gateway: gateway(&config, "t", false).unwrap(),
         engine: engine(&config),
@@ -143,6 +145,7 @@ const ELSEWHERE: &[&str] = &[
     "kafka.password_file",
     "store.backend",
     "store.url_file",
+    "store.shards_file",
     "store.tls_ca",
     "store.tls_certificate",
     "store.tls_key",
@@ -292,6 +295,9 @@ fn keys_of_kafka() -> Vec<&'static str> {
 fn keys_of_store_and_registry() -> Vec<&'static str> {
     let prefix = |redis: &Option<RedisConfig>| redis.as_ref().unwrap().prefix.clone();
     each! {
+        "store.shards" = "postgres://u:p@one/a,postgres://u:p@two/a", ON_POSTGRES =>
+            |made| made.shards.iter().map(|shard| (&*shard.key, &*shard.url)).collect::<Vec<_>>(),
+            [("store.shards[0]", "postgres://u:p@one/a"), ("store.shards[1]", "postgres://u:p@two/a")];
         "store.url" = "postgres://u:p@two/d", ON_POSTGRES => |made| made.postgres.url, "postgres://u:p@two/d";
         "store.connections_max" = "9", ON_POSTGRES => |made| made.postgres.connections_max, 9;
         "store.deadline" = "6 s", ON_POSTGRES => |made| made.postgres.deadline.as_secs(), 6;
