@@ -13,6 +13,7 @@ use crate::arm::{Arm, Canary, place};
 use crate::change::resolve;
 use crate::component::{Component, Gone};
 use crate::content::{Content, Entry, Previous, TrialMode};
+use crate::files::Files;
 use crate::generation::{Luck, PolicyInfo, Standing};
 use crate::health::Health;
 use crate::load::{self, Checked, Plan, pack_hook};
@@ -24,12 +25,13 @@ use crate::shared::SharedStates;
 use crate::state::States;
 use crate::tap::Tapped;
 use crate::watch::Watch;
-use crate::{ChangeError, Generation, PolicyDeps, PolicyLimits, StartError, Tally};
+use crate::{ChangeError, Generation, PluginRef, PolicyDeps, PolicyLimits, StartError, Tally};
 
 /// All that does not change from generation to generation.
 pub(crate) struct Floor {
     pub(crate) deps: PolicyDeps,
-    pub(crate) limits: PolicyLimits,
+    pub(crate) limits: ArcSwap<PolicyLimits>,
+    pub(crate) files: Files,
     pub(crate) trust: ArcSwap<heddle_pack::TrustList>,
     pub(crate) states: Arc<States>,
     /// Those of all nodes; none: there is one.
@@ -46,6 +48,7 @@ struct Parts {
     disabled: Vec<PolicyInfo>,
     trial: Option<(TrialMode, Vec<Arc<Member>>)>,
     revoked: BTreeSet<u64>,
+    files: BTreeSet<Digest>,
 }
 
 impl Floor {
@@ -67,7 +70,7 @@ impl Floor {
     /// Puts the files of a set into the catalog.
     pub(crate) async fn keep_files(&self, plan: &Plan, at: Millis) -> Result<(), StoreError> {
         for file in plan.files(at) {
-            self.deps.catalog.add_plugin(file).await?;
+            self.files.add(file).await?;
         }
         Ok(())
     }
@@ -131,8 +134,8 @@ impl Floor {
         }
         match builtins {
             Ok(builtins) if problems.is_empty() => {
-                let revoked = content.revoked.clone();
-                Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked }))
+                let (revoked, files) = (content.revoked.clone(), content.files());
+                Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked, files }))
             }
             _ => Err(StartError::Refused { problems }),
         }
@@ -171,8 +174,8 @@ impl Floor {
             }
             trial = Some((tried.mode, members));
         }
-        let revoked = BTreeSet::new();
-        Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked }))
+        let (revoked, files) = (BTreeSet::new(), content.map(Content::files).unwrap_or_default());
+        Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked, files }))
     }
 
     /// Loads what was checked.
@@ -247,8 +250,9 @@ impl Floor {
         entry: &serde_json::Map<String, Value>,
     ) -> Result<Option<Checked>, StoreError> {
         let Some(digest) = Digest::parse(hex) else { return Ok(None) };
-        let Some(file) = self.deps.catalog.plugin(digest).await.or_else(unless_broken)? else { return Ok(None) };
-        Ok(load::check(hook, &load::from_catalog(file, entry), &self.limits).ok())
+        let Some(bytes) = self.files.read(digest).await.or_else(unless_broken)? else { return Ok(None) };
+        let file = PluginRef { config: entry.clone(), ..PluginRef::file(hex, bytes) };
+        Ok(load::check(hook, &file, &self.limits.load()).ok())
     }
 
     /// The version before; one that cannot be had or loaded any more is none, and the built-in follows.
@@ -280,7 +284,7 @@ impl Floor {
     }
 
     fn assemble(&self, parts: Parts) -> Generation {
-        let Parts { number, builtins, mut chains, disabled, trial, revoked } = parts;
+        let Parts { number, builtins, mut chains, disabled, trial, revoked, files } = parts;
         for (chain, builtin) in chains.iter_mut().zip(&builtins) {
             if chain.is_empty() {
                 chain.push(Arc::clone(builtin));
@@ -315,6 +319,7 @@ impl Floor {
             shadows,
             disabled,
             revoked,
+            files,
             builtins,
             scopes,
             states: Arc::clone(&self.states),

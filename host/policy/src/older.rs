@@ -3,12 +3,12 @@
 //! A generation is drained when nobody serves it any more and everything that the log held after that was worked on. Until then it is never
 //! forgotten: where too many are loaded, one is let go and read from the catalog again when it is met.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use heddle_model::{Offset, TopicPartition};
+use heddle_model::{Digest, Offset, TopicPartition};
 use lru::LruCache;
 
 use crate::{Generation, Policies};
@@ -35,6 +35,8 @@ struct Draining {
     /// Where the log ended when nobody served it any more.
     ends: Option<Arc<Vec<(TopicPartition, Offset)>>>,
     asked: u64,
+    /// What it needs from the catalog when it is loaded again.
+    files: BTreeSet<Digest>,
 }
 
 impl Draining {
@@ -53,14 +55,17 @@ impl Older {
     /// It decided until now.
     pub(crate) fn retire(&mut self, generation: Arc<Generation>, now: Duration) {
         let (number, served) = (generation.number(), Arc::downgrade(&generation));
-        self.put(number, Draining { loaded: Some(generation), served, since: now, ends: None, asked: 0 });
+        let files = generation.files.clone();
+        self.put(number, Draining { loaded: Some(generation), served, since: now, ends: None, asked: 0, files });
     }
 
     /// It was met and loaded from the catalog: there are records of it.
     pub(crate) fn met(&mut self, generation: Arc<Generation>, now: Duration) {
         let number = generation.number();
         let known = self.draining.remove(&number);
-        let known = known.unwrap_or(Draining { loaded: None, served: Weak::new(), since: now, ends: None, asked: 0 });
+        let files = generation.files.clone();
+        let unmet = || Draining { loaded: None, served: Weak::new(), since: now, ends: None, asked: 0, files };
+        let known = known.unwrap_or_else(unmet);
         self.put(number, Draining { loaded: Some(generation), ..known });
     }
 
@@ -96,6 +101,12 @@ impl Older {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Generation>> {
         self.draining.values().filter_map(|it| it.loaded.as_ref()).chain(self.kept.iter().map(|(_, kept)| kept))
+    }
+
+    /// Of each the number and what it needs from the catalog.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (u64, &BTreeSet<Digest>)> {
+        let kept = self.kept.iter().map(|(number, kept)| (*number, &kept.files));
+        self.draining.iter().map(|(number, it)| (*number, &it.files)).chain(kept)
     }
 
     /// Draining ones that are loaded.

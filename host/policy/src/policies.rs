@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -8,9 +9,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
 use crate::audit::AuditRow;
+use crate::bounds::tend;
 use crate::change::{Carried, Next, grown, parsed, proposal};
 use crate::cluster::{Following, confirm, obey, tidy};
 use crate::content::{Before, Content};
+use crate::files::Files;
 use crate::floor::Floor;
 use crate::guard::guard;
 use crate::load::{self, Plan};
@@ -46,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Held while an older generation is loaded: two workers that meet it do not load it twice.
     loading: tokio::sync::Mutex<()>,
+    /// Another set decides, and nobody has looked yet whether catalog and disk hold too much.
+    pub(crate) changed: AtomicBool,
     pub(crate) floor: Floor,
     /// Where there are several nodes: what they agreed.
     pub(crate) following: Option<Arc<Following>>,
@@ -74,12 +79,14 @@ impl Policies {
         let watch = Watch::start(config.watch.clone(), alarms, Arc::clone(&deps.clock));
         let watch = Arc::new(watch.map_err(|error| refused(vec![format!("a thread cannot be started: {error}")]))?);
         let states = Arc::new(States::new(config.limits.states_max));
-        let (limits, trust) = (config.limits.clone(), ArcSwap::from_pointee(config.trust.clone()));
+        let limits = ArcSwap::from_pointee(config.limits.clone());
+        let trust = ArcSwap::from_pointee(config.trust.clone());
         let cluster = deps.cluster.clone();
         let shared =
             deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
         let reuse = Reuse::new(Arc::clone(&deps.loader));
-        let floor = Floor { deps, limits, trust, states, shared, watch, reuse };
+        let files = Files::new(Arc::clone(&deps.catalog), config.mirror.clone());
+        let floor = Floor { deps, limits, files, trust, states, shared, watch, reuse };
         let following = match cluster {
             Some(cluster) => Some(
                 Following::begin(cluster, Arc::clone(&floor.deps.clock))
@@ -98,6 +105,7 @@ impl Policies {
                 changing: tokio::sync::Mutex::default(),
                 publishing: tokio::sync::Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
+                changed: AtomicBool::new(true),
                 floor,
                 following: following.clone(),
             }),
@@ -109,6 +117,7 @@ impl Policies {
             tokio::spawn(tidy(weak(), following));
         }
         tokio::spawn(guard(weak(), heard));
+        tokio::spawn(tend(weak()));
         if !configured {
             policies.propose_configured(&config).await?;
         }
@@ -120,7 +129,7 @@ impl Policies {
     async fn propose_configured(&self, config: &PolicyConfig) -> Result<(), StartError> {
         let _only = self.shared.changing.lock().await;
         let (newest, before) = self.newest().await?;
-        let grown = grown(config, Some(&newest), &self.shared.floor).await;
+        let grown = grown(config, Some(&newest), &self.shared.floor).await?;
         let carried = Carried { configured: load::fingerprint(config), ..Carried::of(&before) };
         let said = ("heddle", "start", NAMES_ANOTHER);
         let next = Next { carried, ..Next::after(&newest, &before) };
@@ -236,7 +245,7 @@ impl Policies {
     /// # Errors
     /// The catalog does not answer.
     pub async fn file(&self, digest: Digest) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.shared.floor.deps.catalog.plugin(digest).await?.map(|file| file.bytes))
+        self.shared.floor.files.read(digest).await
     }
 }
 
@@ -263,7 +272,7 @@ async fn first(
             Some(agreed) => Some(agreed.clone()),
             None => floor.deps.catalog.newest_generation().await?,
         };
-        let grown = grown(config, newest.as_ref(), floor).await;
+        let grown = grown(config, newest.as_ref(), floor).await?;
         let plan = Plan::check(grown.as_ref().unwrap_or(config), &floor.deps.builtins)
             .map_err(|problems| StartError::Refused { problems })?;
         let before = newest.as_ref().and_then(|newest| Content::parse(&newest.json));

@@ -9,6 +9,7 @@ use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationCo
 
 use crate::compile::Compiler;
 use crate::host::{self, Host};
+use crate::native::InUse;
 use crate::wasi;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -86,6 +87,8 @@ pub(crate) struct Inner {
     pub(crate) compiler: Option<Arc<dyn Compiler>>,
     /// One at a time, whoever compiles.
     pub(crate) compiling: Mutex<()>,
+    /// Files of native code that loaded plugins came from.
+    pub(crate) in_use: InUse,
 }
 
 impl Engine {
@@ -108,7 +111,8 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(&limits)).map_err(make)?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(make)?;
-        let inner = Arc::new(Inner { engine, linker, limits, compiler, compiling: Mutex::new(()) });
+        let inner =
+            Arc::new(Inner { engine, linker, limits, compiler, compiling: Mutex::new(()), in_use: InUse::default() });
         let weak = Arc::downgrade(&inner);
         let spawned = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || tick(&weak));
         spawned.map_err(EngineError::Ticker)?;

@@ -1,7 +1,6 @@
 //! The engine as the policies want it: loads plugin files into components, and keeps what plugins say.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -9,7 +8,7 @@ use async_trait::async_trait;
 use heddle_model::Hook;
 use heddle_pack::Packed;
 use heddle_policy::{Component, Loaded, Loader};
-use heddle_wasm::{Engine, LoadOptions, PluginLog};
+use heddle_wasm::{Engine, LoadOptions, NativeCache, PluginLog};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -25,7 +24,7 @@ const LOGS_MAX: usize = 64;
 /// One engine, and where its native code is kept.
 pub struct WasmLoader {
     engine: Engine,
-    cache: PathBuf,
+    cache: NativeCache,
     logs: PluginLogs,
 }
 
@@ -92,7 +91,9 @@ impl WasmLoader {
     pub fn new(config: &Config, logs: PluginLogs) -> Result<Self, Failure> {
         let engine = Engine::with_compiler(super::settings::engine(config), crate::compile::compiler(config))
             .map_err(|error| Failure::new(error.to_string()))?;
-        Ok(Self { engine, cache: config.node.data_dir.join("native"), logs })
+        let bytes_max = config.policies.native_cache_max.0;
+        let cache = NativeCache { dir: config.node.data_dir.join("native"), bytes_max };
+        Ok(Self { engine, cache, logs })
     }
 }
 
@@ -101,7 +102,7 @@ impl Loader for WasmLoader {
     async fn load(&self, plugin: &Packed, _hook: Hook, config: &str) -> Result<Arc<dyn Component>, String> {
         let options = LoadOptions {
             config: Some(config.to_owned()),
-            cache_dir: Some(self.cache.clone()),
+            cache: Some(self.cache.clone()),
             log: self.logs.of(&plugin.manifest.name, &plugin.digest),
             // The same on every node and at every start.
             random_seed: plugin.digest.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
@@ -114,7 +115,7 @@ impl Loader for WasmLoader {
 
     async fn prove(&self, plugin: &Packed) -> Result<(), Vec<String>> {
         let (engine, plugin) = (self.engine.clone(), plugin.clone());
-        let options = LoadOptions { cache_dir: Some(self.cache.clone()), ..LoadOptions::default() };
+        let options = LoadOptions { cache: Some(self.cache.clone()), ..LoadOptions::default() };
         let proved = behind(move || engine.check_cases(&plugin, &options)).await;
         let report = proved.map_err(|error| vec![format!("running its cases failed: {error}")])?;
         report.map_err(|error| vec![error.to_string()])?.problems().map_or(Ok(()), Err)

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use heddle_model::Hook;
 use heddle_pack::TrustList;
-use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
+use heddle_policy::{Mirror, PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
 use heddle_wasm::Limits;
 use serde_json::{Map, Value};
 
@@ -45,8 +45,14 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
         states_max: count(section.states_max),
         generations_max: count(section.generations_max),
         draining_max: count(section.draining_max),
+        catalog_bytes_max: section.catalog_max.0,
+        catalog_plugins_max: count(section.catalog_plugins_max),
+        catalog_generations_max: count(section.catalog_generations_max),
+        audit_max: section.audit_max,
     };
-    let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch: watch(config) };
+    let mirror = Mirror { dir: config.node.data_dir.join("plugins"), bytes_max: section.plugin_files_max.0 };
+    let (watch, mirror) = (watch(config), Some(mirror));
+    let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch, mirror };
     problems.extend(
         policies
             .problems(builtins)
