@@ -1,8 +1,8 @@
 //! Keeps catalog and disk within their bounds, whatever is deployed: what generations that are loaded or draining need stays.
 
 use std::collections::BTreeSet;
-use std::sync::Weak;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use heddle_model::Digest;
@@ -20,10 +20,14 @@ const YOUNG: Duration = Duration::from_secs(120);
 pub(crate) async fn tend(shared: Weak<Shared>) {
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut due = None;
+    let (mut due, mut recalled) = (None, false);
     loop {
         look.tick().await;
         let Some(shared) = shared.upgrade() else { return };
+        if !recalled {
+            let told = Policies { shared: Arc::clone(&shared) }.recall_failing().await;
+            recalled = told.is_ok();
+        }
         let now = shared.floor.deps.clock.monotonic();
         if shared.changed.swap(false, Ordering::Relaxed) {
             due = Some(now + YOUNG);

@@ -218,6 +218,7 @@ impl Policies {
         let plan = Plan::check(config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
         let mut failed = carried.failed;
         failed.extend(self.versions(Health::failed_for_good));
+        failed.extend(floor.failing.lock().intersection(&before.versions()).cloned());
         let faulty = self.versions(Health::faulty);
         let known = [&before.failed[..], &failed, &faulty].concat();
         let lineage = Before { now: Some(before), lines: &lines, failed: &known };
@@ -227,6 +228,8 @@ impl Policies {
         if content.canonical().1 == newest.content {
             return Ok(Changed { before: newest.number, now: self.current() });
         }
+        // Whatever somebody puts there is given another try.
+        let came: Vec<String> = content.versions().difference(&before.versions()).cloned().collect();
         let before = self.current().number();
         let least = shared.following.as_ref().map_or(0, |following| following.next_number());
         let number = least.max(newest.number + 1);
@@ -249,6 +252,7 @@ impl Policies {
             }
             Some(following) => following.agree(generation, proposal(&content, audit)).await?,
         }
+        floor.failing.lock().retain(|failing| !came.contains(failing));
         Ok(Changed { before, now: self.current() })
     }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use heddle_model::Digest;
 use heddle_pack::{touch, trim_folder};
@@ -27,12 +28,19 @@ pub struct Mirror {
 pub(crate) struct Files {
     catalog: Arc<dyn Catalog>,
     /// None: the catalog alone.
-    mirror: Option<Arc<Mirror>>,
+    mirror: ArcSwapOption<Mirror>,
 }
 
 impl Files {
     pub(crate) fn new(catalog: Arc<dyn Catalog>, mirror: Option<Mirror>) -> Self {
-        Self { catalog, mirror: mirror.map(Arc::new) }
+        Self { catalog, mirror: ArcSwapOption::new(mirror.map(Arc::new)) }
+    }
+
+    /// Another bound of the disk.
+    pub(crate) fn bound(&self, bytes_max: u64) {
+        if let Some(mirror) = self.mirror.load_full() {
+            self.mirror.store(Some(Arc::new(Mirror { bytes_max, dir: mirror.dir.clone() })));
+        }
     }
 
     /// The file of this digest, from the disk if it is there, else from the catalog.
@@ -72,7 +80,7 @@ impl Files {
 
     /// On a thread that may wait for the disk; none if there is no mirror.
     async fn on_disk<T: Send + 'static>(&self, work: impl FnOnce(&Mirror) -> T + Send + 'static) -> Option<T> {
-        let mirror = Arc::clone(self.mirror.as_ref()?);
+        let mirror = self.mirror.load_full()?;
         spawn_blocking(move || work(&mirror)).await.ok()
     }
 }

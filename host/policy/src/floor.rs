@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use heddle_model::{Conversation, Digest, Hook, Millis};
 use heddle_pack::{OnFailure, Share};
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::arm::{Arm, Canary, place};
@@ -38,6 +39,8 @@ pub(crate) struct Floor {
     pub(crate) shared: Option<Arc<SharedStates>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) reuse: Reuse,
+    /// Versions that went on failing since they came into the set.
+    pub(crate) failing: Mutex<BTreeSet<String>>,
 }
 
 /// What a generation is put together of.
@@ -205,6 +208,7 @@ impl Floor {
             on_failure: plugin.on_failure,
             redirect_to: targets.iter().filter_map(|target| Conversation::parse(target).ok()).collect(),
             reads_body: manifest.reads_body,
+            asks: manifest.limits,
             previous,
             ..self.watched(health, manifest.state_version, component)
         }))
@@ -227,6 +231,7 @@ impl Floor {
             on_failure: OnFailure::Builtin,
             redirect_to: Vec::new(),
             reads_body: false,
+            asks: heddle_pack::Limits { memory_bytes: 0, deadline_ms: 0 },
             component: Tapped::new(Arc::clone(&bare), state_version, Arc::clone(&health), watch, clock),
             bare,
             previous: None,

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -24,7 +24,8 @@ use crate::shared::SharedStates;
 use crate::state::States;
 use crate::watch::Watch;
 use crate::{
-    ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, WatchConfig, measure,
+    ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, PolicyLimits, Recorded, StartError, WatchConfig,
+    measure,
 };
 
 /// Alarms of plugins that nobody has looked at yet.
@@ -86,7 +87,7 @@ impl Policies {
             deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
         let reuse = Reuse::new(Arc::clone(&deps.loader));
         let files = Files::new(Arc::clone(&deps.catalog), config.mirror.clone());
-        let floor = Floor { deps, limits, files, trust, states, shared, watch, reuse };
+        let floor = Floor { deps, limits, files, trust, states, shared, watch, reuse, failing: Mutex::default() };
         let following = match cluster {
             Some(cluster) => Some(
                 Following::begin(cluster, Arc::clone(&floor.deps.clock))
@@ -191,6 +192,42 @@ impl Policies {
     pub fn configure(&self, watch: WatchConfig, trust: heddle_pack::TrustList) {
         self.shared.floor.watch.configure(watch);
         self.shared.floor.trust.store(Arc::new(trust));
+    }
+
+    /// What of the set that decides is above these limits: with them a start would refuse it. One problem a line.
+    #[must_use]
+    pub fn outgrown(&self, limits: &PolicyLimits) -> Vec<String> {
+        let (current, mut problems) = (self.current(), Vec::new());
+        for hook in Hook::ALL {
+            let length = current.chain(hook).len();
+            if length > limits.chain_max {
+                let max = limits.chain_max;
+                problems
+                    .push(format!("{hook}: {length} plugins are in the chain, and policies.chain_max would be {max}"));
+            }
+        }
+        for (member, _) in current.members() {
+            let (asks, max) = (member.asks.deadline_ms, limits.deadline_ms_max);
+            let problem = format!(
+                "{} {}, which decides, asks for a deadline of {asks} ms, and policies.deadline_max would be {max} ms",
+                member.name, member.version
+            );
+            if asks > max && !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
+    /// From now on these limits hold: for the next change, and for what is kept. What an engine was made for does not change.
+    pub fn limit(&self, limits: PolicyLimits, mirror_bytes_max: u64) {
+        let floor = &self.shared.floor;
+        self.shared.older.lock().bound(limits.generations_max, limits.draining_max);
+        floor.states.bound(limits.states_max);
+        floor.files.bound(mirror_bytes_max);
+        floor.limits.store(Arc::new(limits));
+        // What is too much now goes with the next look.
+        self.shared.changed.store(true, Ordering::Relaxed);
     }
 
     /// How much it holds.

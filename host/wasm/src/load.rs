@@ -168,7 +168,7 @@ impl Engine {
             digest: packed.digest.clone(),
             config,
             warm: Mutex::new(vec![first]),
-            warm_max: self.inner.limits.warm_max,
+            keeps_warm: true,
             memory_bytes: AtomicUsize::new(0),
         }))
     }
@@ -179,7 +179,7 @@ impl Engine {
     }
 
     fn within_limits(&self, manifest: &Manifest) -> Result<(), LoadError> {
-        let limits = &self.inner.limits;
+        let limits = self.inner.limits.load();
         let (memory, deadline) = (manifest.limits.memory_bytes, manifest.limits.deadline_ms);
         if memory > limits.memory_bytes_max as u64 {
             return Err(LoadError::OverLimit {
@@ -238,20 +238,21 @@ impl Blueprint {
     /// A new store with a started and configured instance.
     pub(crate) fn instance(&self, inner: &Inner, config: &str) -> Result<Instance, Failure> {
         let (log, memory_bytes_max) = (Arc::clone(&self.log), self.memory_bytes_max);
-        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &inner.limits);
+        let limits = inner.limits.load();
+        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &limits);
         let mut store = Store::new(&inner.engine, host);
         store.limiter(|host| host);
-        store.set_hostcall_fuel(inner.limits.hostcall_bytes_max);
+        store.set_hostcall_fuel(limits.hostcall_bytes_max);
         deadline::install(&mut store);
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, inner.limits.start_ms_max);
+        deadline::start(&mut store, limits.start_ms_max);
         let linked = match self.pre.instantiate(&mut store) {
             Ok(linked) => linked,
             Err(error) => return Err(Failure::Start(Fault::sort(&error, store.data()))),
         };
         let (lifecycle, hooks) = self.hooks(&mut store, &linked)?;
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, inner.limits.start_ms_max);
+        deadline::start(&mut store, limits.start_ms_max);
         match lifecycle.call_configure(&mut store, config) {
             Ok(Ok(())) => {}
             Ok(Err(text)) => return Err(Failure::Refused(text)),

@@ -210,8 +210,9 @@ impl Catalog for Rows {
         Ok(())
     }
 
-    async fn audit(&self, _: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        Ok(self.audit.lock().clone())
+    async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = self.audit.lock();
+        Ok(rows.iter().rev().take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect())
     }
 
     async fn keep_within(&self, _: CatalogBounds) -> Result<CatalogRemoved, StoreError> {

@@ -38,18 +38,7 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
     }
     let builtin_config = builtins.iter().map(|(hook, bytes)| (*hook, reader.settings(bytes))).collect();
     problems.extend(reader.unused());
-    let limits = PolicyLimits {
-        chain_max: count(section.chain_max),
-        memory_bytes_max: section.memory_max.0,
-        deadline_ms_max: small(section.deadline_max.millis()),
-        states_max: count(section.states_max),
-        generations_max: count(section.generations_max),
-        draining_max: count(section.draining_max),
-        catalog_bytes_max: section.catalog_max.0,
-        catalog_plugins_max: count(section.catalog_plugins_max),
-        catalog_generations_max: count(section.catalog_generations_max),
-        audit_max: section.audit_max,
-    };
+    let limits = limits(config);
     let mirror = Mirror { dir: config.node.data_dir.join("plugins"), bytes_max: section.plugin_files_max.0 };
     let (watch, mirror) = (watch(config), Some(mirror));
     let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch, mirror };
@@ -60,6 +49,23 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
             .map(|wrong| problem("policies", wrong, "`heddle plugin inspect FILE` shows what a file is")),
     );
     if problems.is_empty() { Ok(policies) } else { Err(Problems(problems)) }
+}
+
+/// Bounds of the policy floor.
+pub fn limits(config: &Config) -> PolicyLimits {
+    let section = &config.policies;
+    PolicyLimits {
+        chain_max: count(section.chain_max),
+        memory_bytes_max: section.memory_max.0,
+        deadline_ms_max: small(section.deadline_max.millis()),
+        states_max: count(section.states_max),
+        generations_max: count(section.generations_max),
+        draining_max: count(section.draining_max),
+        catalog_bytes_max: section.catalog_max.0,
+        catalog_plugins_max: count(section.catalog_plugins_max),
+        catalog_generations_max: count(section.catalog_generations_max),
+        audit_max: section.audit_max,
+    }
 }
 
 /// Whose signatures count when a plugin is deployed.
