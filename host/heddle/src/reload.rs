@@ -125,7 +125,7 @@ fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
 }
 
 /// Keys of policies that made what decides, or the engine and its pool of instances; all others are looked at anew.
-const POLICIES_AT_START: [&str; 9] = [
+const POLICIES_AT_START: [&str; 10] = [
     "policies.rate_limit",
     "policies.routing",
     "policies.fanout",
@@ -135,6 +135,7 @@ const POLICIES_AT_START: [&str; 9] = [
     "policies.stack_max",
     "policies.table_elements_max",
     "policies.instances_max",
+    "policies.warm_instances_max",
 ];
 
 fn policies(in_force: &PoliciesSection, found: PoliciesSection) -> PoliciesSection {
@@ -148,6 +149,7 @@ fn policies(in_force: &PoliciesSection, found: PoliciesSection) -> PoliciesSecti
         stack_max: in_force.stack_max,
         table_elements_max: in_force.table_elements_max,
         instances_max: in_force.instances_max,
+        warm_instances_max: in_force.warm_instances_max,
         ..found
     }
 }

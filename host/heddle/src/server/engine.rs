@@ -1,9 +1,7 @@
 //! The engine as the policies want it: loads plugin files into components, and keeps what plugins say.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use async_trait::async_trait;
@@ -28,8 +26,7 @@ const LOGS_MAX: usize = 64;
 pub struct WasmLoader {
     engine: Engine,
     compiler: Arc<ServerCompiler>,
-    dir: PathBuf,
-    cache_bytes_max: AtomicU64,
+    cache: Mutex<NativeCache>,
     logs: PluginLogs,
 }
 
@@ -105,20 +102,19 @@ impl WasmLoader {
         let given = Arc::clone(&compiler) as Arc<dyn Compiler>;
         let engine = Engine::with_compiler(super::settings::engine(config), given)
             .map_err(|error| Failure::new(error.to_string()))?;
-        let cache_bytes_max = AtomicU64::new(config.policies.native_cache_max.0);
-        Ok(Self { engine, compiler, dir: config.node.data_dir.join("native"), cache_bytes_max, logs })
+        Ok(Self { engine, compiler, cache: Mutex::new(super::settings::native_cache(config)), logs })
     }
 
     /// From now on limited as configured here, as far as the engine was not made for other limits.
     pub fn limit(&self, config: &Config) {
         self.engine.set_limits(super::settings::engine(config));
         self.compiler.bound(config);
-        self.cache_bytes_max.store(config.policies.native_cache_max.0, Ordering::Relaxed);
+        *self.cache.lock() = super::settings::native_cache(config);
         self.logs.bound(config);
     }
 
     fn cache(&self) -> Option<NativeCache> {
-        Some(NativeCache { dir: self.dir.clone(), bytes_max: self.cache_bytes_max.load(Ordering::Relaxed) })
+        Some(self.cache.lock().clone())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
 use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
 
-pub use policies::{engine, limits, plugin_log, policies, trust, watch};
+pub use policies::{engine, limits, native_cache, plugin_log, policies, trust, watch};
 
 /// A number that its range keeps small.
 fn small(number: u64) -> u32 {

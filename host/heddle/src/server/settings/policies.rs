@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use heddle_model::Hook;
 use heddle_pack::TrustList;
 use heddle_policy::{Mirror, PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
-use heddle_wasm::Limits;
+use heddle_wasm::{Limits, NativeCache};
 use serde_json::{Map, Value};
 
 use super::{count, problem, small};
@@ -192,6 +192,11 @@ impl Reader<'_> {
 /// What `heddle plugin sign` wrote beside a plugin file, if it did.
 fn signature_beside(file: &str) -> Option<String> {
     std::fs::read_to_string(format!("{file}.minisig")).ok()
+}
+
+/// Where native code is kept.
+pub fn native_cache(config: &Config) -> NativeCache {
+    NativeCache { dir: config.node.data_dir.join("native"), bytes_max: config.policies.native_cache_max.0 }
 }
 
 /// For the engine: what one plugin may use, whatever its manifest says.
