@@ -220,7 +220,7 @@ async fn disk_and_catalog_keep_what_generations_need_and_lose_the_oldest_of_the_
         assert_eq!((node.on_disk(*digest).exists(), node.in_catalog(*digest).await), (stays, stays));
     }
     assert_eq!(names(&node.folder()).len(), 4 + 2 + 1, "the built-in ones, two versions, and what is not ours");
-    let gone = change(&policies, Change::Rollback { to: Some(2) }).await.err().expect("it is forgotten");
+    let gone = change(&policies, Change::Rollback { to: Some(2) }).await.expect_err("it is forgotten");
     assert!(gone.to_string().contains("generation 2"), "{gone}");
     change(&policies, Change::Rollback { to: Some(4) }).await.expect("it is kept");
     assert_eq!(routing(&policies), "mark 1.0.3");
