@@ -28,8 +28,12 @@ async def test_generations_are_drained_then_kept_then_gone_and_counted(start, na
     await until_async(lambda: server.metrics().get(of % "draining") == 0, "all are drained")
     assert [server.metrics()[of % standing] for standing in ("serving", "kept")] == [1, 2]
     shown = changed(server, "list")
-    assert (shown["generation"], shown["draining"], shown["kept"]) == (6, [], [4, 5])
+    assert (shown["generation"], shown["draining"], shown["loaded"], shown["kept"]) == (6, [], [], [4, 5])
     assert "generation 6  kept for a way back: 4, 5" in text(server, "list")
+    told = changed(server, "history")
+    assert [change["standing"] for change in told["changes"]] == ["decides", "kept", "kept", None, None, None]
+    assert told["kept"] == [4, 5]
+    assert [line.split()[2] for line in text(server, "history").splitlines()[:3]] == ["decides", "kept", "kept"]
 
 
 async def test_what_people_wrote_is_crossed_out_in_a_shadow_and_viewers_see_no_calls(start, name):
@@ -53,16 +57,34 @@ async def test_what_people_wrote_is_crossed_out_in_a_shadow_and_viewers_see_no_c
 
 async def test_a_reload_changes_how_policies_are_watched_and_stands_in_the_audit(start, name):
     server = start()
-    rewritten(server, policies={"record_one_in": 1, "record_bodies": True, "deadline_max": "20 ms"})
+    rewritten(server, policies={"record_one_in": 1, "record_bodies": True, "memory_max": "32 MiB"})
     told = reload(server)
     assert "took effect:     policies.record_bodies: false -> true" in told.stdout, told
-    assert "needs a restart: policies.deadline_max" in told.stdout, told
+    assert "needs a restart: policies.memory_max" in told.stdout, told
     async with Device(server, name("alice")) as a:
         await a.say(name("bob"), "the key is under the mat")
     assert "under the mat" in text(server, "record", "--hook", "routing")
     row = changed(server, "history")["changes"][0]
-    assert (row["what"], row["detail"]["waiting"]) == ("reload", ['policies.deadline_max: "50 ms" -> "20 ms"']), row
+    assert (row["what"], row["detail"]["waiting"]) == ("reload", ['policies.memory_max: "64 MiB" -> "32 MiB"']), row
     assert "reload" in text(server, "history")
+
+
+async def test_a_limit_of_plugins_takes_effect_at_once_unless_what_decides_is_above_it(start, tmp_path):
+    server = start()
+    eager = renamed(tmp_path, "guard", "mark", "1.0.0", deadline_ms=20)
+    rewritten(server, policies={"deadline_max": "10 ms", "catalog_generations_max": 200, "compile_time": "30 s"})
+    told = reload(server)
+    assert "took effect:     policies.deadline_max: " in told.stdout and "needs a restart" not in told.stdout, told
+    refused = plugin(server, "deploy", str(eager))
+    assert refused.returncode != 0 and "= 20 in plugin.toml is above this host's limit of 10" in refused.stderr, refused
+    rewritten(server, policies={"deadline_max": "25 ms"})
+    reload(server)
+    changed(server, "deploy", eager)
+    rewritten(server, policies={"deadline_max": "10 ms"})
+    told = reload(server)
+    assert told.returncode != 0 and "guard 1.0.0, which decides, asks for a deadline of 20 ms" in told.stderr, told
+    changed(server, "remove", "guard")
+    assert "took effect:     policies.deadline_max: " in reload(server).stdout
 
 
 async def test_a_plugin_deployed_over_a_disabled_one_stays_disabled_and_the_audit_has_all_before_and_after(

@@ -41,7 +41,7 @@ def decided(server, accepted):
     return json.loads(explained.stdout)["decisions"]
 
 
-def renamed(folder, name, component, version):
+def renamed(folder, name, component, version, deadline_ms=5):
     """The component of a fixture under another name."""
     folder = folder / f"{name}-{version}"
     folder.mkdir()
@@ -49,6 +49,7 @@ def renamed(folder, name, component, version):
     build = ["env", "-C", str(FOLDER / component), "cargo", "build", "--release", "--locked", "--target", "wasm32-wasip2"]
     (folder / "plugin.toml").write_text(
         f'name = "{name}"\nversion = "{version}"\n[hooks.routing]\non_failure = "builtin"\n'
+        f"[limits]\ndeadline_ms = {deadline_ms}\n"
         f'[build]\ncommand = {json.dumps(build)}\nartifact = "{artifact}"\n'
         + ('[config]\nmark = "a"\n' if component == "mark" else "")
     )

@@ -19,7 +19,8 @@ use heddle_pack::{Manifest, Packed};
 use heddle_policy::{Component, Fault, Generation, Loader, MessageView, PluginRef, Policies, PolicyConfig, PolicyDeps};
 use heddle_registry::{EmbeddedBus, EmbeddedRegistry};
 use heddle_store::{
-    AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, SqliteStore, Store, StoreConfig, StoreError,
+    AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved, SqliteStore, Store,
+    StoreConfig, StoreError,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -120,6 +121,10 @@ impl Catalog for Away {
 
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.inner.audit(limit).await
+    }
+
+    async fn keep_within(&self, bounds: CatalogBounds) -> Result<CatalogRemoved, StoreError> {
+        self.inner.keep_within(bounds).await
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_wasm::{ChildCompiler, CompileBounds, Compiler, compile_child};
+use heddle_wasm::{ChildCompiler, CompileBounds, CompileError, Compiler, compile_child};
+use parking_lot::Mutex;
 
 use crate::cli::CompileComponentArgs;
 use crate::config::Config;
@@ -13,9 +13,27 @@ use crate::config::Config;
 /// The word before the bounds.
 const VERB: &str = "compile-component";
 
-/// What the server compiles with: this program again.
-pub fn compiler(config: &Config) -> Arc<dyn Compiler> {
-    Arc::new(child(config))
+/// What the server compiles with: this program again, within bounds that may change.
+pub struct ServerCompiler(Mutex<ChildCompiler>);
+
+impl ServerCompiler {
+    /// Bounded as configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self(Mutex::new(child(config)))
+    }
+
+    /// Other bounds, for what is compiled from now on.
+    pub fn bound(&self, config: &Config) {
+        *self.0.lock() = child(config);
+    }
+}
+
+impl Compiler for ServerCompiler {
+    fn compile(&self, component: &[u8]) -> Result<Vec<u8>, CompileError> {
+        let child = self.0.lock().clone();
+        child.compile(component)
+    }
 }
 
 /// The child, with its bounds.

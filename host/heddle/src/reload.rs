@@ -6,13 +6,15 @@ use heddle_gateway::{GatewayConfig, Reloaded};
 use heddle_model::{Clock as _, SystemClock};
 use parking_lot::Mutex;
 
-use crate::config::{BackendFile, Config, KEYS, Key, PoliciesSection, Sources, backend_files, backend_warnings};
+use crate::config::{
+    BackendFile, Config, KEYS, Key, PoliciesSection, Problem, Problems, Sources, backend_files, backend_warnings,
+};
 use crate::failure::Failure;
 use crate::ready::RunFile;
 use crate::server::sound::sound;
 use crate::server::{Terms, settings};
 use heddle_pack::TrustList;
-use heddle_policy::WatchConfig;
+use heddle_policy::{PolicyLimits, WatchConfig};
 
 /// Where the configuration came from, and what of it is in force.
 pub struct Reloader {
@@ -45,11 +47,14 @@ impl Reloader {
         Ok((settings::watch(&config), settings::trust(&config)?))
     }
 
-    /// Reads everything again, key files too.
+    /// Reads everything again, key files too. `outgrown`: what decides and would not be admitted with these limits.
     ///
     /// # Errors
     /// All problems of the new configuration; nothing has changed.
-    pub fn reload(&self) -> Result<(GatewayConfig, Reloaded), Failure> {
+    pub fn reload(
+        &self,
+        outgrown: impl FnOnce(&PolicyLimits) -> Vec<String>,
+    ) -> Result<(GatewayConfig, Reloaded), Failure> {
         let found = sound(&self.sources, self.terms.dev)?;
         let mut in_force = self.in_force.lock();
         let fixed = fixed(&in_force, &found);
@@ -67,6 +72,12 @@ impl Reloader {
         let next = next(&in_force, found, &fixed);
         let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
         settings::trust(&next)?;
+        let remedy = "leave the limit, or change the policy set first: see `heddle plugin list`";
+        let outgrown = outgrown(&settings::limits(&next)).into_iter();
+        let problems: Vec<Problem> = outgrown.map(|wrong| settings::problem("policies", wrong, remedy)).collect();
+        if !problems.is_empty() {
+            return Err(Problems(problems).into());
+        }
         let data = &next.node.data_dir;
         // Before they serve: a command that comes in between believes them already.
         if let (Ok(mut run_file), true) = (RunFile::read(data), !config.certificates().is_empty()) {
@@ -100,8 +111,8 @@ fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
     gateway.sockets_max = in_force.gateway.sockets_max;
     gateway.tls_handshakes_max = in_force.gateway.tls_handshakes_max;
     auth.first_frame_connections_max = in_force.auth.first_frame_connections_max;
-    let mut next = Config { gateway, auth, ..in_force.clone() };
-    watched(&mut next.policies, policies);
+    let policies = self::policies(&in_force.policies, policies);
+    let mut next = Config { gateway, auth, policies, ..in_force.clone() };
     if fixed.contains(&"gateway.tls_certificate") {
         next.gateway.tls_certificate.clone_from(&in_force.gateway.tls_certificate);
         next.gateway.tls_key.clone_from(&in_force.gateway.tls_key);
@@ -113,33 +124,34 @@ fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
     next
 }
 
-/// Keys of policies that are looked at anew with each call or deployment; the others made what decides, and the engine.
-const WATCHED: [&str; 11] = [
-    "policies.trusted_keys",
-    "policies.require_signature",
-    "policies.breaker",
-    "policies.repeat_one_in",
-    "policies.canary_band_percent",
-    "policies.record",
-    "policies.record_one_in",
-    "policies.record_calls_max",
-    "policies.record_bytes_max",
-    "policies.record_bodies",
-    "policies.record_tags",
+/// Keys of policies that made what decides, or the engine and its pool of instances; all others are looked at anew.
+const POLICIES_AT_START: [&str; 10] = [
+    "policies.rate_limit",
+    "policies.routing",
+    "policies.fanout",
+    "policies.presence",
+    "policies.config",
+    "policies.memory_max",
+    "policies.stack_max",
+    "policies.table_elements_max",
+    "policies.instances_max",
+    "policies.warm_instances_max",
 ];
 
-fn watched(policies: &mut PoliciesSection, found: PoliciesSection) {
-    policies.trusted_keys = found.trusted_keys;
-    policies.require_signature = found.require_signature;
-    policies.breaker = found.breaker;
-    policies.repeat_one_in = found.repeat_one_in;
-    policies.canary_band_percent = found.canary_band_percent;
-    policies.record = found.record;
-    policies.record_one_in = found.record_one_in;
-    policies.record_calls_max = found.record_calls_max;
-    policies.record_bytes_max = found.record_bytes_max;
-    policies.record_bodies = found.record_bodies;
-    policies.record_tags = found.record_tags;
+fn policies(in_force: &PoliciesSection, found: PoliciesSection) -> PoliciesSection {
+    PoliciesSection {
+        rate_limit: in_force.rate_limit.clone(),
+        routing: in_force.routing.clone(),
+        fanout: in_force.fanout.clone(),
+        presence: in_force.presence.clone(),
+        config: in_force.config.clone(),
+        memory_max: in_force.memory_max,
+        stack_max: in_force.stack_max,
+        table_elements_max: in_force.table_elements_max,
+        instances_max: in_force.instances_max,
+        warm_instances_max: in_force.warm_instances_max,
+        ..found
+    }
 }
 
 /// Whether a listener speaks TLS is decided when it is bound; which certificate it has is not.
@@ -162,12 +174,16 @@ fn live(key: &Key) -> bool {
     let of_admin = ["admin.tls_certificate", "admin.tls_key"];
     (matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path))
         || of_admin.contains(&key.path)
-        || WATCHED.contains(&key.path)
+        || (key.section == "policies" && !POLICIES_AT_START.contains(&key.path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admitted(_: &PolicyLimits) -> Vec<String> {
+        Vec::new()
+    }
 
     fn reloader(file: &std::path::Path) -> Reloader {
         let sources = Sources { file: Some(file.to_owned()), ..Sources::default() };
@@ -186,35 +202,46 @@ mod tests {
         let file = dir.path().join("heddle.toml");
         write(&file, "");
         let reloader = reloader(&file);
-        let (_, nothing) = reloader.reload().unwrap();
+        let (_, nothing) = reloader.reload(admitted).unwrap();
         assert_eq!(nothing, Reloaded::default());
         write(&file, "gateway.connections_per_user = 7\nlog.partitions = 32\n");
-        let (config, reloaded) = reloader.reload().unwrap();
+        let (config, reloaded) = reloader.reload(admitted).unwrap();
         assert_eq!(config.connections_per_user_max, 7);
         assert_eq!(reloaded.applied, ["gateway.connections_per_user: 5 -> 7"]);
         assert_eq!(reloaded.waiting, ["log.partitions: 16 -> 32"]);
-        let (_, again) = reloader.reload().unwrap();
+        let (_, again) = reloader.reload(admitted).unwrap();
         assert_eq!((again.applied.len(), again.waiting.len()), (0, 1));
     }
 
     #[test]
-    fn how_policies_are_watched_and_whose_signatures_count_takes_effect_and_deadlines_wait() {
+    fn limits_of_policies_take_effect_and_what_the_engine_was_made_for_waits() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("heddle.toml");
         write(&file, "");
         let reloader = reloader(&file);
         let all = "[policies]\nbreaker = false\nrecord = [\"routing\"]\nrecord_one_in = 3\nrecord_bodies = true\n\
                    record_tags = [\"mark\"]\nrecord_calls_max = 5\nrecord_bytes_max = \"1 MiB\"\nrepeat_one_in = 7\n\
-                   canary_band_percent = 9\ndeadline_max = \"9 ms\"\n";
+                   canary_band_percent = 9\ndeadline_max = \"9 ms\"\ndraining_max = 2\n\
+                   compile_time = \"9 s\"\nmemory_max = \"32 MiB\"\n";
         write(&file, all);
-        let (_, reloaded) = reloader.reload().unwrap();
-        assert_eq!(reloaded.applied.len(), WATCHED.len() - 2, "{reloaded:?}");
-        assert_eq!(reloaded.waiting, ["policies.deadline_max: \"50 ms\" -> \"9 ms\""]);
+        let (_, reloaded) = reloader.reload(admitted).unwrap();
+        assert_eq!(reloaded.applied.len(), 12, "{reloaded:?}");
+        assert_eq!(reloaded.waiting, ["policies.memory_max: \"64 MiB\" -> \"32 MiB\""]);
+        let limits = settings::limits(&reloader.in_force());
+        assert_eq!((limits.deadline_ms_max, limits.draining_max, limits.memory_bytes_max), (9, 2, 64 << 20));
+        write(&file, "policies.deadline_max = \"8 ms\"\n");
+        let refused = reloader.reload(|limits| vec![format!("slow asks for more than {}", limits.deadline_ms_max)]);
+        assert!(refused.unwrap_err().to_string().contains("slow asks for more than 8"));
+        assert_eq!(
+            settings::limits(&reloader.in_force()).deadline_ms_max,
+            9,
+            "what would not start again changes nothing"
+        );
         let (watch, trust) = reloader.watched().unwrap();
         assert!(!watch.breaker && watch.record.redaction.bodies && !trust.required());
         assert_eq!((watch.repeat_one_in, watch.canary_band_percent, watch.record.one_in), (7, 9, 3));
         write(&file, "policies.require_signature = true\n");
-        assert!(reloader.reload().unwrap_err().to_string().contains("policies.trusted_keys"));
+        assert!(reloader.reload(admitted).unwrap_err().to_string().contains("policies.trusted_keys"));
         assert!(!reloader.watched().unwrap().0.breaker, "what is wrong changes nothing");
     }
 
@@ -225,10 +252,10 @@ mod tests {
         write(&file, "");
         let reloader = reloader(&file);
         write(&file, "gateway.connections_per_user = 0\ngateway.heartbeet = \"1 s\"\n");
-        let wrong = reloader.reload().unwrap_err().to_string();
+        let wrong = reloader.reload(admitted).unwrap_err().to_string();
         assert!(wrong.contains("connections_per_user") && wrong.contains("heartbeet"), "{wrong}");
         write(&file, "");
-        assert_eq!(reloader.reload().unwrap().1, Reloaded::default());
+        assert_eq!(reloader.reload(admitted).unwrap().1, Reloaded::default());
     }
 
     #[test]
@@ -238,6 +265,6 @@ mod tests {
         write(&file, "");
         let reloader = reloader(&file);
         std::fs::write(&file, "auth.secret = \"another secret of more than thirty-two bytes\"\n").unwrap();
-        assert_eq!(reloader.reload().unwrap().1.applied, ["auth.secret"]);
+        assert_eq!(reloader.reload(admitted).unwrap().1.applied, ["auth.secret"]);
     }
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_wasm::contract::{Command, Moment, RateLimitRequest, Scope, Verdict};
-use heddle_wasm::{ChildCompiler, CompileBounds, CompileError, Compiler, Engine, Limits, LoadError, LoadOptions};
+use heddle_wasm::{
+    ChildCompiler, CompileBounds, CompileError, Compiler, Engine, Limits, LoadError, LoadOptions, NativeCache,
+};
 
 /// By the clock there is no hurry: the machine may be busy.
 const BOUNDS: CompileBounds =
@@ -42,7 +44,8 @@ fn what_the_child_compiles_runs_in_the_engine_of_its_parent() {
     let (_, plugin) = heddle_builtin::plugins().into_iter().find(|(hook, _)| *hook == "rate-limit").expect("built in");
     let cache = tempfile::tempdir().expect("dir");
     for _ in 0..2 {
-        let options = LoadOptions { cache_dir: Some(cache.path().join("native")), ..LoadOptions::default() };
+        let options =
+            LoadOptions { cache: Some(NativeCache::at(cache.path().join("native"))), ..LoadOptions::default() };
         let plugin = engine.load_bytes(plugin.bytes, &options).expect("load");
         let (scope, command) = (Scope::User, Command::ChatMessage);
         let request = RateLimitRequest { scope, key: "a".into(), command, size: 1, connections: 1, recipients: 1 };

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use heddle_model::{Digest, Hook};
-use heddle_store::{AuditEntry, CatalogGeneration};
+use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
 use serde_json::{Map, Value};
 
 use crate::audit::AuditRow;
@@ -217,15 +218,18 @@ impl Policies {
         let plan = Plan::check(config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
         let mut failed = carried.failed;
         failed.extend(self.versions(Health::failed_for_good));
+        failed.extend(floor.failing.lock().intersection(&before.versions()).cloned());
         let faulty = self.versions(Health::faulty);
         let known = [&before.failed[..], &failed, &faulty].concat();
         let lineage = Before { now: Some(before), lines: &lines, failed: &known };
-        let content = plan.content(&lineage, &carried.configured, &floor.limits);
+        let content = plan.content(&lineage, &carried.configured, &floor.limits.load());
         let mut content = Content { revoked: carried.revoked, ..content };
         content.remember_failed(before, failed);
         if content.canonical().1 == newest.content {
             return Ok(Changed { before: newest.number, now: self.current() });
         }
+        // Whatever somebody puts there is given another try.
+        let came: Vec<String> = content.versions().difference(&before.versions()).cloned().collect();
         let before = self.current().number();
         let least = shared.following.as_ref().map_or(0, |following| following.next_number());
         let number = least.max(newest.number + 1);
@@ -248,6 +252,7 @@ impl Policies {
             }
             Some(following) => following.agree(generation, proposal(&content, audit)).await?,
         }
+        floor.failing.lock().retain(|failing| !came.contains(failing));
         Ok(Changed { before, now: self.current() })
     }
 
@@ -271,6 +276,7 @@ impl Policies {
     pub(crate) fn swap(&self, now: Arc<Generation>) -> u64 {
         let decided = self.shared.current.swap(Arc::clone(&now));
         let before = decided.number();
+        self.shared.changed.store(true, Ordering::Relaxed);
         let mut older = self.shared.older.lock();
         older.retire(decided, self.shared.floor.deps.clock.monotonic());
         // They were loaded with what decided; from now on the built-in plan does.
@@ -316,7 +322,7 @@ async fn older(floor: &Floor, newest: u64, to: Option<u64>) -> Result<Content, C
 
 /// The policy set of a content as an operator would have asked for it, with this build's built-in plugins.
 pub(crate) async fn resolve(content: &Content, floor: &Floor) -> Result<PolicyConfig, ChangeError> {
-    let mut config = PolicyConfig { limits: floor.limits.clone(), ..PolicyConfig::default() };
+    let mut config = PolicyConfig { limits: floor.limits.load().as_ref().clone(), ..PolicyConfig::default() };
     for hook in Hook::ALL {
         let builtin = content.builtins.get(&hook);
         if let Some(entry) = builtin {
@@ -345,15 +351,15 @@ pub(crate) async fn resolve(content: &Content, floor: &Floor) -> Result<PolicyCo
 /// A plugin of the catalog, with what the operator had set.
 pub(crate) async fn recorded(floor: &Floor, entry: &Entry) -> Result<PluginRef, ChangeError> {
     let file = match Digest::parse(&entry.digest) {
-        Some(digest) => floor.deps.catalog.plugin(digest).await?,
+        Some(digest) => floor.files.read(digest).await?,
         None => None,
     };
-    let file = file.ok_or_else(|| ChangeError::Unknown {
+    let bytes = file.ok_or_else(|| ChangeError::Unknown {
         what: format!("the file of {} {} in the catalog", entry.name, entry.digest),
     })?;
     let source = format!("{} {}", entry.name, entry.version);
     let config = entry.config.clone();
-    let plugin = PluginRef { config, disabled: entry.disabled, ..PluginRef::file(source, file.bytes) };
+    let plugin = PluginRef { config, disabled: entry.disabled, ..PluginRef::file(source, bytes) };
     Ok(PluginRef { config: set_by_operator(&plugin), ..plugin })
 }
 
@@ -372,21 +378,23 @@ pub(crate) fn proposal(content: &Content, audit: AuditEntry) -> Proposal {
     Proposal { json: content.canonical().0, at, who, what, why, detail }
 }
 
-/// The newest content, if the operator's configuration is still the one that it grew from.
+/// The newest content, if the operator's configuration is still the one that it grew from. That the catalog is away for a moment is no reason to decide
+/// by another one.
 pub(crate) async fn grown(
     config: &PolicyConfig,
     newest: Option<&CatalogGeneration>,
     floor: &Floor,
-) -> Option<PolicyConfig> {
-    let content = newest.and_then(|newest| Content::parse(&newest.json))?;
-    if content.configured != load::fingerprint(config) {
-        return None;
-    }
+) -> Result<Option<PolicyConfig>, StoreError> {
+    let content = newest.and_then(|newest| Content::parse(&newest.json));
+    let Some(content) = content.filter(|content| content.configured == load::fingerprint(config)) else {
+        return Ok(None);
+    };
     match resolve(&content, floor).await {
-        Ok(config) => Some(config),
+        Ok(config) => Ok(Some(config)),
+        Err(ChangeError::Catalog(error)) if !matches!(error, StoreError::Broken { .. }) => Err(error),
         Err(error) => {
             tracing::error!(%error, "the newest policy set cannot be had, the configured one decides");
-            None
+            Ok(None)
         }
     }
 }

@@ -6,7 +6,7 @@ use heddle_registry::KeyedStates;
 use heddle_store::Catalog;
 
 use crate::content::TrialMode;
-use crate::{Cluster, Loader, RecordConfig};
+use crate::{Cluster, Loader, Mirror, RecordConfig};
 
 /// A plugin that an operator put into a chain.
 #[derive(Debug, Clone)]
@@ -64,6 +64,8 @@ pub struct PolicyConfig {
     pub trust: heddle_pack::TrustList,
     /// What is watched.
     pub watch: WatchConfig,
+    /// Where plugin files lie on this node's disk; none: in the catalog alone.
+    pub mirror: Option<Mirror>,
 }
 
 impl PolicyConfig {
@@ -109,6 +111,14 @@ pub struct PolicyLimits {
     /// Generations that decide no more, whose records may still wait, and that are loaded. Of more the one that was not asked for longest is read
     /// from the catalog again when it is.
     pub draining_max: usize,
+    /// Bytes of plugin files in the catalog. What generations that are loaded or draining need stays; of the rest what was deployed longest ago goes.
+    pub catalog_bytes_max: u64,
+    /// Plugins of which at least name and version are known.
+    pub catalog_plugins_max: usize,
+    /// Generations in the catalog, the newest and those that drain.
+    pub catalog_generations_max: usize,
+    /// Rows of the audit, the newest.
+    pub audit_max: u64,
 }
 
 impl Default for PolicyLimits {
@@ -120,6 +130,10 @@ impl Default for PolicyLimits {
             states_max: 200_000,
             generations_max: 4,
             draining_max: 4,
+            catalog_bytes_max: 1 << 30,
+            catalog_plugins_max: 10_000,
+            catalog_generations_max: 10_000,
+            audit_max: 100_000,
         }
     }
 }

@@ -129,6 +129,15 @@ impl Content {
         self.chains.get(&hook)?.iter().find(|entry| entry.name == name)
     }
 
+    /// All files that it names.
+    pub(crate) fn files(&self) -> BTreeSet<Digest> {
+        let tried = self.trial.iter().flat_map(|trial| trial.entries.values());
+        let entries = self.chains.values().flatten().chain(self.builtins.values()).chain(tried);
+        let hex = entries
+            .flat_map(|entry| std::iter::once(&entry.digest).chain(entry.previous.as_ref().map(|it| &it.digest)));
+        hex.filter_map(|hex| Digest::parse(hex)).collect()
+    }
+
     /// The versions that stand in its chains.
     pub(crate) fn versions(&self) -> BTreeSet<String> {
         self.chains.values().flatten().map(Entry::of_version).collect()

@@ -7,12 +7,14 @@ use arc_swap::ArcSwap;
 use heddle_model::{Conversation, Digest, Hook, Millis};
 use heddle_pack::{OnFailure, Share};
 use heddle_store::{AuditEntry, CatalogGeneration, StoreError};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::arm::{Arm, Canary, place};
 use crate::change::resolve;
 use crate::component::{Component, Gone};
 use crate::content::{Content, Entry, Previous, TrialMode};
+use crate::files::Files;
 use crate::generation::{Luck, PolicyInfo, Standing};
 use crate::health::Health;
 use crate::load::{self, Checked, Plan, pack_hook};
@@ -24,18 +26,21 @@ use crate::shared::SharedStates;
 use crate::state::States;
 use crate::tap::Tapped;
 use crate::watch::Watch;
-use crate::{ChangeError, Generation, PolicyDeps, PolicyLimits, StartError, Tally};
+use crate::{ChangeError, Generation, PluginRef, PolicyDeps, PolicyLimits, StartError, Tally};
 
 /// All that does not change from generation to generation.
 pub(crate) struct Floor {
     pub(crate) deps: PolicyDeps,
-    pub(crate) limits: PolicyLimits,
+    pub(crate) limits: ArcSwap<PolicyLimits>,
+    pub(crate) files: Files,
     pub(crate) trust: ArcSwap<heddle_pack::TrustList>,
     pub(crate) states: Arc<States>,
     /// Those of all nodes; none: there is one.
     pub(crate) shared: Option<Arc<SharedStates>>,
     pub(crate) watch: Arc<Watch>,
     pub(crate) reuse: Reuse,
+    /// Versions that went on failing since they came into the set.
+    pub(crate) failing: Mutex<BTreeSet<String>>,
 }
 
 /// What a generation is put together of.
@@ -46,6 +51,7 @@ struct Parts {
     disabled: Vec<PolicyInfo>,
     trial: Option<(TrialMode, Vec<Arc<Member>>)>,
     revoked: BTreeSet<u64>,
+    files: BTreeSet<Digest>,
 }
 
 impl Floor {
@@ -67,7 +73,7 @@ impl Floor {
     /// Puts the files of a set into the catalog.
     pub(crate) async fn keep_files(&self, plan: &Plan, at: Millis) -> Result<(), StoreError> {
         for file in plan.files(at) {
-            self.deps.catalog.add_plugin(file).await?;
+            self.files.add(file).await?;
         }
         Ok(())
     }
@@ -131,8 +137,8 @@ impl Floor {
         }
         match builtins {
             Ok(builtins) if problems.is_empty() => {
-                let revoked = content.revoked.clone();
-                Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked }))
+                let (revoked, files) = (content.revoked.clone(), content.files());
+                Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked, files }))
             }
             _ => Err(StartError::Refused { problems }),
         }
@@ -171,8 +177,8 @@ impl Floor {
             }
             trial = Some((tried.mode, members));
         }
-        let revoked = BTreeSet::new();
-        Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked }))
+        let (revoked, files) = (BTreeSet::new(), content.map(Content::files).unwrap_or_default());
+        Ok(self.assemble(Parts { number, builtins, chains, disabled, trial, revoked, files }))
     }
 
     /// Loads what was checked.
@@ -202,6 +208,7 @@ impl Floor {
             on_failure: plugin.on_failure,
             redirect_to: targets.iter().filter_map(|target| Conversation::parse(target).ok()).collect(),
             reads_body: manifest.reads_body,
+            asks: manifest.limits,
             previous,
             ..self.watched(health, manifest.state_version, component)
         }))
@@ -224,6 +231,7 @@ impl Floor {
             on_failure: OnFailure::Builtin,
             redirect_to: Vec::new(),
             reads_body: false,
+            asks: heddle_pack::Limits { memory_bytes: 0, deadline_ms: 0 },
             component: Tapped::new(Arc::clone(&bare), state_version, Arc::clone(&health), watch, clock),
             bare,
             previous: None,
@@ -247,8 +255,9 @@ impl Floor {
         entry: &serde_json::Map<String, Value>,
     ) -> Result<Option<Checked>, StoreError> {
         let Some(digest) = Digest::parse(hex) else { return Ok(None) };
-        let Some(file) = self.deps.catalog.plugin(digest).await.or_else(unless_broken)? else { return Ok(None) };
-        Ok(load::check(hook, &load::from_catalog(file, entry), &self.limits).ok())
+        let Some(bytes) = self.files.read(digest).await.or_else(unless_broken)? else { return Ok(None) };
+        let file = PluginRef { config: entry.clone(), ..PluginRef::file(hex, bytes) };
+        Ok(load::check(hook, &file, &self.limits.load()).ok())
     }
 
     /// The version before; one that cannot be had or loaded any more is none, and the built-in follows.
@@ -280,7 +289,7 @@ impl Floor {
     }
 
     fn assemble(&self, parts: Parts) -> Generation {
-        let Parts { number, builtins, mut chains, disabled, trial, revoked } = parts;
+        let Parts { number, builtins, mut chains, disabled, trial, revoked, files } = parts;
         for (chain, builtin) in chains.iter_mut().zip(&builtins) {
             if chain.is_empty() {
                 chain.push(Arc::clone(builtin));
@@ -315,6 +324,7 @@ impl Floor {
             shadows,
             disabled,
             revoked,
+            files,
             builtins,
             scopes,
             states: Arc::clone(&self.states),

@@ -26,6 +26,8 @@ pub struct Generation {
     pub(crate) disabled: Vec<PolicyInfo>,
     /// Numbers of generations whose records the built-in plan fans out.
     pub(crate) revoked: BTreeSet<u64>,
+    /// All that its content names.
+    pub(crate) files: BTreeSet<Digest>,
     /// One a hook, in the order of [`Hook::ALL`].
     pub(crate) builtins: [Arc<Member>; 4],
     /// All that any rate limit of it counts, fallbacks included: a decision locks them beforehand.

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(200);
 const TRIES: usize = 10;
 
 /// What the audit says of a plugin that was taken back, and of a trial that was ended.
-const HEDDLE: &str = "heddle";
+pub(crate) const HEDDLE: &str = "heddle";
 const BREAK: &str = "break";
 const ABANDON: &str = "abandon";
 
@@ -101,7 +101,15 @@ impl Policies {
         tracing::error!(%hook, plugin = %name, generation, why, outcome, "policy goes on failing");
         match (outcome, tried.or(holds)) {
             ("trial", _) => self.abandon(why).await,
-            ("chain", Some(member)) => self.take_back(member, why).await,
+            ("chain", Some(member)) => match self.take_back(member, why).await {
+                // There is nothing to go back to.
+                Err(error @ ChangeError::Unknown { .. }) => {
+                    self.fails_and_stays(*hook, member, why).await?;
+                    Err(error)
+                }
+                done => done,
+            },
+            ("off", Some(member)) => Ok(self.fails_and_stays(*hook, member, why).await?),
             _ => Ok(()),
         }
     }

@@ -205,12 +205,6 @@ pub(crate) fn pack_hook(hook: Hook) -> Option<heddle_pack::Hook> {
     heddle_pack::Hook::from_name(hook.name())
 }
 
-/// What an entry of the catalog needs to be checked.
-pub(crate) fn from_catalog(plugin: CatalogPlugin, config: &Map<String, Value>) -> PluginRef {
-    let source = format!("{} {}", plugin.name, plugin.digest);
-    PluginRef { config: config.clone(), ..PluginRef::file(source, plugin.bytes) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

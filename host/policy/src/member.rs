@@ -29,6 +29,8 @@ pub(crate) struct Member {
     pub(crate) on_failure: OnFailure,
     pub(crate) redirect_to: Vec<Conversation>,
     pub(crate) reads_body: bool,
+    /// What its manifest asks for.
+    pub(crate) asks: heddle_pack::Limits,
     /// Watched: what decides is asked here.
     pub(crate) component: Tapped,
     /// Unwatched.

@@ -3,18 +3,43 @@
 //! A generation is drained when nobody serves it any more and everything that the log held after that was worked on. Until then it is never
 //! forgotten: where too many are loaded, one is let go and read from the catalog again when it is met.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use heddle_model::{Offset, TopicPartition};
+use heddle_model::{Digest, Offset, TopicPartition};
 use lru::LruCache;
 
 use crate::{Generation, Policies};
 
 /// Numbers that are remembered while they drain. What is forgotten beyond it is read from the catalog when it is met, like any other.
 const NUMBERS_MAX: usize = 10_000;
+
+/// Generations that decide no more, each list in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OlderNumbers {
+    /// Those whose records may still wait to be fanned out.
+    pub draining: Vec<u64>,
+    /// Of those, the ones that are loaded; the others are read from the catalog when a record of theirs is met.
+    pub loaded: Vec<u64>,
+    /// Of the draining ones, those that nobody serves any more: they wait until the `derived` cursors have passed their records, and for nothing else.
+    pub waiting: Vec<u64>,
+    /// Drained ones that are kept loaded, for a quick way back.
+    pub kept: Vec<u64>,
+}
+
+impl OlderNumbers {
+    /// In a word, what is still done with this one: `draining` or `kept`.
+    #[must_use]
+    pub fn standing(&self, number: u64) -> Option<&'static str> {
+        match number {
+            _ if self.draining.contains(&number) => Some("draining"),
+            _ if self.kept.contains(&number) => Some("kept"),
+            _ => None,
+        }
+    }
+}
 
 /// All of them.
 pub(crate) struct Older {
@@ -35,6 +60,8 @@ struct Draining {
     /// Where the log ended when nobody served it any more.
     ends: Option<Arc<Vec<(TopicPartition, Offset)>>>,
     asked: u64,
+    /// What it needs from the catalog when it is loaded again.
+    files: BTreeSet<Digest>,
 }
 
 impl Draining {
@@ -50,17 +77,27 @@ impl Older {
         Self { draining: BTreeMap::new(), kept: LruCache::new(kept_max), loaded_max: loaded_max.max(1), asked: 0 }
     }
 
+    /// Other bounds hold, at once.
+    pub(crate) fn bound(&mut self, kept_max: usize, loaded_max: usize) {
+        self.kept.resize(NonZeroUsize::new(kept_max).unwrap_or(NonZeroUsize::MIN));
+        self.loaded_max = loaded_max.max(1);
+        self.unload_above();
+    }
+
     /// It decided until now.
     pub(crate) fn retire(&mut self, generation: Arc<Generation>, now: Duration) {
         let (number, served) = (generation.number(), Arc::downgrade(&generation));
-        self.put(number, Draining { loaded: Some(generation), served, since: now, ends: None, asked: 0 });
+        let files = generation.files.clone();
+        self.put(number, Draining { loaded: Some(generation), served, since: now, ends: None, asked: 0, files });
     }
 
     /// It was met and loaded from the catalog: there are records of it.
     pub(crate) fn met(&mut self, generation: Arc<Generation>, now: Duration) {
         let number = generation.number();
         let known = self.draining.remove(&number);
-        let known = known.unwrap_or(Draining { loaded: None, served: Weak::new(), since: now, ends: None, asked: 0 });
+        let files = generation.files.clone();
+        let unmet = || Draining { loaded: None, served: Weak::new(), since: now, ends: None, asked: 0, files };
+        let known = known.unwrap_or_else(unmet);
         self.put(number, Draining { loaded: Some(generation), ..known });
     }
 
@@ -68,13 +105,17 @@ impl Older {
         self.asked += 1;
         self.kept.pop(&number);
         self.draining.insert(number, Draining { asked: self.asked, ..draining });
+        self.unload_above();
+        while self.draining.len() > NUMBERS_MAX {
+            self.draining.pop_first();
+        }
+    }
+
+    fn unload_above(&mut self) {
         while self.loaded() > self.loaded_max {
             let loaded = self.draining.values_mut().filter(|it| it.loaded.is_some());
             let Some(least) = loaded.min_by_key(|it| it.asked) else { break };
             least.loaded = None;
-        }
-        while self.draining.len() > NUMBERS_MAX {
-            self.draining.pop_first();
         }
     }
 
@@ -96,6 +137,12 @@ impl Older {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Generation>> {
         self.draining.values().filter_map(|it| it.loaded.as_ref()).chain(self.kept.iter().map(|(_, kept)| kept))
+    }
+
+    /// Of each the number and what it needs from the catalog.
+    pub(crate) fn files(&self) -> impl Iterator<Item = (u64, &BTreeSet<Digest>)> {
+        let kept = self.kept.iter().map(|(number, kept)| (*number, &kept.files));
+        self.draining.iter().map(|(number, it)| (*number, &it.files)).chain(kept)
     }
 
     /// Draining ones that are loaded.
@@ -163,12 +210,16 @@ impl Policies {
         }
     }
 
-    /// Numbers of the generations whose records may still wait, and of those that are drained and kept loaded.
+    /// Those that decide no more and are not forgotten.
     #[must_use]
-    pub fn older(&self) -> (Vec<u64>, Vec<u64>) {
+    pub fn older(&self) -> OlderNumbers {
         let older = self.shared.older.lock();
+        let those = |so: fn(&Draining) -> bool| {
+            older.draining.iter().filter(|(_, it)| so(it)).map(|(number, _)| *number).collect::<Vec<_>>()
+        };
         let mut kept: Vec<u64> = older.kept.iter().map(|(number, _)| *number).collect();
         kept.sort_unstable();
-        (older.draining.keys().copied().collect(), kept)
+        let (loaded, waiting) = (those(|it| it.loaded.is_some()), those(|it| it.ends.is_some()));
+        OlderNumbers { draining: older.draining.keys().copied().collect(), loaded, waiting, kept }
     }
 }

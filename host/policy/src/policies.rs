@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -8,9 +9,11 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::channel;
 
 use crate::audit::AuditRow;
+use crate::bounds::tend;
 use crate::change::{Carried, Next, grown, parsed, proposal};
 use crate::cluster::{Following, confirm, obey, tidy};
 use crate::content::{Before, Content};
+use crate::files::Files;
 use crate::floor::Floor;
 use crate::guard::guard;
 use crate::load::{self, Plan};
@@ -21,7 +24,8 @@ use crate::shared::SharedStates;
 use crate::state::States;
 use crate::watch::Watch;
 use crate::{
-    ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, Recorded, StartError, WatchConfig, measure,
+    ChangeError, Generation, PolicyConfig, PolicyDeps, PolicyError, PolicyLimits, Recorded, StartError, WatchConfig,
+    measure,
 };
 
 /// Alarms of plugins that nobody has looked at yet.
@@ -46,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) publishing: tokio::sync::Mutex<()>,
     /// Held while an older generation is loaded: two workers that meet it do not load it twice.
     loading: tokio::sync::Mutex<()>,
+    /// Another set decides, and nobody has looked yet whether catalog and disk hold too much.
+    pub(crate) changed: AtomicBool,
     pub(crate) floor: Floor,
     /// Where there are several nodes: what they agreed.
     pub(crate) following: Option<Arc<Following>>,
@@ -74,12 +80,14 @@ impl Policies {
         let watch = Watch::start(config.watch.clone(), alarms, Arc::clone(&deps.clock));
         let watch = Arc::new(watch.map_err(|error| refused(vec![format!("a thread cannot be started: {error}")]))?);
         let states = Arc::new(States::new(config.limits.states_max));
-        let (limits, trust) = (config.limits.clone(), ArcSwap::from_pointee(config.trust.clone()));
+        let limits = ArcSwap::from_pointee(config.limits.clone());
+        let trust = ArcSwap::from_pointee(config.trust.clone());
         let cluster = deps.cluster.clone();
         let shared =
             deps.shared.clone().map(|all| SharedStates::new(all, Arc::clone(&states), Arc::clone(&deps.clock)));
         let reuse = Reuse::new(Arc::clone(&deps.loader));
-        let floor = Floor { deps, limits, trust, states, shared, watch, reuse };
+        let files = Files::new(Arc::clone(&deps.catalog), config.mirror.clone());
+        let floor = Floor { deps, limits, files, trust, states, shared, watch, reuse, failing: Mutex::default() };
         let following = match cluster {
             Some(cluster) => Some(
                 Following::begin(cluster, Arc::clone(&floor.deps.clock))
@@ -98,6 +106,7 @@ impl Policies {
                 changing: tokio::sync::Mutex::default(),
                 publishing: tokio::sync::Mutex::default(),
                 loading: tokio::sync::Mutex::default(),
+                changed: AtomicBool::new(true),
                 floor,
                 following: following.clone(),
             }),
@@ -109,6 +118,7 @@ impl Policies {
             tokio::spawn(tidy(weak(), following));
         }
         tokio::spawn(guard(weak(), heard));
+        tokio::spawn(tend(weak()));
         if !configured {
             policies.propose_configured(&config).await?;
         }
@@ -120,7 +130,7 @@ impl Policies {
     async fn propose_configured(&self, config: &PolicyConfig) -> Result<(), StartError> {
         let _only = self.shared.changing.lock().await;
         let (newest, before) = self.newest().await?;
-        let grown = grown(config, Some(&newest), &self.shared.floor).await;
+        let grown = grown(config, Some(&newest), &self.shared.floor).await?;
         let carried = Carried { configured: load::fingerprint(config), ..Carried::of(&before) };
         let said = ("heddle", "start", NAMES_ANOTHER);
         let next = Next { carried, ..Next::after(&newest, &before) };
@@ -184,6 +194,42 @@ impl Policies {
         self.shared.floor.trust.store(Arc::new(trust));
     }
 
+    /// What of the set that decides is above these limits: with them a start would refuse it. One problem a line.
+    #[must_use]
+    pub fn outgrown(&self, limits: &PolicyLimits) -> Vec<String> {
+        let (current, mut problems) = (self.current(), Vec::new());
+        for hook in Hook::ALL {
+            let length = current.chain(hook).len();
+            if length > limits.chain_max {
+                let max = limits.chain_max;
+                problems
+                    .push(format!("{hook}: {length} plugins are in the chain, and policies.chain_max would be {max}"));
+            }
+        }
+        for (member, _) in current.members() {
+            let (asks, max) = (member.asks.deadline_ms, limits.deadline_ms_max);
+            let problem = format!(
+                "{} {}, which decides, asks for a deadline of {asks} ms, and policies.deadline_max would be {max} ms",
+                member.name, member.version
+            );
+            if asks > max && !problems.contains(&problem) {
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
+    /// From now on these limits hold: for the next change, and for what is kept. What an engine was made for does not change.
+    pub fn limit(&self, limits: PolicyLimits, mirror_bytes_max: u64) {
+        let floor = &self.shared.floor;
+        self.shared.older.lock().bound(limits.generations_max, limits.draining_max);
+        floor.states.bound(limits.states_max);
+        floor.files.bound(mirror_bytes_max);
+        floor.limits.store(Arc::new(limits));
+        // What is too much now goes with the next look.
+        self.shared.changed.store(true, Ordering::Relaxed);
+    }
+
     /// How much it holds.
     #[must_use]
     pub fn figures(&self) -> PolicyFigures {
@@ -236,7 +282,7 @@ impl Policies {
     /// # Errors
     /// The catalog does not answer.
     pub async fn file(&self, digest: Digest) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.shared.floor.deps.catalog.plugin(digest).await?.map(|file| file.bytes))
+        self.shared.floor.files.read(digest).await
     }
 }
 
@@ -263,7 +309,7 @@ async fn first(
             Some(agreed) => Some(agreed.clone()),
             None => floor.deps.catalog.newest_generation().await?,
         };
-        let grown = grown(config, newest.as_ref(), floor).await;
+        let grown = grown(config, newest.as_ref(), floor).await?;
         let plan = Plan::check(grown.as_ref().unwrap_or(config), &floor.deps.builtins)
             .map_err(|problems| StartError::Refused { problems })?;
         let before = newest.as_ref().and_then(|newest| Content::parse(&newest.json));

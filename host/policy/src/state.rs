@@ -58,6 +58,19 @@ impl States {
         }
     }
 
+    /// Another bound holds, at once: what was not asked for longest goes.
+    pub(crate) fn bound(&self, states_max: usize) {
+        let each = NonZeroUsize::new(states_max.div_ceil(SHARDS)).unwrap_or(NonZeroUsize::MIN);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            while shard.len() > each.get() {
+                let Some((key, state)) = shard.pop_lru() else { break };
+                self.count(None, Some(size(&key, &state)));
+            }
+            shard.resize(each);
+        }
+    }
+
     pub(crate) fn lock(&self, keys: &[(Scope, Arc<str>)]) -> Locked<'_> {
         let mut numbers: Vec<usize> = keys.iter().map(|(scope, key)| self.shard(*scope, key)).collect();
         numbers.sort_unstable();
@@ -171,6 +184,10 @@ mod tests {
         assert!(bytes <= 2_560 * (256 + 8), "{bytes}");
         assert_eq!(get(&states, "u0", 0), None);
         assert!(get(&states, "u99999", 100_000).is_some());
+        states.bound(256);
+        let (held, bytes) = states.figures();
+        assert!(held <= 256 && bytes <= 256 * (256 + 8), "a smaller bound holds at once: {held}");
+        assert!(get(&states, "u99999", 100_000).is_some(), "the oldest go");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! log can be rebuilt from it; everything else lives here only. Read [`Archive`] first, then [`Directory`].
 
 mod cell;
+mod excess;
 mod fault;
 mod kept;
 mod layout;
@@ -13,12 +14,12 @@ mod row;
 mod sqlite;
 
 pub use port::{
-    Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, Contact,
-    ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, DeadLetterRow, Denial, DenialRows, Denials, DeviceRow,
-    Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups, HistoryAnchor, HistoryPage,
-    HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow, Nodes, Noted, Rebuild,
-    ReceiptCut, ReceiptKept, ReceiptRow, ReceiptState, Revocation, Store, StoreError, StreamPage, StreamPoint,
-    StreamRow, StreamRowRead, StreamSince, Stretch, StretchRows, UNREAD_MAX,
+    Archive, ArchiveBatch, ArchivedRecord, AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin,
+    CatalogRemoved, Contact, ConversationRow, Cursor, DENIAL_FORGOTTEN_MS, DeadLetter, DeadLetterRow, Denial,
+    DenialRows, Denials, DeviceRow, Devices, Directory, Epochs, GroupDelta, GroupLogRow, GroupMember, GroupRow, Groups,
+    HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, Hole, MemberDelta, NODE_FORGOTTEN_MS, NodeReport, NodeRow,
+    Nodes, Noted, Rebuild, ReceiptCut, ReceiptKept, ReceiptRow, ReceiptState, Revocation, Store, StoreError,
+    StreamPage, StreamPoint, StreamRow, StreamRowRead, StreamSince, Stretch, StretchRows, UNREAD_MAX,
 };
 pub use postgres::{PostgresConfig, PostgresError, PostgresShards, PostgresStore, PostgresTls};
 pub use sqlite::{OpenError, SqliteStore, StoreConfig};

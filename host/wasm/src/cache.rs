@@ -3,15 +3,41 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use heddle_pack::touch;
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::compile::CompileError;
 use crate::engine::Inner;
+use crate::native::trim;
 
 const SUM_BYTES: usize = 32;
+
+/// Where native code is kept.
+#[derive(Clone, Debug)]
+pub struct NativeCache {
+    /// A folder of this user alone.
+    pub dir: PathBuf,
+    /// Of all files in it. What loaded plugins came from is kept whatever it takes; of the rest what was used longest ago goes first.
+    pub bytes_max: u64,
+}
+
+impl NativeCache {
+    /// As large as it gets.
+    #[must_use]
+    pub fn at(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), bytes_max: u64::MAX }
+    }
+}
+
+/// A component, and the file that it came from: held, that is not removed.
+pub(crate) struct Native {
+    pub(crate) component: Component,
+    pub(crate) file: Option<Arc<Path>>,
+}
 
 /// Compiles, or takes native code that this host compiled before. `digest` names the component's bytes.
 ///
@@ -20,18 +46,22 @@ pub(crate) fn compile(
     inner: &Inner,
     bytes: &[u8],
     digest: &str,
-    dir: Option<&Path>,
-) -> Result<Component, CompileError> {
-    let Some(path) = dir.and_then(|dir| place(&inner.engine, digest, dir)) else {
-        return native(inner, bytes).and_then(|code| component(&inner.engine, &code));
+    cache: Option<&NativeCache>,
+) -> Result<Native, CompileError> {
+    let placed = cache.and_then(|cache| Some((cache, place(&inner.engine, digest, &cache.dir)?)));
+    let Some((cache, path)) = placed else {
+        let component = native(inner, bytes).and_then(|code| component(&inner.engine, &code))?;
+        return Ok(Native { component, file: None });
     };
+    // Before anything else: who compiles another one at this moment does not remove it.
+    let file = Some(inner.in_use.hold(&path));
     if let Some(component) = kept(&inner.engine, &path) {
-        return Ok(component);
+        return Ok(Native { component, file });
     }
     let _only = inner.compiling.lock();
     // Who had the lock before may have compiled the same.
     if let Some(component) = kept(&inner.engine, &path) {
-        return Ok(component);
+        return Ok(Native { component, file });
     }
     let code = made(inner, bytes)?;
     // What does not fit this engine (its memory is above the pool's) is not worth a file.
@@ -39,7 +69,10 @@ pub(crate) fn compile(
     if let Err(error) = write(&path, &code) {
         tracing::warn!(path = %path.display(), %error, "native code is not cached");
     }
-    Ok(component)
+    if let Err(error) = trim(&cache.dir, cache.bytes_max, &inner.in_use) {
+        tracing::warn!(dir = %cache.dir.display(), %error, "old native code cannot be removed");
+    }
+    Ok(Native { component, file })
 }
 
 /// The file for it; none if the folder is not safe to use.
@@ -102,7 +135,11 @@ fn read(engine: &Engine, path: &Path) -> io::Result<Option<Component>> {
     if Sha256::digest(code)[..] != *sum {
         return Err(io::Error::other("its checksum is wrong"));
     }
-    component(engine, code).map(Some).map_err(io::Error::other)
+    let component = component(engine, code).map_err(io::Error::other)?;
+    if let Err(error) = touch(path) {
+        tracing::debug!(path = %path.display(), %error, "when native code was used cannot be noted");
+    }
+    Ok(Some(component))
 }
 
 /// Called with two kinds of bytes only: what `made` has just returned, and what `write` left of that.

@@ -3,12 +3,14 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails};
 
 use crate::compile::Compiler;
 use crate::host::{self, Host};
+use crate::native::InUse;
 use crate::wasi;
 
 const TICK: Duration = Duration::from_millis(1);
@@ -82,10 +84,12 @@ pub struct Engine {
 pub(crate) struct Inner {
     pub(crate) engine: wasmtime::Engine,
     pub(crate) linker: Linker<Host>,
-    pub(crate) limits: Limits,
+    pub(crate) limits: ArcSwap<Limits>,
     pub(crate) compiler: Option<Arc<dyn Compiler>>,
     /// One at a time, whoever compiles.
     pub(crate) compiling: Mutex<()>,
+    /// Files of native code that loaded plugins came from.
+    pub(crate) in_use: InUse,
 }
 
 impl Engine {
@@ -108,16 +112,37 @@ impl Engine {
         let engine = wasmtime::Engine::new(&config(&limits)).map_err(make)?;
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).and_then(|()| wasi::link(&mut linker)).map_err(make)?;
-        let inner = Arc::new(Inner { engine, linker, limits, compiler, compiling: Mutex::new(()) });
+        let inner = Arc::new(Inner {
+            engine,
+            linker,
+            limits: ArcSwap::from_pointee(limits),
+            compiler,
+            compiling: Mutex::new(()),
+            in_use: InUse::default(),
+        });
         let weak = Arc::downgrade(&inner);
         let spawned = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || tick(&weak));
         spawned.map_err(EngineError::Ticker)?;
         Ok(Self { inner })
     }
 
-    /// As given to [`Engine::new`].
-    pub fn limits(&self) -> &Limits {
-        &self.inner.limits
+    /// Those that hold now.
+    pub fn limits(&self) -> Arc<Limits> {
+        self.inner.limits.load_full()
+    }
+
+    /// Others hold from now on: for plugins that are loaded, and for instances that are made, after this. What the engine was made for stays: memory,
+    /// stack, tables and the number of instances.
+    pub fn set_limits(&self, limits: Limits) {
+        let made = self.inner.limits.load();
+        let limits = Limits {
+            memory_bytes_max: made.memory_bytes_max,
+            stack_bytes_max: made.stack_bytes_max,
+            table_elements_max: made.table_elements_max,
+            instances_max: made.instances_max,
+            ..limits
+        };
+        self.inner.limits.store(Arc::new(limits));
     }
 }
 

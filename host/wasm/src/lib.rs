@@ -29,10 +29,12 @@ mod instance;
 mod load;
 mod log;
 mod message;
+mod native;
 mod plugin;
 mod trial;
 mod wasi;
 
+pub use cache::NativeCache;
 pub use cases::{CaseReport, Mismatch, run_cases};
 pub use compile::{ChildCompiler, CompileBounds, CompileError, Compiler, compile_child};
 pub use engine::{Engine, EngineError, Limits};

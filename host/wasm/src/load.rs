@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -9,7 +9,7 @@ use wasmtime::Store;
 use wasmtime::component::{Component, Instance as Linked, InstancePre};
 
 use crate::bindings::exports::heddle::policy::{fanout, lifecycle, presence, rate_limit, routing, state_migration};
-use crate::cache;
+use crate::cache::{self, Native, NativeCache};
 use crate::compile::CompileError;
 use crate::deadline;
 use crate::engine::{Engine, Inner};
@@ -26,8 +26,8 @@ const VERSION: &str = "@0.1.0";
 pub struct LoadOptions {
     /// JSON for `configure`; none: the manifest's `[config]`.
     pub config: Option<String>,
-    /// Where native code is kept, a folder of this user alone; none: it is compiled each time.
-    pub cache_dir: Option<PathBuf>,
+    /// Where native code is kept; none: it is compiled each time.
+    pub cache: Option<NativeCache>,
     /// Takes what the plugin writes.
     pub log: Arc<dyn LogSink>,
     /// The constant that WASI's random numbers come from: the same for all nodes of a generation.
@@ -36,7 +36,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { config: None, cache_dir: None, log: Arc::new(NoLog), random_seed: 0 }
+        Self { config: None, cache: None, log: Arc::new(NoLog), random_seed: 0 }
     }
 }
 
@@ -118,6 +118,8 @@ pub(crate) struct Blueprint {
     reads_body: bool,
     memory_bytes_max: usize,
     deadline_ms: u32,
+    /// Not removed from the disk while this lives.
+    _native: Option<Arc<Path>>,
 }
 
 /// Why there is no instance.
@@ -146,9 +148,9 @@ impl Engine {
     pub fn load(&self, packed: &Packed, options: &LoadOptions) -> Result<Arc<Plugin>, LoadError> {
         let manifest = &packed.manifest;
         self.within_limits(manifest)?;
-        let component = cache::compile(&self.inner, &packed.bytes, &packed.digest, options.cache_dir.as_deref())?;
-        check_names(&self.inner, &component, manifest)?;
-        let blueprint = self.blueprint(&component, manifest, options)?;
+        let native = cache::compile(&self.inner, &packed.bytes, &packed.digest, options.cache.as_ref())?;
+        check_names(&self.inner, &native.component, manifest)?;
+        let blueprint = self.blueprint(native, manifest, options)?;
         let config = options.config.clone().unwrap_or_else(|| manifest.config_json());
         let first = blueprint.instance(&self.inner, &config).map_err(|failure| match failure {
             Failure::Type { interface, problem } => {
@@ -166,7 +168,7 @@ impl Engine {
             digest: packed.digest.clone(),
             config,
             warm: Mutex::new(vec![first]),
-            warm_max: self.inner.limits.warm_max,
+            keeps_warm: true,
             memory_bytes: AtomicUsize::new(0),
         }))
     }
@@ -177,7 +179,7 @@ impl Engine {
     }
 
     fn within_limits(&self, manifest: &Manifest) -> Result<(), LoadError> {
-        let limits = &self.inner.limits;
+        let limits = self.inner.limits.load();
         let (memory, deadline) = (manifest.limits.memory_bytes, manifest.limits.deadline_ms);
         if memory > limits.memory_bytes_max as u64 {
             return Err(LoadError::OverLimit {
@@ -193,13 +195,8 @@ impl Engine {
         Ok(())
     }
 
-    fn blueprint(
-        &self,
-        component: &Component,
-        manifest: &Manifest,
-        options: &LoadOptions,
-    ) -> Result<Blueprint, LoadError> {
-        let pre = self.inner.linker.instantiate_pre(component).map_err(|error| LoadError::WrongType {
+    fn blueprint(&self, native: Native, manifest: &Manifest, options: &LoadOptions) -> Result<Blueprint, LoadError> {
+        let pre = self.inner.linker.instantiate_pre(&native.component).map_err(|error| LoadError::WrongType {
             interface: "an import".to_owned(),
             problem: format!("{error:#}"),
         })?;
@@ -227,6 +224,7 @@ impl Engine {
             reads_body: manifest.reads_body,
             memory_bytes_max: usize::try_from(manifest.limits.memory_bytes).unwrap_or(usize::MAX),
             deadline_ms: manifest.limits.deadline_ms,
+            _native: native.file,
             pre,
         })
     }
@@ -240,20 +238,21 @@ impl Blueprint {
     /// A new store with a started and configured instance.
     pub(crate) fn instance(&self, inner: &Inner, config: &str) -> Result<Instance, Failure> {
         let (log, memory_bytes_max) = (Arc::clone(&self.log), self.memory_bytes_max);
-        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &inner.limits);
+        let limits = inner.limits.load();
+        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &limits);
         let mut store = Store::new(&inner.engine, host);
         store.limiter(|host| host);
-        store.set_hostcall_fuel(inner.limits.hostcall_bytes_max);
+        store.set_hostcall_fuel(limits.hostcall_bytes_max);
         deadline::install(&mut store);
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, inner.limits.start_ms_max);
+        deadline::start(&mut store, limits.start_ms_max);
         let linked = match self.pre.instantiate(&mut store) {
             Ok(linked) => linked,
             Err(error) => return Err(Failure::Start(Fault::sort(&error, store.data()))),
         };
         let (lifecycle, hooks) = self.hooks(&mut store, &linked)?;
         store.data_mut().begin(Moment::default(), None);
-        deadline::start(&mut store, inner.limits.start_ms_max);
+        deadline::start(&mut store, limits.start_ms_max);
         match lifecycle.call_configure(&mut store, config) {
             Ok(Ok(())) => {}
             Ok(Err(text)) => return Err(Failure::Refused(text)),

@@ -54,13 +54,13 @@ impl LogSink for NoLog {
 /// The last lines of a plugin, at most so many, and at most so many per second of the moments passed in.
 #[derive(Debug)]
 pub struct PluginLog {
-    lines_max: usize,
-    per_second_max: u32,
     kept: Mutex<Kept>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
+    lines_max: usize,
+    per_second_max: u32,
     lines: VecDeque<LogLine>,
     second: u64,
     in_second: u32,
@@ -70,7 +70,16 @@ struct Kept {
 impl PluginLog {
     /// Keeps `lines_max` lines and takes `per_second_max` per second.
     pub fn new(lines_max: usize, per_second_max: u32) -> Self {
-        Self { lines_max, per_second_max, kept: Mutex::new(Kept::default()) }
+        let kept = Kept { lines_max, per_second_max, lines: VecDeque::new(), second: 0, in_second: 0, dropped: 0 };
+        Self { kept: Mutex::new(kept) }
+    }
+
+    /// Other bounds hold, at once.
+    pub fn bound(&self, lines_max: usize, per_second_max: u32) {
+        let mut kept = self.kept.lock();
+        (kept.lines_max, kept.per_second_max) = (lines_max, per_second_max);
+        let above = kept.lines.len().saturating_sub(lines_max);
+        kept.lines.drain(..above);
     }
 
     /// The kept lines, oldest first.
@@ -98,12 +107,12 @@ impl LogSink for PluginLog {
             kept.second = second;
             kept.in_second = 0;
         }
-        if kept.in_second >= self.per_second_max {
+        if kept.in_second >= kept.per_second_max {
             kept.dropped += 1;
             return;
         }
         kept.in_second += 1;
-        if kept.lines.len() >= self.lines_max {
+        if kept.lines.len() >= kept.lines_max {
             kept.lines.pop_front();
         }
         kept.lines.push_back(line);
@@ -117,4 +126,19 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
         end -= 1;
     }
     &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_bounds_hold_for_the_lines_that_are_there() {
+        let log = PluginLog::new(3, 100);
+        let line = |text: &str| LogLine { at: 1_000, level: Level::Info, source: LogSource::Log, text: text.into() };
+        ["a", "b", "c"].into_iter().for_each(|text| log.line(line(text)));
+        log.bound(1, 4);
+        ["d", "e"].into_iter().for_each(|text| log.line(line(text)));
+        assert_eq!((log.lines().len(), log.lines()[0].text.clone(), log.dropped()), (1, "d".to_owned(), 1));
+    }
 }

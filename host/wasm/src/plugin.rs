@@ -24,8 +24,8 @@ pub struct Plugin {
     pub(crate) digest: String,
     pub(crate) config: String,
     pub(crate) warm: Mutex<Vec<Instance>>,
-    /// Warm instances that are kept, at most.
-    pub(crate) warm_max: usize,
+    /// Warm instances are kept, as many as the engine's limits say.
+    pub(crate) keeps_warm: bool,
     /// The most memory that any instance had when it was given back.
     pub(crate) memory_bytes: AtomicUsize,
 }
@@ -63,7 +63,8 @@ impl Plugin {
 
     /// Makes warm instances until `count` are there (at most the engine's `warm_max`).
     pub fn warm_up(&self, count: usize) -> Result<(), Fault> {
-        let count = count.min(self.warm_max);
+        let warm_max = if self.keeps_warm { self.inner.limits.load().warm_max } else { 0 };
+        let count = count.min(warm_max);
         while self.warm.lock().len() < count {
             let instance = self.fresh()?;
             self.keep(instance);
@@ -82,7 +83,7 @@ impl Plugin {
             digest: self.digest.clone(),
             config: self.config.clone(),
             warm: Mutex::default(),
-            warm_max: 0,
+            keeps_warm: false,
             memory_bytes: AtomicUsize::new(0),
         }
     }
@@ -163,7 +164,7 @@ impl Plugin {
     }
 
     fn keep(&self, instance: Instance) {
-        let limits = &self.inner.limits;
+        let limits = self.inner.limits.load();
         let host = instance.store.data();
         self.memory_bytes.fetch_max(host.memory_bytes(), Ordering::Relaxed);
         // Linear memory never shrinks: one that has grown to three quarters is renewed.
@@ -172,7 +173,7 @@ impl Plugin {
             return;
         }
         let mut warm = self.warm.lock();
-        if warm.len() < self.warm_max {
+        if self.keeps_warm && warm.len() < limits.warm_max {
             warm.push(instance);
         }
     }

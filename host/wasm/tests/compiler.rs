@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use heddle_pack::{Manifest, Packed, pack, unpack};
-use heddle_wasm::{CompileError, Compiler, Engine, Limits, LoadError, LoadOptions};
+use heddle_wasm::{CompileError, Compiler, Engine, Limits, LoadError, LoadOptions, NativeCache};
 
 /// Counts who is inside at once, and refuses everybody.
 #[derive(Default)]
@@ -40,10 +40,10 @@ fn components_are_compiled_one_at_a_time_with_a_cache_and_without() {
     let dir = tempfile::tempdir().expect("dir");
     thread::scope(|scope| {
         for version in 0..8 {
-            let cache_dir = (version % 2 == 0).then(|| dir.path().join("native"));
+            let cache = (version % 2 == 0).then(|| NativeCache::at(dir.path().join("native")));
             let engine = &engine;
             scope.spawn(move || {
-                let options = LoadOptions { cache_dir, ..LoadOptions::default() };
+                let options = LoadOptions { cache, ..LoadOptions::default() };
                 let error = engine.load(&packed(version), &options).expect_err("refused");
                 assert!(matches!(error, LoadError::Compile(CompileError::Cpu { seconds: 7 })), "{error}");
             });

@@ -8,7 +8,7 @@ use std::thread;
 use guests::{AT, ENGINE, HOSTILE, component, envelope, load, observation, options, request, with_manifest};
 use heddle_pack::{Case, Manifest, pack, unpack};
 use heddle_wasm::contract::{Audience, RoutingDecision, Verdict};
-use heddle_wasm::{Fault, FaultKind, LoadError, LoadOptions, NoMessage, PluginLog, run_cases};
+use heddle_wasm::{Fault, FaultKind, LoadError, LoadOptions, NativeCache, NoMessage, PluginLog, run_cases};
 
 fn limit_fault(act: &str) -> Fault {
     load(act).rate_limit(&AT, &request(), &[]).expect_err(act)
@@ -172,7 +172,7 @@ fn native_code_is_kept_and_a_damaged_file_is_compiled_again() {
     let dir = tempfile::tempdir().expect("dir");
     let cache = dir.path().join("native");
     let load = || {
-        let options = LoadOptions { cache_dir: Some(cache.clone()), ..options("behave") };
+        let options = LoadOptions { cache: Some(NativeCache::at(&cache)), ..options("behave") };
         ENGINE.load(&HOSTILE, &options).expect("load").rate_limit(&AT, &request(), &[]).expect("call")
     };
     let files =

@@ -169,3 +169,18 @@ fn a_log_takes_so_many_lines_a_second_and_counts_the_rest() {
     }
     assert_eq!((log.lines().len(), log.dropped()), (100, 3 * 64 - 100));
 }
+
+#[test]
+fn limits_that_are_exchanged_hold_for_what_is_loaded_and_made_after_that() {
+    let engine = engine(|limits| limits.calls_per_instance_max = 1_000);
+    let plugin = load(&engine, "count");
+    assert_eq!([counted(&plugin), counted(&plugin)], [0, 1]);
+    let made = engine.limits();
+    let limits = Limits { deadline_ms_max: 4, calls_per_instance_max: 1, memory_bytes_max: 1, ..made.as_ref().clone() };
+    engine.set_limits(limits);
+    assert_eq!(engine.limits().memory_bytes_max, made.memory_bytes_max, "the pool was made for it");
+    assert_eq!(over(&engine, "deadline_ms = 5"), ("limits.deadline_ms", 5, 4));
+    // The call that it is in is its last.
+    counted(&plugin);
+    assert_eq!([counted(&plugin), counted(&plugin)], [0, 0], "an instance for each call");
+}

@@ -7,7 +7,8 @@ use axum::{Json, Router};
 use bytes::Bytes;
 use heddle_model::{Digest, Hook};
 use heddle_policy::{
-    ArmTally, Change, ChangeError, Changed, Generation, PluginRef, PolicyInfo, Seal, Standing, TrialMode, TrialReport,
+    ArmTally, Change, ChangeError, Changed, Generation, OlderNumbers, PluginRef, PolicyInfo, Seal, Standing, TrialMode,
+    TrialReport,
 };
 use heddle_protocol::{ErrorCode, Problem, RejectCode};
 use hyper::header::CONTENT_TYPE;
@@ -70,10 +71,15 @@ fn standing(standing: Standing) -> String {
 async fn show(State(admin): State<Admin>, _: Viewer) -> Json<Value> {
     let policies = &admin.core.deps.policies;
     let mut shown = described(&policies.current());
-    let (draining, kept) = policies.older();
-    shown["draining"] = json!(draining);
-    shown["kept"] = json!(kept);
+    tell_older(&mut shown, &policies.older());
     Json(shown)
+}
+
+fn tell_older(shown: &mut Value, older: &OlderNumbers) {
+    shown["draining"] = json!(older.draining);
+    shown["loaded"] = json!(older.loaded);
+    shown["waiting"] = json!(older.waiting);
+    shown["kept"] = json!(older.kept);
 }
 
 /// Differences tell who wrote to whom, and perhaps what: not to everybody who may look.
@@ -154,15 +160,20 @@ async fn history(
     _: Viewer,
     QueryOf(query): QueryOf<HistoryQuery>,
 ) -> Result<Json<Value>, Refused> {
-    let rows = admin.core.deps.policies.history(query.limit.clamp(1, HISTORY_MAX)).await?;
+    let policies = &admin.core.deps.policies;
+    let rows = policies.history(query.limit.clamp(1, HISTORY_MAX)).await?;
+    let (current, older) = (policies.current().number(), policies.older());
     let row = |row: heddle_policy::AuditRow| {
         let detail: Value = serde_json::from_str(&row.detail).unwrap_or(Value::Null);
-        json!({ "at": row.at, "who": row.who, "what": row.what, "why": row.why, "detail": detail })
+        let standing = detail["after"]["generation"].as_u64().and_then(|number| match number == current {
+            true => Some("decides"),
+            false => older.standing(number),
+        });
+        json!({ "at": row.at, "who": row.who, "what": row.what, "why": row.why, "standing": standing, "detail": detail })
     };
-    Ok(Json(json!({
-        "generation": admin.core.deps.policies.current().number(),
-        "changes": rows.into_iter().map(row).collect::<Vec<_>>(),
-    })))
+    let mut shown = json!({ "generation": current, "changes": rows.into_iter().map(row).collect::<Vec<_>>() });
+    tell_older(&mut shown, &older);
+    Ok(Json(shown))
 }
 
 /// What a change says beside its body.

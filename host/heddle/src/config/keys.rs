@@ -460,6 +460,21 @@ sections! {
         compile_time: Span = "1 min" ["1 s", "1 h"];
         /// Memory for compiling one component.
         compile_memory: Size = "2 GiB" ["64 MiB", "64 GiB"];
+        /// Native code of plugins in `native` of the data directory. What a loaded plugin came from is kept whatever it takes; of the rest what was
+        /// used longest ago goes first.
+        native_cache_max: Size = "512 MiB" ["1 MiB", "1024 GiB"];
+        /// Plugin files in `plugins` of the data directory, so that a node has them while the store is away. What a generation needs that decides,
+        /// drains or is kept stays whatever it takes; of the rest what was used longest ago goes first.
+        plugin_files_max: Size = "256 MiB" ["1 MiB", "1024 GiB"];
+        /// Plugin files in the store. What a generation needs stays, and so does what was deployed within 2 minutes; of the rest what was deployed
+        /// longest ago goes first, and no rollback reaches it any more.
+        catalog_max: Size = "1 GiB" ["1 MiB", "1024 GiB"];
+        /// Plugins whose name and version the store knows, so that no older one is taken for new; those deployed longest ago go first.
+        catalog_plugins_max: u64 = 10_000 [64, 10_000_000];
+        /// Generations in the store, the newest; those that still drain stay.
+        catalog_generations_max: u64 = 10_000 [128, 10_000_000];
+        /// Rows of the audit, the newest.
+        audit_max: u64 = 100_000 [100, 100_000_000];
         /// Keys of rate limits whose state is kept; the oldest go first.
         states_max: u64 = 200_000 [16, 100_000_000];
         /// Generations that are drained (no record of theirs waits any more) and kept loaded, for a quick way back.

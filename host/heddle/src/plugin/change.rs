@@ -194,9 +194,16 @@ fn chains(answer: &Value) -> String {
 /// Which ones before it are still there.
 fn older(answer: &Value) -> String {
     let mut out = String::new();
+    let numbers = |key: &str| answer[key].as_array().cloned().unwrap_or_default();
+    let (loaded, waiting) = (numbers("loaded"), numbers("waiting"));
     for (key, what) in [("draining", "draining"), ("kept", "kept for a way back")] {
-        let numbers: Vec<String> =
-            answer[key].as_array().into_iter().flatten().map(|number| number.to_string()).collect();
+        let shown = |number: &Value| {
+            let not_loaded = (key == "draining" && !loaded.contains(number)).then_some("not loaded");
+            let waits = (key == "draining" && waiting.contains(number)).then_some("its records wait to be worked on");
+            let said: Vec<&str> = not_loaded.into_iter().chain(waits).collect();
+            if said.is_empty() { number.to_string() } else { format!("{number} ({})", said.join(", ")) }
+        };
+        let numbers: Vec<String> = numbers(key).iter().map(shown).collect();
         if !numbers.is_empty() {
             let _ = write!(out, "  {what}: {}", numbers.join(", "));
         }
@@ -212,7 +219,8 @@ fn history(answer: &Value) -> String {
         let at = humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(seconds.unsigned_abs()));
         let generation = change["detail"]["after"]["generation"].as_u64().map_or_else(String::new, |n| n.to_string());
         let (what, who, why) = (text(&change["what"]), text(&change["who"]), text(&change["why"]));
-        let _ = writeln!(out, "{at}  {generation:>5}  {what:<10} {who:<12} {why}");
+        let standing = change["standing"].as_str().unwrap_or_default();
+        let _ = writeln!(out, "{at}  {generation:>5} {standing:<8}  {what:<10} {who:<12} {why}");
     }
     out
 }

@@ -1,7 +1,6 @@
 //! The engine as the policies want it: loads plugin files into components, and keeps what plugins say.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -9,11 +8,12 @@ use async_trait::async_trait;
 use heddle_model::Hook;
 use heddle_pack::Packed;
 use heddle_policy::{Component, Loaded, Loader};
-use heddle_wasm::{Engine, LoadOptions, PluginLog};
+use heddle_wasm::{Compiler, Engine, LoadOptions, NativeCache, PluginLog};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::compile::ServerCompiler;
 use crate::config::Config;
 use crate::failure::Failure;
 
@@ -25,20 +25,20 @@ const LOGS_MAX: usize = 64;
 /// One engine, and where its native code is kept.
 pub struct WasmLoader {
     engine: Engine,
-    cache: PathBuf,
+    compiler: Arc<ServerCompiler>,
+    cache: Mutex<NativeCache>,
     logs: PluginLogs,
 }
 
 /// What plugins wrote, by name and digest: a cheap handle.
 #[derive(Clone)]
 pub struct PluginLogs {
-    lines_max: usize,
-    lines_per_second_max: u32,
     kept: Arc<Mutex<Kept>>,
 }
 
-#[derive(Default)]
 struct Kept {
+    lines_max: usize,
+    lines_per_second_max: u32,
     /// Grows by one with each plugin.
     next: u64,
     logs: BTreeMap<u64, (String, String, Arc<PluginLog>)>,
@@ -49,7 +49,15 @@ impl PluginLogs {
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let (lines_max, lines_per_second_max) = super::settings::plugin_log(config);
-        Self { lines_max, lines_per_second_max, kept: Arc::default() }
+        let kept = Kept { lines_max, lines_per_second_max, next: 0, logs: BTreeMap::new() };
+        Self { kept: Arc::new(Mutex::new(kept)) }
+    }
+
+    fn bound(&self, config: &Config) {
+        let (lines_max, lines_per_second_max) = super::settings::plugin_log(config);
+        let mut kept = self.kept.lock();
+        (kept.lines_max, kept.lines_per_second_max) = (lines_max, lines_per_second_max);
+        kept.logs.values().for_each(|(.., log)| log.bound(lines_max, lines_per_second_max));
     }
 
     fn of(&self, name: &str, digest: &str) -> Arc<PluginLog> {
@@ -60,7 +68,7 @@ impl PluginLogs {
         if kept.logs.len() >= LOGS_MAX {
             kept.logs.pop_first();
         }
-        let log = Arc::new(PluginLog::new(self.lines_max, self.lines_per_second_max));
+        let log = Arc::new(PluginLog::new(kept.lines_max, kept.lines_per_second_max));
         let number = kept.next;
         kept.next += 1;
         kept.logs.insert(number, (name.to_owned(), digest.to_owned(), Arc::clone(&log)));
@@ -90,9 +98,23 @@ impl WasmLoader {
     /// # Errors
     /// If the machine does not give it what it needs.
     pub fn new(config: &Config, logs: PluginLogs) -> Result<Self, Failure> {
-        let engine = Engine::with_compiler(super::settings::engine(config), crate::compile::compiler(config))
+        let compiler = Arc::new(ServerCompiler::new(config));
+        let given = Arc::clone(&compiler) as Arc<dyn Compiler>;
+        let engine = Engine::with_compiler(super::settings::engine(config), given)
             .map_err(|error| Failure::new(error.to_string()))?;
-        Ok(Self { engine, cache: config.node.data_dir.join("native"), logs })
+        Ok(Self { engine, compiler, cache: Mutex::new(super::settings::native_cache(config)), logs })
+    }
+
+    /// From now on limited as configured here, as far as the engine was not made for other limits.
+    pub fn limit(&self, config: &Config) {
+        self.engine.set_limits(super::settings::engine(config));
+        self.compiler.bound(config);
+        *self.cache.lock() = super::settings::native_cache(config);
+        self.logs.bound(config);
+    }
+
+    fn cache(&self) -> Option<NativeCache> {
+        Some(self.cache.lock().clone())
     }
 }
 
@@ -101,7 +123,7 @@ impl Loader for WasmLoader {
     async fn load(&self, plugin: &Packed, _hook: Hook, config: &str) -> Result<Arc<dyn Component>, String> {
         let options = LoadOptions {
             config: Some(config.to_owned()),
-            cache_dir: Some(self.cache.clone()),
+            cache: self.cache(),
             log: self.logs.of(&plugin.manifest.name, &plugin.digest),
             // The same on every node and at every start.
             random_seed: plugin.digest.get(..16).and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0),
@@ -114,7 +136,7 @@ impl Loader for WasmLoader {
 
     async fn prove(&self, plugin: &Packed) -> Result<(), Vec<String>> {
         let (engine, plugin) = (self.engine.clone(), plugin.clone());
-        let options = LoadOptions { cache_dir: Some(self.cache.clone()), ..LoadOptions::default() };
+        let options = LoadOptions { cache: self.cache(), ..LoadOptions::default() };
         let proved = behind(move || engine.check_cases(&plugin, &options)).await;
         let report = proved.map_err(|error| vec![format!("running its cases failed: {error}")])?;
         report.map_err(|error| vec![error.to_string()])?.problems().map_or(Ok(()), Err)

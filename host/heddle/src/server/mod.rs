@@ -112,6 +112,7 @@ impl Server {
         let catalog = Arc::clone(&ports.catalog);
         let way = Way::open(config, &node, &clock)?;
         let shared = way.states();
+        let limited = Arc::clone(&loader);
         let deps = PolicyDeps { catalog, clock: Arc::clone(&clock), builtins, loader, cluster, shared };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
 
@@ -154,9 +155,13 @@ impl Server {
             }),
             plugin_log: Arc::new(move || plugin_logs.json()),
             reload: Arc::new(move || {
-                let reloaded = reloader.reload().map_err(|failure| failure.to_string())?;
+                let reloaded = reloader.reload(|limits| watched.outgrown(limits));
+                let reloaded = reloaded.map_err(|failure| failure.to_string())?;
                 let (watch, trust) = reloader.watched().map_err(|failure| failure.to_string())?;
                 watched.configure(watch, trust);
+                let config = reloader.in_force();
+                watched.limit(settings::limits(&config), config.policies.plugin_files_max.0);
+                limited.limit(&config);
                 Ok(reloaded)
             }),
             version: env!("CARGO_PKG_VERSION").to_owned(),

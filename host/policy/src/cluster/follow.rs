@@ -1,6 +1,6 @@
 //! Reads the control log and obeys it: loads what is prepared, and lets decide what is activated.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -108,6 +108,11 @@ impl Following {
     pub(crate) fn held(&self, number: u64) -> Option<Arc<Generation>> {
         let pending = self.ledger.borrow().pending.as_ref().map(|pending| Arc::clone(&pending.agreed))?;
         self.loaded(&pending).filter(|generation| generation.number() == number)
+    }
+
+    /// What is loaded here and does not decide yet came from these.
+    pub(crate) fn files(&self) -> BTreeSet<Digest> {
+        self.prepared.lock().iter().flat_map(|(_, generation)| generation.files.iter().copied()).collect()
     }
 
     fn loaded(&self, agreed: &Agreed) -> Option<Arc<Generation>> {

@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use heddle_model::{Conversation, Decision, Fallback, Hook};
-use heddle_pack::Manifest;
-use heddle_policy::{Change, ChangeError, Changed, Generation, Outcome, PluginRef, Policies, Request, RouteAsk, Seal};
+use heddle_pack::{Manifest, TrustList};
+use heddle_policy::{
+    Change, ChangeError, Changed, Generation, Outcome, PluginRef, Policies, Request, RouteAsk, Seal, WatchConfig,
+};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -64,6 +66,17 @@ async fn generation(policies: &Policies, number: u64) {
         sleep(Duration::from_millis(10)).await;
     }
     panic!("generation {} decides, not {number}", policies.current().number());
+}
+
+/// Waits for such a row of the audit.
+async fn noted(catalog: &Rows, what: &str) {
+    for _ in 0..1_000 {
+        if catalog.audit.lock().iter().any(|row| row.what == what) {
+            return;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the audit has no row {what:?}");
 }
 
 async fn started() -> (Arc<Rows>, Policies) {
@@ -127,6 +140,54 @@ async fn nothing_goes_back_to_a_version_that_was_taken_back() {
     // Whoever means it may have it all the same.
     deploy(&policies, version(2, "trap", "builtin")).await;
     assert_eq!(standing(&policies).as_deref(), Some("2.0.0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_back_or_went_on_failing_is_known_after_a_restart() {
+    let (catalog, policies) = started().await;
+    deploy(&policies, version(1, "moody", "builtin")).await;
+    deploy(&policies, version(2, "trap", "builtin")).await;
+    fail(&policies.current());
+    generation(&policies, 4).await;
+    // Version 3 fails as well, and stays, for the breaker is off.
+    policies.configure(WatchConfig { breaker: false, ..WatchConfig::default() }, TrustList::default());
+    deploy(&policies, version(3, "trap", "previous")).await;
+    fail(&policies.current());
+    noted(&catalog, "fail").await;
+    assert_eq!(standing(&policies).as_deref(), Some("3.0.0"));
+    drop(policies);
+    let policies = start_with(&catalog, vec![], "pass").await.unwrap();
+    assert_eq!(standing(&policies).as_deref(), Some("3.0.0"));
+    // What it knows of before comes from the audit, behind those who serve.
+    sleep(Duration::from_secs(1)).await;
+    deploy(&policies, version(4, "trap", "previous")).await;
+    assert_eq!(answered(&policies), ("1.0.0".to_owned(), Some(Fallback::Previous)), "the last that did not fail");
+    fail(&policies.current());
+    generation(&policies, 7).await;
+    assert_eq!(standing(&policies).as_deref(), Some("1.0.0"), "neither 2 nor 3");
+    drop(policies);
+    let policies = start_with(&catalog, vec![], "pass").await.unwrap();
+    fail(&policies.current());
+    generation(&policies, 8).await;
+    assert_eq!(standing(&policies), None, "every version is known");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_version_that_failed_before_it_was_deployed_anew_is_given_another_try_after_a_restart_too() {
+    let (catalog, policies) = started().await;
+    policies.configure(WatchConfig { breaker: false, ..WatchConfig::default() }, TrustList::default());
+    deploy(&policies, version(1, "moody", "builtin")).await;
+    fail(&policies.current());
+    noted(&catalog, "fail").await;
+    change(&policies, Change::Remove { plugin: "p".to_owned(), hook: None }).await.unwrap();
+    deploy(&policies, version(1, "moody", "builtin")).await;
+    drop(policies);
+    let policies = start_with(&catalog, vec![], "pass").await.unwrap();
+    sleep(Duration::from_secs(1)).await;
+    deploy(&policies, version(2, "trap", "builtin")).await;
+    fail(&policies.current());
+    generation(&policies, 6).await;
+    assert_eq!(standing(&policies).as_deref(), Some("1.0.0"));
 }
 
 #[tokio::test(start_paused = true)]

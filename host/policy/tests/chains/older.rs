@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use heddle_model::Delivery;
 use heddle_model::{Fallback, GroupId, Hook, Topic, TopicPartition};
-use heddle_policy::{Change, Generation, Policies, PolicyError, Request, Seal, SortAsk};
+use heddle_policy::{Change, Generation, OlderNumbers, Policies, PolicyError, PolicyLimits, Request, Seal, SortAsk};
 
 use crate::scripted::{BODY, Rows, id, plugin, start_with, user};
 
@@ -76,13 +76,20 @@ async fn a_generation_is_drained_when_nobody_serves_it_and_what_the_log_held_the
     let served = policies.generation(1).await.unwrap();
     assert_eq!(policies.quiet(Duration::ZERO), Vec::<u64>::new(), "somebody may still stamp a message with it");
     drop(served);
+    assert_eq!((policies.older().draining, policies.older().waiting), (vec![1], vec![]));
     assert_eq!(policies.quiet(Duration::from_secs(60)), Vec::<u64>::new(), "another node may");
     policies.ended(&policies.quiet(Duration::ZERO), vec![(PARTITION, 7)]);
     policies.worked(&HashMap::from([(PARTITION, 6)]));
-    assert_eq!(policies.older(), (vec![1], vec![]));
+    let older = |draining: &[u64], kept: &[u64]| OlderNumbers {
+        draining: draining.to_vec(),
+        loaded: draining.to_vec(),
+        waiting: draining.to_vec(),
+        kept: kept.to_vec(),
+    };
+    assert_eq!(policies.older(), older(&[1], &[]));
     assert!(loaded(&policies).contains("standing=\"draining\"} 1"), "{}", loaded(&policies));
     policies.worked(&HashMap::from([(PARTITION, 7)]));
-    assert_eq!(policies.older(), (vec![], vec![1]));
+    assert_eq!(policies.older(), older(&[], &[1]));
     assert!(loaded(&policies).contains("standing=\"kept\"} 1"), "{}", loaded(&policies));
     assert!(!policies.drains());
 }
@@ -90,13 +97,14 @@ async fn a_generation_is_drained_when_nobody_serves_it_and_what_the_log_held_the
 #[tokio::test]
 async fn however_many_swaps_a_generation_that_is_not_drained_is_never_lost_and_memory_is_bounded() {
     let (_, policies) = swapped(20).await;
-    assert_eq!(policies.older().0, Vec::from_iter(1..=21), "all wait for their records");
+    assert_eq!(policies.older().draining, Vec::from_iter(1..=21), "all wait for their records");
+    assert_eq!(policies.older().loaded, [19, 20, 21]);
     assert_eq!(policies.figures().generations, 1 + 3, "some of them loaded");
     assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None), "read from the catalog again");
     assert_eq!(policies.figures().generations, 1 + 3);
     drain(&policies);
-    assert_eq!(policies.older().0, Vec::<u64>::new());
-    assert_eq!(policies.older().1.len(), 2);
+    assert_eq!(policies.older().draining, Vec::<u64>::new());
+    assert_eq!(policies.older().kept.len(), 2);
     assert_eq!(loaded(&policies).matches("} ").count(), 3, "{}", loaded(&policies));
     // Drained and forgotten, and met all the same: it drains anew.
     assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None));
@@ -117,4 +125,25 @@ async fn a_revoked_generation_is_the_built_in_plan_from_then_on_though_it_was_lo
     assert_eq!(left_out(&policies.generation(1).await.unwrap()), (5, None));
     change(&policies, Change::Revoke { generation: Some(1) }).await;
     assert_eq!(left_out(&policies.generation(1).await.unwrap()), (0, Some(Fallback::Builtin)));
+}
+
+#[tokio::test]
+async fn fewer_are_kept_and_loaded_as_soon_as_the_bounds_say_so_and_what_decides_may_not_outgrow_them() {
+    let (_, policies) = swapped(6).await;
+    let limits = PolicyLimits { draining_max: 1, generations_max: 1, ..PolicyLimits::default() };
+    policies.limit(limits.clone(), 1);
+    assert_eq!(policies.figures().generations, 1 + 1, "the others are read from the catalog when they are met");
+    assert_eq!(policies.older().draining.len(), 7, "and none is forgotten");
+    drain(&policies);
+    assert_eq!(policies.older().kept.len(), 1);
+    assert_eq!(policies.outgrown(&limits), Vec::<String>::new());
+    let tight = policies.outgrown(&PolicyLimits { deadline_ms_max: 1, chain_max: 1, ..limits.clone() });
+    assert!(tight.iter().any(|problem| problem.contains("presence: 3 plugins")), "{tight:?}");
+    assert!(tight.iter().any(|problem| problem.contains("asks for a deadline of 5 ms")), "{tight:?}");
+    policies.limit(PolicyLimits { deadline_ms_max: 4, ..limits }, 1);
+    let file = plugin("late", Hook::Routing, "builtin", "pass", false);
+    let deploy = Change::Deploy { hook: None, file, seal: Seal::default(), trial: None };
+    let request = Request { change: deploy, who: "tester".to_owned(), why: "a test".to_owned() };
+    let refused = policies.change(request).await.err().expect("it asks for more").to_string();
+    assert!(refused.contains("deadline of 5 ms, at most 4"), "{refused}");
 }

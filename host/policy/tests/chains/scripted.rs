@@ -15,7 +15,7 @@ use heddle_policy::{
     Component, Fault, Loader, MessageView, PluginRef, Policies, PolicyConfig, PolicyDeps, PolicyLimits, RoutingRights,
     StartError,
 };
-use heddle_store::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
+use heddle_store::{AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -210,8 +210,13 @@ impl Catalog for Rows {
         Ok(())
     }
 
-    async fn audit(&self, _: u32) -> Result<Vec<AuditEntry>, StoreError> {
-        Ok(self.audit.lock().clone())
+    async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
+        let rows = self.audit.lock();
+        Ok(rows.iter().rev().take(usize::try_from(limit).unwrap_or(usize::MAX)).cloned().collect())
+    }
+
+    async fn keep_within(&self, _: CatalogBounds) -> Result<CatalogRemoved, StoreError> {
+        Ok(CatalogRemoved::default())
     }
 }
 

@@ -3,6 +3,7 @@
 mod changes;
 mod cluster;
 mod components;
+mod disk;
 mod kept;
 mod trials;
 mod wild;

@@ -15,7 +15,7 @@ use heddle_policy::{
 };
 use heddle_presence::{Event, Observation, Sighting, Status};
 use heddle_store::{SqliteStore, StoreConfig};
-use heddle_wasm::{Engine, Limits, LoadOptions};
+use heddle_wasm::{Engine, Limits, LoadOptions, NativeCache};
 use parking_lot::Mutex;
 
 /// One a process, as in the server.
@@ -29,8 +29,8 @@ pub(crate) struct EngineLoader(Arc<Mutex<Vec<(String, Hook)>>>);
 impl Loader for EngineLoader {
     async fn load(&self, plugin: &Packed, hook: Hook, config: &str) -> Result<Arc<dyn Component>, String> {
         self.0.lock().push((plugin.manifest.name.clone(), hook));
-        let cache_dir = Some(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("native"));
-        let options = LoadOptions { config: Some(config.to_owned()), cache_dir, ..LoadOptions::default() };
+        let cache = Some(NativeCache::at(PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("native")));
+        let options = LoadOptions { config: Some(config.to_owned()), cache, ..LoadOptions::default() };
         let plugin = plugin.clone();
         let loaded = tokio::task::spawn_blocking(move || ENGINE.load(&plugin, &options))
             .await

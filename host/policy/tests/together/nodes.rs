@@ -14,7 +14,7 @@ use heddle_policy::{
     Call, Command, Component, Fault, Loader, MessageView, PluginRef, Policies, PolicyConfig, PolicyDeps, RateAnswer,
     RateAsk, RecordConfig, WatchConfig,
 };
-use heddle_store::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
+use heddle_store::{AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved, StoreError};
 use parking_lot::Mutex;
 
 use crate::line::Line;
@@ -249,5 +249,9 @@ impl Catalog for Rows {
 
     async fn audit(&self, _: u32) -> Result<Vec<AuditEntry>, StoreError> {
         Ok(Vec::new())
+    }
+
+    async fn keep_within(&self, _: CatalogBounds) -> Result<CatalogRemoved, StoreError> {
+        Ok(CatalogRemoved::default())
     }
 }

@@ -1,5 +1,7 @@
 //! Plugins, generations, audit.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use heddle_model::{Digest, Millis};
@@ -17,7 +19,7 @@ pub struct CatalogPlugin {
     pub version: Box<str>,
     /// The file.
     pub bytes: Bytes,
-    /// When it came.
+    /// When it came, or was last added again: what is rarely wanted goes first.
     pub added_at: Millis,
 }
 
@@ -51,10 +53,42 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
+/// How much a catalog may hold, and what of it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CatalogBounds {
+    /// Bytes of all plugin files. Of more, those that were added longest ago go; name and version stay known.
+    pub file_bytes_max: u64,
+    /// Plugins whose name and version are known, with their file or without.
+    pub plugins_max: usize,
+    /// Generations, the newest.
+    pub generations_max: usize,
+    /// Rows of the audit, the newest.
+    pub audit_max: u64,
+    /// Plugins that stay whatever they take.
+    pub plugins_needed: BTreeSet<Digest>,
+    /// Generations that stay, however old they are.
+    pub generations_needed: BTreeSet<u64>,
+    /// Plugins that were added at this moment or later stay too: somebody may be making a generation of them.
+    pub added_before: Millis,
+}
+
+/// What went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CatalogRemoved {
+    /// Plugins that lost their file.
+    pub files: usize,
+    /// Plugins that are not known any more.
+    pub plugins: usize,
+    /// Generations.
+    pub generations: usize,
+    /// Rows of the audit.
+    pub audit: u64,
+}
+
 /// Plugins and generations.
 #[async_trait]
 pub trait Catalog: Send + Sync + 'static {
-    /// Adds a plugin; nothing happens if its digest is there.
+    /// Adds a plugin. If its digest is there, it counts as added now; its file comes back if [`Catalog::keep_within`] had removed it.
     ///
     /// # Errors
     /// The store does not answer, or holds a broken row.
@@ -94,4 +128,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// # Errors
     /// The store does not answer, or holds a broken row.
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError>;
+    /// Removes what is above these bounds; all of it in one transaction.
+    ///
+    /// # Errors
+    /// The store does not answer, or holds a broken row.
+    async fn keep_within(&self, bounds: CatalogBounds) -> Result<CatalogRemoved, StoreError>;
 }

@@ -18,7 +18,7 @@ pub use archive::{
     Archive, ConversationRow, HistoryAnchor, HistoryPage, HistoryQuery, HistoryRow, ReceiptState, StreamPage,
     StreamPoint, StreamRowRead, StreamSince, UNREAD_MAX,
 };
-pub use catalog::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin};
+pub use catalog::{AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved};
 pub use denials::{DENIAL_FORGOTTEN_MS, Denial, DenialRows, Denials, Noted, Revocation};
 pub use devices::{DeviceRow, Devices};
 pub use directory::{Contact, Directory};

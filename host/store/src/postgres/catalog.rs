@@ -8,9 +8,10 @@ use sqlx::postgres::PgConnection;
 use super::PostgresStore;
 use super::text::plain;
 use crate::cell::{int, time, uint};
+use crate::excess::{ADDED_AGAIN_MS, Excess, GENERATIONS_AT_ONCE, excess, unneeded};
 use crate::fault::Fault;
 use crate::row::{GenerationColumns, generation};
-use crate::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
+use crate::{AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved, StoreError};
 
 #[async_trait]
 impl Catalog for PostgresStore {
@@ -83,6 +84,14 @@ impl Catalog for PostgresStore {
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.connections.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
     }
+
+    async fn keep_within(&self, bounds: CatalogBounds) -> Result<CatalogRemoved, StoreError> {
+        let write = self.connections.write("keep the catalog within its bounds", move |connection| {
+            let bounds = bounds.clone();
+            Box::pin(async move { keep_within(connection, &bounds).await })
+        });
+        write.await
+    }
 }
 
 async fn plugin(connection: &mut PgConnection, digest: Digest) -> Result<Option<CatalogPlugin>, Fault> {
@@ -91,7 +100,9 @@ async fn plugin(connection: &mut PgConnection, digest: Digest) -> Result<Option<
             .bind(digest.0.as_slice())
             .fetch_optional(connection)
             .await?;
-    let Some((name, version, added_at, bytes)) = row else { return Ok(None) };
+    let Some((name, version, added_at, bytes)) = row.filter(|(.., bytes)| !bytes.is_empty()) else {
+        return Ok(None);
+    };
     if Digest::of(&bytes) != digest {
         return Err(Fault::broken("plugins", format!("the file of {name} {version} has another digest than its row")));
     }
@@ -118,13 +129,15 @@ async fn newest_audit(connection: &mut PgConnection, limit: u32) -> Result<Vec<A
 async fn add_plugin(connection: &mut PgConnection, plugin: CatalogPlugin) -> Result<(), Fault> {
     sqlx::query(
         "INSERT INTO plugins (digest, name, version, added_at, bytes) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (digest) DO NOTHING",
+         ON CONFLICT (digest) DO UPDATE SET added_at = excluded.added_at, bytes = excluded.bytes
+         WHERE octet_length(plugins.bytes) = 0 OR excluded.added_at - plugins.added_at >= $6",
     )
     .bind(plugin.digest.0.as_slice())
     .bind(plain(&plugin.name))
     .bind(plain(&plugin.version))
     .bind(time(plugin.added_at))
     .bind(&*plugin.bytes)
+    .bind(ADDED_AGAIN_MS)
     .execute(connection)
     .await?;
     Ok(())
@@ -170,4 +183,36 @@ pub(super) async fn add_audit(connection: &mut PgConnection, audit: &AuditEntry)
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// Who adds a plugin meanwhile waits for the row, and brings its file back; who was quicker has changed `added_at`.
+async fn keep_within(connection: &mut PgConnection, bounds: &CatalogBounds) -> Result<CatalogRemoved, Fault> {
+    let plugins = sqlx::query_as("SELECT digest, added_at, octet_length(bytes)::bigint FROM plugins");
+    let Excess { files, plugins } = excess(plugins.fetch_all(&mut *connection).await?, bounds)?;
+    let before = time(bounds.added_before);
+    for digest in &files {
+        let emptied = sqlx::query("UPDATE plugins SET bytes = '' WHERE digest = $1 AND added_at < $2");
+        emptied.bind(digest.0.as_slice()).bind(before).execute(&mut *connection).await?;
+    }
+    for digest in &plugins {
+        let forgotten = sqlx::query("DELETE FROM plugins WHERE digest = $1 AND added_at < $2");
+        forgotten.bind(digest.0.as_slice()).bind(before).execute(&mut *connection).await?;
+    }
+    let older = sqlx::query_as("SELECT number FROM generations ORDER BY number DESC LIMIT $1 OFFSET $2")
+        .bind(GENERATIONS_AT_ONCE)
+        .bind(i64::try_from(bounds.generations_max).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await?;
+    let older: Vec<i64> = unneeded(older, bounds).collect();
+    sqlx::query("DELETE FROM generations WHERE number = ANY($1)").bind(&older).execute(&mut *connection).await?;
+    let audit = sqlx::query("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - $1")
+        .bind(time(bounds.audit_max))
+        .execute(&mut *connection)
+        .await?;
+    Ok(CatalogRemoved {
+        files: files.len(),
+        plugins: plugins.len(),
+        generations: older.len(),
+        audit: audit.rows_affected(),
+    })
 }

@@ -7,9 +7,10 @@ use sqlx::sqlite::SqliteConnection;
 use super::SqliteStore;
 use super::work::Work;
 use crate::cell::{int, time, uint};
+use crate::excess::{ADDED_AGAIN_MS, Excess, GENERATIONS_AT_ONCE, excess, unneeded};
 use crate::fault::Fault;
 use crate::row::{GenerationColumns, generation};
-use crate::{AuditEntry, Catalog, CatalogGeneration, CatalogPlugin, StoreError};
+use crate::{AuditEntry, Catalog, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved, StoreError};
 
 #[async_trait]
 impl Catalog for SqliteStore {
@@ -74,6 +75,10 @@ impl Catalog for SqliteStore {
     async fn audit(&self, limit: u32) -> Result<Vec<AuditEntry>, StoreError> {
         self.reader.read("audit", move |connection| Box::pin(newest_audit(connection, limit))).await
     }
+
+    async fn keep_within(&self, bounds: CatalogBounds) -> Result<CatalogRemoved, StoreError> {
+        Ok(self.writer.write(Work::KeepWithin(bounds)).await?.removed())
+    }
 }
 
 async fn plugin(connection: &mut SqliteConnection, digest: Digest) -> Result<Option<CatalogPlugin>, Fault> {
@@ -82,7 +87,9 @@ async fn plugin(connection: &mut SqliteConnection, digest: Digest) -> Result<Opt
             .bind(digest.0.as_slice())
             .fetch_optional(connection)
             .await?;
-    let Some((name, version, added_at, bytes)) = row else { return Ok(None) };
+    let Some((name, version, added_at, bytes)) = row.filter(|(.., bytes)| !bytes.is_empty()) else {
+        return Ok(None);
+    };
     if Digest::of(&bytes) != digest {
         return Err(Fault::broken("plugins", format!("the file of {name} {version} has another digest than its row")));
     }
@@ -109,13 +116,15 @@ async fn newest_audit(connection: &mut SqliteConnection, limit: u32) -> Result<V
 pub(super) async fn add_plugin(connection: &mut SqliteConnection, plugin: &CatalogPlugin) -> Result<(), Fault> {
     sqlx::query(
         "INSERT INTO plugins (digest, name, version, added_at, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (digest) DO NOTHING",
+         ON CONFLICT (digest) DO UPDATE SET added_at = excluded.added_at, bytes = excluded.bytes
+         WHERE length(plugins.bytes) = 0 OR excluded.added_at - plugins.added_at >= ?6",
     )
     .bind(plugin.digest.0.as_slice())
     .bind(&*plugin.name)
     .bind(&*plugin.version)
     .bind(time(plugin.added_at))
     .bind(&*plugin.bytes)
+    .bind(ADDED_AGAIN_MS)
     .execute(connection)
     .await?;
     Ok(())
@@ -155,4 +164,35 @@ pub(super) async fn add_audit(connection: &mut SqliteConnection, audit: &AuditEn
         .execute(connection)
         .await?;
     Ok(())
+}
+
+pub(super) async fn keep_within(
+    connection: &mut SqliteConnection,
+    bounds: &CatalogBounds,
+) -> Result<CatalogRemoved, Fault> {
+    let plugins = sqlx::query_as("SELECT digest, added_at, length(bytes) FROM plugins");
+    let Excess { files, plugins } = excess(plugins.fetch_all(&mut *connection).await?, bounds)?;
+    for digest in &files {
+        let emptied = sqlx::query("UPDATE plugins SET bytes = x'' WHERE digest = ?1");
+        emptied.bind(digest.0.as_slice()).execute(&mut *connection).await?;
+    }
+    for digest in &plugins {
+        let forgotten = sqlx::query("DELETE FROM plugins WHERE digest = ?1");
+        forgotten.bind(digest.0.as_slice()).execute(&mut *connection).await?;
+    }
+    let older = sqlx::query_as("SELECT number FROM generations ORDER BY number DESC LIMIT ?1 OFFSET ?2")
+        .bind(GENERATIONS_AT_ONCE)
+        .bind(i64::try_from(bounds.generations_max).unwrap_or(i64::MAX))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut generations = 0;
+    for number in unneeded(older, bounds) {
+        sqlx::query("DELETE FROM generations WHERE number = ?1").bind(number).execute(&mut *connection).await?;
+        generations += 1;
+    }
+    let audit = sqlx::query("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?1")
+        .bind(time(bounds.audit_max))
+        .execute(&mut *connection)
+        .await?;
+    Ok(CatalogRemoved { files: files.len(), plugins: plugins.len(), generations, audit: audit.rows_affected() })
 }

@@ -6,8 +6,8 @@ use sqlx::sqlite::SqliteConnection;
 use super::{archive, catalog, denials, devices, directory, epochs, nodes, rebuild};
 use crate::fault::Fault;
 use crate::{
-    AuditEntry, CatalogGeneration, CatalogPlugin, DeviceRow, GroupDelta, Hole, NodeReport, Noted, ReceiptCut,
-    Revocation, Stretch,
+    AuditEntry, CatalogBounds, CatalogGeneration, CatalogPlugin, CatalogRemoved, DeviceRow, GroupDelta, Hole,
+    NodeReport, Noted, ReceiptCut, Revocation, Stretch,
 };
 
 /// One write.
@@ -27,6 +27,7 @@ pub(super) enum Work {
     Restore { user: UserId, audit: AuditEntry },
     AddPlugin(CatalogPlugin),
     AddGeneration(CatalogGeneration, AuditEntry),
+    KeepWithin(CatalogBounds),
     Epoch { identity: [u8; 16], partitions: u32, heads: Vec<(TopicPartition, u64)> },
     Repartition { identity: [u8; 16], partitions: u32, starts: Vec<(TopicPartition, u64)> },
     AddHole(Hole),
@@ -51,6 +52,7 @@ pub(super) enum Outcome {
     Noted(Noted),
     Epoch(u32),
     Devices(Vec<DeviceId>),
+    Removed(CatalogRemoved),
 }
 
 impl Work {
@@ -71,6 +73,7 @@ impl Work {
             Self::Restore { .. } => "restore",
             Self::AddPlugin(_) => "add plugin",
             Self::AddGeneration(..) => "add generation",
+            Self::KeepWithin(_) => "keep the catalog within its bounds",
             Self::Epoch { .. } => "epoch",
             Self::Repartition { .. } => "repartition",
             Self::AddHole(_) => "add hole",
@@ -121,6 +124,9 @@ impl Work {
             Self::AddGeneration(generation, audit) => {
                 return catalog::add_generation(connection, generation, audit).await.map(Outcome::Changed);
             }
+            Self::KeepWithin(bounds) => {
+                return catalog::keep_within(connection, bounds).await.map(Outcome::Removed);
+            }
             Self::AddAudit(audit) => catalog::add_audit(connection, audit).await?,
             Self::Epoch { identity, partitions, heads } => {
                 return epochs::epoch(connection, *identity, *partitions, heads).await.map(Outcome::Epoch);
@@ -161,7 +167,17 @@ impl Outcome {
     pub(super) fn noted(self) -> Noted {
         match self {
             Self::Noted(noted) => noted,
-            Self::Done | Self::Changed(_) | Self::Epoch(_) | Self::Devices(_) => Noted::Unchanged,
+            Self::Done | Self::Changed(_) | Self::Epoch(_) | Self::Devices(_) | Self::Removed(_) => Noted::Unchanged,
+        }
+    }
+
+    /// What of the catalog went.
+    pub(super) fn removed(&self) -> CatalogRemoved {
+        match self {
+            Self::Removed(removed) => *removed,
+            Self::Done | Self::Changed(_) | Self::Epoch(_) | Self::Devices(_) | Self::Noted(_) => {
+                CatalogRemoved::default()
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What every store must do, as checks over its ports. Another backend joins by a function that opens it, and one more line at the end.
 
 mod archive;
+mod catalog;
 mod conversations;
 mod denials;
 mod devices;
@@ -122,6 +123,10 @@ macro_rules! checks {
                 a_generation_and_its_audit_row_come_together_or_not_at_all,
                 a_plugin_is_added_once,
                 what_makes_no_generation_is_audited_too,
+            }
+            catalog {
+                files_above_the_bound_go_oldest_first_and_come_back_when_they_are_added,
+                generations_and_audit_keep_the_newest_and_what_is_needed,
             }
             denials {
                 a_block_is_directed_and_asked_for_twice_changes_nothing,

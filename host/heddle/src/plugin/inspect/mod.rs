@@ -55,7 +55,7 @@ impl Inspected {
 
     /// Compiles, starts and configures it, runs its cases. What is known to be wrong already is not said twice.
     fn measure(&self, engine: &Engine) -> Measured {
-        let mut measured = Measured { problems: problems::of(self, engine.limits()), ..Measured::default() };
+        let mut measured = Measured { problems: problems::of(self, &engine.limits()), ..Measured::default() };
         let Ok(packed) = &self.packed else { return measured };
         if !measured.problems.is_empty() {
             return measured;

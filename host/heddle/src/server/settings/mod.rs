@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::log_cat::LOG_DIR;
 use crate::token::{DEVELOPMENT_SECRET, DEVELOPMENT_TTL_S};
 
-pub use policies::{engine, plugin_log, policies, trust, watch};
+pub use policies::{engine, limits, native_cache, plugin_log, policies, trust, watch};
 
 /// A number that its range keeps small.
 fn small(number: u64) -> u32 {
@@ -319,6 +319,6 @@ fn auth(config: &Config, admin_token: &str) -> Result<AuthConfig, Problems> {
     })
 }
 
-fn problem(key: &str, wrong: String, remedy: &str) -> Problem {
+pub(crate) fn problem(key: &str, wrong: String, remedy: &str) -> Problem {
     Problem { key: key.to_owned(), origin: "checked".to_owned(), wrong, remedy: remedy.to_owned() }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use heddle_model::Hook;
 use heddle_pack::TrustList;
-use heddle_policy::{PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
-use heddle_wasm::Limits;
+use heddle_policy::{Mirror, PluginRef, PolicyConfig, PolicyLimits, RecordConfig, Redaction, WatchConfig};
+use heddle_wasm::{Limits, NativeCache};
 use serde_json::{Map, Value};
 
 use super::{count, problem, small};
@@ -38,15 +38,10 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
     }
     let builtin_config = builtins.iter().map(|(hook, bytes)| (*hook, reader.settings(bytes))).collect();
     problems.extend(reader.unused());
-    let limits = PolicyLimits {
-        chain_max: count(section.chain_max),
-        memory_bytes_max: section.memory_max.0,
-        deadline_ms_max: small(section.deadline_max.millis()),
-        states_max: count(section.states_max),
-        generations_max: count(section.generations_max),
-        draining_max: count(section.draining_max),
-    };
-    let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch: watch(config) };
+    let limits = limits(config);
+    let mirror = Mirror { dir: config.node.data_dir.join("plugins"), bytes_max: section.plugin_files_max.0 };
+    let (watch, mirror) = (watch(config), Some(mirror));
+    let policies = PolicyConfig { chains: loaded, builtin_config, trial: None, limits, trust, watch, mirror };
     problems.extend(
         policies
             .problems(builtins)
@@ -54,6 +49,23 @@ pub fn policies(config: &Config, builtins: &[(Hook, &'static [u8])]) -> Result<P
             .map(|wrong| problem("policies", wrong, "`heddle plugin inspect FILE` shows what a file is")),
     );
     if problems.is_empty() { Ok(policies) } else { Err(Problems(problems)) }
+}
+
+/// Bounds of the policy floor.
+pub fn limits(config: &Config) -> PolicyLimits {
+    let section = &config.policies;
+    PolicyLimits {
+        chain_max: count(section.chain_max),
+        memory_bytes_max: section.memory_max.0,
+        deadline_ms_max: small(section.deadline_max.millis()),
+        states_max: count(section.states_max),
+        generations_max: count(section.generations_max),
+        draining_max: count(section.draining_max),
+        catalog_bytes_max: section.catalog_max.0,
+        catalog_plugins_max: count(section.catalog_plugins_max),
+        catalog_generations_max: count(section.catalog_generations_max),
+        audit_max: section.audit_max,
+    }
 }
 
 /// Whose signatures count when a plugin is deployed.
@@ -180,6 +192,11 @@ impl Reader<'_> {
 /// What `heddle plugin sign` wrote beside a plugin file, if it did.
 fn signature_beside(file: &str) -> Option<String> {
     std::fs::read_to_string(format!("{file}.minisig")).ok()
+}
+
+/// Where native code is kept.
+pub fn native_cache(config: &Config) -> NativeCache {
+    NativeCache { dir: config.node.data_dir.join("native"), bytes_max: config.policies.native_cache_max.0 }
 }
 
 /// For the engine: what one plugin may use, whatever its manifest says.

@@ -83,6 +83,7 @@ struct Made {
     plugin_log: (usize, u32),
     policies: heddle_policy::PolicyConfig,
     compiler: String,
+    native_bytes_max: u64,
 }
 
 fn made(assignments: &[&str]) -> Made {
@@ -102,6 +103,7 @@ fn made(assignments: &[&str]) -> Made {
         plugin_log: plugin_log(&config),
         policies: policies(&config, &crate::server::builtins()).unwrap(),
         compiler: format!("{:?}", crate::compile::child(&config)),
+        native_bytes_max: native_cache(&config).bytes_max,
         node,
     }
 }
@@ -349,6 +351,12 @@ fn keys_of_policies() -> Vec<&'static str> {
         "policies.record_bytes_max" = "59 MiB", &[] => |made| made.policies.watch.record.bytes_max, 59 << 20;
         "policies.record_bodies" = "true", &[] => |made| made.policies.watch.record.redaction.bodies, true;
         "policies.record_tags" = "[\"topic\"]", &[] => |made| made.policies.watch.record.redaction.tags_kept.len(), 1;
+        "policies.native_cache_max" = "60 MiB", &[] => |made| made.native_bytes_max, 60 << 20;
+        "policies.plugin_files_max" = "61 MiB", &[] => |made| made.policies.mirror.as_ref().unwrap().bytes_max, 61 << 20;
+        "policies.catalog_max" = "62 MiB", &[] => |made| made.policies.limits.catalog_bytes_max, 62 << 20;
+        "policies.catalog_plugins_max" = "6300", &[] => |made| made.policies.limits.catalog_plugins_max, 6_300;
+        "policies.catalog_generations_max" = "640", &[] => |made| made.policies.limits.catalog_generations_max, 640;
+        "policies.audit_max" = "6500", &[] => |made| made.policies.limits.audit_max, 6_500;
         "policies.draining_max" = "7", &[] => |made| made.policies.limits.draining_max, 7;
     }
     .to_vec()
