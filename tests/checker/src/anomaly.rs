@@ -47,7 +47,7 @@ pub enum Kind {
     ReceiptNotTheNewest,
     /// More is read than was delivered.
     ReadAboveDelivered,
-    /// A receipt in a stream that says less than one before it.
+    /// A receipt in a stream that says less than one before it, of a reader who never came back.
     ReceiptWentBack,
     /// Somebody is said to have what never came to them.
     ReceiptOfNothing,

@@ -24,7 +24,7 @@ pub fn check(history: &History) -> Vec<Anomaly> {
     let topics = (!history.records.is_empty()).then(|| topics::Topics::of(history));
     let seen = streams::follow(history, topics.as_ref(), &mut found);
     messages::Messages::of(history, topics.as_ref(), &seen).check(&mut found);
-    receipts::in_streams(&seen, &mut found);
+    receipts::in_streams(history, &seen, &mut found);
     if let Some(topics) = &topics {
         archive::equals(history, topics, &mut found);
         receipts::in_the_archive(history, topics, &mut found);

@@ -3,13 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::anomaly::{Found, Kind};
-use crate::history::History;
+use crate::history::{History, Step};
 use crate::lines::Frame;
 use crate::streams::Seen;
 use crate::topics::Topics;
 
-/// Those in the streams of who sent what was received.
-pub(crate) fn in_streams(seen: &Seen<'_>, found: &mut Found) {
+/// Those in the streams of who sent what was received. A reader that came back, perhaps to another node, may have its older ones said again: they
+/// are cumulative, and whoever takes them takes the newest.
+pub(crate) fn in_streams(history: &History, seen: &Seen<'_>, found: &mut Found) {
+    let mut connects: BTreeMap<&str, usize> = BTreeMap::new();
+    for ((user, _), steps) in &history.devices {
+        let times = steps.iter().filter(|step| matches!(step, Step::Connect(..))).count();
+        *connects.entry(user).or_default() += times;
+    }
     let got: BTreeMap<&str, HashSet<(&str, u64)>> = seen
         .iter()
         .map(|(user, events)| (*user, events.values().filter_map(|frame| message(frame)).collect()))
@@ -20,7 +26,8 @@ pub(crate) fn in_streams(seen: &Seen<'_>, found: &mut Found) {
             let Frame::Receipt { offset, conversation, by, status, order, count: None } = frame else { continue };
             let what = format!("{sender} was told at {offset} that {by} has {conversation} {status} up to {order}");
             let before = last.entry((conversation, by, status)).or_insert(0);
-            if *order < *before {
+            let once = connects.get(by.as_str()) == Some(&1);
+            if *order < *before && once {
                 found.add(Kind::ReceiptWentBack, format!("{what}, and before that up to {before}"));
             }
             *before = (*order).max(*before);
