@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import time
 
 from websockets.exceptions import WebSocketException
@@ -20,6 +21,8 @@ SETTLE_S = float(os.environ.get("HEDDLE_E2E_SETTLE_S", "180"))
 SENDS_PER_S, FEW, PAUSE_S = 100, 20, 0.025
 # Of the messages that came, one in so many is read.
 READ_ONE_IN = 20
+# A node that ends says so, and when to come back.
+SHUTTING_DOWN = 4001
 # Groups that somebody joins and leaves while people talk.
 GUESTS_MAX = 4
 
@@ -51,6 +54,10 @@ class Client:
         self.open, self.unread = None, None
         self.sending, self.ended = bool(conversations), False
         self.reconnects, self.trouble = 0, ""
+        # (when, node, the delay that it was told) of each time that it was sent away; whether it could go on where it was, each time it came.
+        self.closes, self.resumed = [], []
+        # Where it went first when a node had sent it away.
+        self.went = {}
 
     async def run(self):
         """Until it is ended."""
@@ -67,17 +74,34 @@ class Client:
             except (Closed, NotInTime, OSError, WebSocketException, EOFError) as error:
                 self.reconnects += 1
                 self.trouble = f"{self.device.server.config['node']['id']}: {error!r}"[:300]
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(await self._left() or 0.1)
             finally:
                 self._collect()
         await asyncio.wait_for(self.device.leave(), 10)
+
+    async def _left(self):
+        """The connection is over: how long it should stay away, if it was told."""
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(self.device.abort(), 2)
+        code, reason = self.device.closed or (None, "")
+        if code != SHUTTING_DOWN:
+            return 0
+        delay_s = int(re.search(r"(\d+) ?ms", reason)[1]) / 1000
+        self.closes.append((time.monotonic(), self.device.server, delay_s))
+        self.device.closed = None
+        return delay_s
 
     async def _connect(self):
         if self.device.socket:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self.device.abort(), 2)
         self.device.server = self.rng.choice(sorted(self.cluster.up, key=lambda node: node.config["node"]["id"]))
-        await asyncio.wait_for(self.device.connect(), 10)
+        if self.closes:
+            self.went.setdefault(self.closes[-1][1], self.device.server)
+        first = self.device.position is None
+        hello = await asyncio.wait_for(self.device.connect(), 10)
+        if not first:
+            self.resumed.append(hello["resumed"])
 
     async def _send(self):
         if self.open is None:
@@ -148,6 +172,7 @@ class Crowd:
             guest = name(f"guest{number}")
             client = Client(cluster, self.books, self.history, guest, [], pause_s, random.Random(f"{seed} {guest}"))
             self.guests[group] = of[0], client
+        self.everybody = [*self.clients, *(guest for _, guest in self.guests.values())]
         self.joined, self.late = 0, None
 
     def _dealt(self, users, conversations):
@@ -164,8 +189,7 @@ class Crowd:
 
     async def talk(self, meanwhile):
         """They talk while that runs; then everything gets its outcome and arrives, or `check` says what did not."""
-        everybody = [*self.clients, *(guest for _, guest in self.guests.values())]
-        running = [asyncio.create_task(client.run()) for client in everybody]
+        running = [asyncio.create_task(client.run()) for client in self.everybody]
         coming = asyncio.create_task(self._come_and_go())
         try:
             await asyncio.sleep(2)
@@ -187,7 +211,7 @@ class Crowd:
                 await self._settled(self.books.behind, "accepted and not come", running)
             except NotInTime as late:
                 self.late = late
-            for client in everybody:
+            for client in self.everybody:
                 client.ended = True
             _, stuck = await asyncio.wait(running, timeout=30)
             assert not stuck, [task.get_stack(limit=3) for task in stuck]
