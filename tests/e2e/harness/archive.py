@@ -16,6 +16,11 @@ def archive_of(postgres, database):
     return set(places)
 
 
+def count_of(postgres, database):
+    """How many records are in the archive."""
+    return int(postgres.sql(database, "SELECT count(*) FROM records")[0][0])
+
+
 def records_of(postgres, database):
     """Every record in the archive: where, and the hash of its bytes."""
     rows = postgres.sql(database, "SELECT partition, position, encode(sha256(bytes), 'hex') FROM records")
