@@ -71,35 +71,26 @@ impl<'a> Messages<'a> {
     fn own_copies(&mut self, seen: &Seen<'a>) {
         for (user, events) in seen {
             for frame in events.values() {
-                let Frame::NewMessage { message_id, from, to, group, order, client_id, .. } = frame else { continue };
-                let key = |(of, conversation, client_id): &(String, String, String)| {
-                    (of == from && client_id_is(client_id, frame) && named(conversation, to.as_ref(), group.as_ref()))
-                        .then_some(())
-                };
-                let mine = from == user && client_id.is_some();
-                let sent = if mine && !self.known.contains_key(message_id.as_str()) {
-                    self.history.sends.keys().find(|of| key(of).is_some())
-                } else {
-                    None
-                };
-                if let Some((_, conversation, client_id)) = sent {
-                    let message = Message {
-                        sender: from,
+                let Frame::NewMessage { client_id: Some(client_id), .. } = frame else { continue };
+                let Some(event) = came(frame).filter(|event| event.from == *user) else { continue };
+                let key = (event.from.to_owned(), event.conversation, client_id.clone());
+                if let Some(((_, conversation, client_id), _)) = self.history.sends.get_key_value(&key) {
+                    self.known.entry(event.id).or_insert_with(|| Message {
+                        sender: event.from,
                         conversation,
                         client_id: Some(client_id),
-                        order: *order,
+                        order: event.order,
                         ..Message::default()
-                    };
-                    self.known.insert(message_id, message);
+                    });
                 }
-                if let Some(message) = self.known.get_mut(message_id.as_str()).filter(|_| mine) {
+                if let Some(message) = self.known.get_mut(event.id) {
                     message.accepted = true;
                 }
             }
         }
     }
 
-    /// Whether it is for that user; not known of a message that nobody told of, nor of a group that nobody described.
+    /// Whether it is for that user.
     fn is_for(&self, user: &str, from: &str, conversation: &str, order: u64) -> bool {
         match conversation.split_once(':') {
             Some(("group", group)) => match self.topics {
@@ -302,18 +293,6 @@ fn came<'a>(frame: &'a Frame) -> Option<Came<'a>> {
         (None, None) => String::new(),
     };
     Some(Came { offset: *offset, id: message_id, from, conversation, order: *order })
-}
-
-fn client_id_is(client_id: &str, frame: &Frame) -> bool {
-    matches!(frame, Frame::NewMessage { client_id: Some(of), .. } if of == client_id)
-}
-
-fn named(conversation: &str, to: Option<&String>, group: Option<&String>) -> bool {
-    match conversation.split_once(':') {
-        Some(("group", id)) => group.is_some_and(|group| group == id),
-        Some((_, name)) => to.is_some_and(|to| to == name),
-        None => false,
-    }
 }
 
 fn of_record<'a>(record: &'a Record, order: u64) -> Message<'a> {
