@@ -145,7 +145,7 @@ def cluster(start):
 
 @pytest.mark.timeout(FAULTS_S + 900)
 async def test_nothing_is_lost_doubled_reordered_or_leaked_while_everything_fails(cluster, name, capsys):
-    crowd = Crowd(cluster, name, CLIENTS, SEED, CONVERSATIONS)
+    crowd = Crowd(cluster, name, CLIENTS, SEED, CONVERSATIONS, restless=True)
     faults = Faults(cluster, random.Random(SEED))
     await crowd.talk(faults.run(FAULTS_S))
     await crowd.check()

@@ -21,6 +21,8 @@ SETTLE_S = float(os.environ.get("HEDDLE_E2E_SETTLE_S", "180"))
 SENDS_PER_S, FEW, PAUSE_S = 100, 20, 0.025
 # Of the messages that came, one in so many is read.
 READ_ONE_IN = 20
+# Those who are restless lose their connection without a word, about so often each, and come back while others talk to them.
+RESTLESS_S, GONE_S = 8, 1
 # A node that ends says so, and when to come back.
 SHUTTING_DOWN = 4001
 # Groups that somebody joins and leaves while people talk.
@@ -46,6 +48,8 @@ class Client:
 
     def __init__(self, cluster, books, history, user, conversations, pause_s, rng):
         self.cluster, self.books, self.pause_s, self.rng = cluster, books, pause_s, rng
+        # When it goes away for a moment, if it is restless.
+        self.goes_at = None
         self.user, self.conversations = user, conversations
         self.device = Timed(cluster.nodes[0], user, auto_ack=True)
         self.device.history = history
@@ -65,6 +69,8 @@ class Client:
             try:
                 await self._connect()
                 while not self.ended:
+                    if self.goes_at and self.sending and time.monotonic() > self.goes_at:
+                        await self._goes()
                     if self.open or self.sending:
                         await self._send()
                     else:
@@ -78,6 +84,12 @@ class Client:
             finally:
                 self._collect()
         await asyncio.wait_for(self.device.leave(), 10)
+
+    async def _goes(self):
+        await self.device.abort()
+        self.goes_at = time.monotonic() + self.rng.expovariate(1 / RESTLESS_S)
+        await asyncio.sleep(self.rng.random() * GONE_S)
+        raise EOFError("it was gone for a moment")
 
     async def _left(self):
         """The connection is over: how long it should stay away, if it was told."""
@@ -149,7 +161,7 @@ class Crowd:
     """Clients that talk to each other and in groups, some who come to a group and go, and the history of it all. `conversations`: so many, half of
     them groups, in one of which everybody is; else each has three of its own, and groups beside."""
 
-    def __init__(self, cluster, name, count, seed, conversations=None):
+    def __init__(self, cluster, name, count, seed, conversations=None, restless=False):
         self.cluster, self.rng = cluster, random.Random(seed)
         users = [name(f"u{number}") for number in range(count)]
         if conversations:
@@ -173,6 +185,8 @@ class Crowd:
             client = Client(cluster, self.books, self.history, guest, [], pause_s, random.Random(f"{seed} {guest}"))
             self.guests[group] = of[0], client
         self.everybody = [*self.clients, *(guest for _, guest in self.guests.values())]
+        for client in self.clients if restless else ():
+            client.goes_at = time.monotonic() + client.rng.expovariate(1 / RESTLESS_S)
         self.joined, self.late = 0, None
 
     def _dealt(self, users, conversations):
