@@ -8,7 +8,9 @@ export HEDDLE_CACHE := $(CACHE)
 DATA ?= ./heddle-data
 ARGS ?=
 FAULTS_S ?= 300
-FAULTS_CLIENTS ?= 60
+FAULTS_CLIENTS ?= 200
+FAULTS_CONVERSATIONS ?= 60
+OUTAGE_S ?= 60
 REBALANCES ?= 50
 SWAPS ?= 1000
 
@@ -41,10 +43,12 @@ test: lint ## Run everything: lints, unit tests, those of the SDK and the plugin
 	$(MAKE) --no-print-directory build
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" tests/e2e/run
 
-faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS=60, REBALANCES=50, SWAPS=1000 under load, then builds with planted defects
+faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS=200 in FAULTS_CONVERSATIONS=60, REBALANCES=50, SWAPS=1000 under load, then builds with planted defects
 	@deploy/setup.sh test
+	cargo build --quiet --package heddle-checker
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" HEDDLE_E2E_FAULTS_S="$(FAULTS_S)" \
-	  HEDDLE_E2E_FAULTS_CLIENTS="$(FAULTS_CLIENTS)" HEDDLE_E2E_AGREE_SWAPS=100 \
+	  HEDDLE_E2E_FAULTS_CLIENTS="$(FAULTS_CLIENTS)" HEDDLE_E2E_FAULTS_CONVERSATIONS="$(FAULTS_CONVERSATIONS)" HEDDLE_E2E_OUTAGE_S="$(OUTAGE_S)" \
+	  HEDDLE_E2E_AGREE_SWAPS=100 HEDDLE_E2E_ROLLING_CLIENTS=200 \
 	  HEDDLE_E2E_REBALANCES="$(REBALANCES)" HEDDLE_E2E_REBALANCES_S=1200 HEDDLE_E2E_INTERRUPTIONS=15 HEDDLE_E2E_LOSSY_S=60 HEDDLE_E2E_NO_REDIS_S=60 \
 	  tests/e2e/run test_cluster.py test_no_redis.py test_agree.py test_rebalance.py test_expansion.py test_lossy_bus.py faults_one_way.py faults_drain.py
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" HEDDLE_E2E_SWAPS="$(SWAPS)" HEDDLE_E2E_DEPLOY_KILLS=100 \

@@ -9,8 +9,9 @@ import random
 
 import pytest
 
-from harness.cluster import Cluster, Crowd, needed
+from harness.cluster import Cluster, needed
 from harness.settings import merged
+from harness.talk import Crowd
 from harness.waiting import until
 from harness.wires import Missing, Wires
 
@@ -81,6 +82,6 @@ async def test_nothing_is_lost_while_nodes_are_cut_off_in_one_direction(cluster,
             await asyncio.sleep(3 + rng.random())
 
     await crowd.talk(cut())
-    crowd.check_archive()
+    await crowd.check()
     with capsys.disabled():
         print(f"\n  {crowd.figures()}; {len(done)} cuts of {CUT_S} s: {', '.join(done)}")

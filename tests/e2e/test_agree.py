@@ -144,31 +144,3 @@ async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, name, capsys):
             assert told.returncode == 0 and f"generation     {generation}\n" in told.stdout, (client_id, generation, told)
     with capsys.disabled():
         print(f"\n  agreed: {len(marks)} sets by three nodes under {len(accepted)} messages, of which one came and went and one stood still")
-
-
-@pytest.mark.heavy
-async def test_a_rolling_restart_loses_nothing_and_sends_clients_away_in_order(nodes, name):
-    three = nodes(3)
-    bob = name("bob")
-    speakers = [Speaker(three[number % 3], name(f"speaker{number}"), bob) for number in range(9)]
-    running = [asyncio.create_task(speaker.run()) for speaker in speakers]
-    for node in three:
-        await until_async(lambda: all(speaker.accepted for speaker in speakers), "everybody speaks")
-        assert await asyncio.to_thread(node.stop) == 0
-        before = [len(speaker.accepted) for speaker in speakers]
-        elsewhere = [number for number, speaker in enumerate(speakers) if speaker.node is not node]
-        await until_async(lambda: all(len(speakers[n].accepted) > before[n] + 5 for n in elsewhere), "the others go on", 60)
-        await asyncio.to_thread(node.start)
-        await until_async(lambda: all(len(s.accepted) > b for s, b in zip(speakers, before, strict=True)), "all are back", 60)
-    for speaker in speakers:
-        speaker.done = True
-    await asyncio.gather(*running)
-    accepted = sorted(client_id for speaker in speakers for client_id, *_ in speaker.accepted)
-    async with Device(three[0], bob, auto_ack=True) as b:
-        await b.until(lambda: len(b.messages) >= len(accepted), "bob has all", 60)
-        assert sorted(b.texts()) == accepted, "each once"
-        for speaker in speakers:
-            mine = [text for text in b.texts() if text.startswith(f"{speaker.user}-")]
-            assert mine == [client_id for client_id, *_ in speaker.accepted], "in order"
-    # Told to go, and to come back: never cut off.
-    assert {code for speaker in speakers for code in speaker.closed} == {4001}

@@ -8,11 +8,16 @@ import time
 
 import pytest
 
-from harness.cluster import Cluster, Crowd, needed
+from harness.cluster import Cluster, needed
+from harness.talk import Crowd
 from harness.waiting import until_async
 
 FAULTS_S = float(os.environ.get("HEDDLE_E2E_FAULTS_S", "45"))
 CLIENTS = int(os.environ.get("HEDDLE_E2E_FAULTS_CLIENTS", "16"))
+# So many, or three for each client.
+CONVERSATIONS = int(os.environ.get("HEDDLE_E2E_FAULTS_CONVERSATIONS", "0")) or None
+# How long the broker and the database are away, the first time.
+OUTAGE_S = float(os.environ.get("HEDDLE_E2E_OUTAGE_S", "4"))
 SEED = int(os.environ.get("HEDDLE_E2E_SEED", "7"))
 # Of the faults only these, by name.
 ONLY = os.environ.get("HEDDLE_E2E_FAULTS_ONLY", "")
@@ -31,11 +36,12 @@ class Faults:
         self.done = []
         self.takeovers = 0
         self.long = {self.kill_a_node.__name__: True, self.freeze_a_node.__name__: True}
+        self.outages = {self.stop_the_broker.__name__: OUTAGE_S, self.stop_postgres.__name__: OUTAGE_S}
 
     async def run(self, seconds):
         """Each kind once, then by chance, until the time is over."""
-        kinds = [self.kill_a_node, self.freeze_a_node, self.kill_the_broker, self.freeze_the_broker, self.flush_redis,
-                 self.kill_redis, self.stop_postgres, self.freeze_postgres, self.lose_messages_between_nodes]
+        kinds = [self.kill_a_node, self.freeze_a_node, self.stop_the_broker, self.freeze_the_broker, self.flush_redis, self.kill_redis,
+                 self.freeze_redis, self.stop_postgres, self.freeze_postgres, self.lose_messages_between_nodes]
         kinds = [kind for kind in kinds if not ONLY or kind.__name__ in ONLY.split(",")]
         end, turn = time.monotonic() + seconds, 0
         while time.monotonic() < end or turn < len(kinds):
@@ -85,9 +91,14 @@ class Faults:
         await until_async(lambda: asyncio.to_thread(all_of_them), "the others have all partitions", TAKE_OVER_S)
         self.takeovers += 1
 
-    async def kill_the_broker(self):
+    async def _away(self, kind, then_s):
+        """For as long as it is said the first time, and for so long later."""
+        await asyncio.sleep(self.outages.pop(kind.__name__, then_s))
+
+    async def stop_the_broker(self):
+        """By kill -9."""
         self.cluster.kafka.kill()
-        await asyncio.sleep(1)
+        await self._away(self.stop_the_broker, 1)
         await asyncio.to_thread(self.cluster.kafka.start)
 
     async def freeze_the_broker(self):
@@ -103,6 +114,11 @@ class Faults:
         await asyncio.sleep(2)
         await asyncio.to_thread(self.cluster.redis.start)
 
+    async def freeze_redis(self):
+        self.cluster.redis.freeze()
+        await asyncio.sleep(3)
+        self.cluster.redis.thaw()
+
     async def lose_messages_between_nodes(self):
         self.cluster.lose(True)
         await asyncio.sleep(3)
@@ -110,7 +126,7 @@ class Faults:
 
     async def stop_postgres(self):
         await asyncio.to_thread(self.cluster.postgres.stop)
-        await asyncio.sleep(4)
+        await self._away(self.stop_postgres, 4)
         await asyncio.to_thread(self.cluster.postgres.start)
 
     async def freeze_postgres(self):
@@ -129,10 +145,10 @@ def cluster(start):
 
 @pytest.mark.timeout(FAULTS_S + 900)
 async def test_nothing_is_lost_doubled_reordered_or_leaked_while_everything_fails(cluster, name, capsys):
-    crowd = Crowd(cluster, name, CLIENTS, SEED)
+    crowd = Crowd(cluster, name, CLIENTS, SEED, CONVERSATIONS, restless=True)
     faults = Faults(cluster, random.Random(SEED))
     await crowd.talk(faults.run(FAULTS_S))
-    crowd.check_archive()
+    await crowd.check()
     assert faults.takeovers or "kill_a_node" not in faults.done, "nobody took a dead node's partitions over"
     with capsys.disabled():
         print(f"\n  {crowd.figures()}; {faults.takeovers} takeovers, "

@@ -10,9 +10,10 @@ from collections import Counter, defaultdict
 import pytest
 
 from harness.archive import topics_of
-from harness.checker import Books
-from harness.cluster import Cluster, equal_to_the_topics, needed
+from harness.books import Books
+from harness.cluster import Cluster, needed
 from harness.device import Device
+from harness.history import History
 from harness.questions import Broker
 from harness.waiting import until, until_async
 
@@ -125,8 +126,10 @@ async def test_a_group_message_whose_expansion_is_cut_off_reaches_every_member_o
     door = cluster.nodes[0]
     members = [name(f"m{number}") for number in range(MEMBERS)]
     group = door.rest(members[0]).group("hundreds", members[1:])
-    books = Books({group: members})
+    books, history = Books({group: members}), History(cluster, {group: members})
     devices = [Device(door, user, auto_ack=True) for user in members]
+    for device in devices:
+        device.history = history
     senders = devices[:SENDERS]
     await asyncio.gather(*(device.connect() for device in senders))
     expansions = Expansions(cluster, group, senders, books)
@@ -139,15 +142,11 @@ async def test_a_group_message_whose_expansion_is_cut_off_reaches_every_member_o
         await asyncio.gather(*(device.connect() for device in devices[at : at + 20]))
     for device in devices:
         await device.until(lambda device=device: len(device.messages) >= len(books.accepted), f"everything for {device.user}", 60)
-        books.received[device.user] = device.messages
     took = time.monotonic() - began
-    books.check()
     await asyncio.gather(*(device.leave() for device in devices))
-    equal_to_the_topics(cluster)
-    wanted = [message["text"] for message in senders[0].messages]
     for user in expansions.rng.sample(members, 30):
-        told = door.rest(user).history(f"group:{group}", limit=200)["messages"]
-        assert [message["text"] for message in told] == wanted[-200:], user
+        history.told(door, user, f"group:{group}")
+    await asyncio.to_thread(history.check)
     with capsys.disabled():
         print(f"\n  {expansions.interrupted} expansions cut off in {expansions.tries} kills and {took:.0f} s, with "
               f"{', '.join(f'{stood}/{of}' for stood, of in expansions.cut[:12])} chunks of {len(expansions.cut)} messages; "

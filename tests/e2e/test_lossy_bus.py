@@ -5,9 +5,10 @@ import os
 
 import pytest
 
-from harness.cluster import Cluster, Crowd, needed
+from harness.cluster import Cluster, needed
 from harness.device import Device
 from harness.lossy import Frames, frame_end
+from harness.talk import Crowd
 from harness.waiting import until, until_async
 
 LOSSY_S = float(os.environ.get("HEDDLE_E2E_LOSSY_S", "8"))
@@ -46,7 +47,7 @@ def test_the_proxy_cuts_frames_wherever_pieces_end():
 async def test_everything_arrives_in_order_and_soon_while_every_third_bus_message_is_lost(cluster, name, capsys):
     crowd = Crowd(cluster, name, 9, SEED)
     await crowd.talk(asyncio.sleep(LOSSY_S))
-    crowd.check_archive()
+    await crowd.check()
     await _sees_right(*cluster.nodes[:2], name)
     delays = crowd.delays_s()
     # Chats reach every node over the topics; on the bus are typing, presence, and whose device has moved.

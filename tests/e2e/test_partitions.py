@@ -9,10 +9,11 @@ import time
 
 import pytest
 
-from harness.cluster import Cluster, Crowd, needed
+from harness.cluster import Cluster, needed
 from harness.device import Device
 from harness.operator import roll
 from harness.server import binary, heddle
+from harness.talk import Crowd
 from harness.waiting import until
 
 CLIENTS = 12
@@ -69,7 +70,7 @@ async def test_a_log_is_cut_from_8_to_16_with_clients_on_line(cluster, name, cap
     await crowd.talk(cut())
     assert said == [{"partitions": 16, "under_way": None}]
     until(lambda: sum(node["partitions"] for node in roll(one).values()) == 32, "each partition has one owner", 30)
-    crowd.check_archive()
+    await crowd.check()
     async with Device(two, away) as device:
         await device.next("caught_up")
         assert "gap" not in device.hello and not device.stale

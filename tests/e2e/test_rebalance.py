@@ -7,12 +7,14 @@ import time
 
 import pytest
 
-from harness.cluster import Cluster, Crowd, needed
+from harness.cluster import Cluster, needed
 from harness.questions import Broker
+from harness.talk import Crowd
 from harness.waiting import until_async
 
-# So many, or what fits in the time.
-REBALANCES = int(os.environ.get("HEDDLE_E2E_REBALANCES", "50"))
+# So many must be; without the variable, what fits in the short time, of each way at least one.
+WANTED = os.environ.get("HEDDLE_E2E_REBALANCES")
+REBALANCES = int(WANTED or "50")
 REBALANCES_S = float(os.environ.get("HEDDLE_E2E_REBALANCES_S", "20"))
 CLIENTS = 8
 SEED = int(os.environ.get("HEDDLE_E2E_SEED", "7"))
@@ -113,8 +115,8 @@ async def test_partitions_change_hands_under_traffic_and_everything_arrives_once
     began = time.monotonic()
     await crowd.talk(comings.run())
     took = time.monotonic() - began
-    crowd.check_archive()
-    assert comings.hands.count >= min(REBALANCES, 6)
+    await crowd.check()
+    assert comings.hands.count >= (REBALANCES if WANTED else 6), f"only {comings.hands.count} rebalances in {took:.0f} s"
     with capsys.disabled():
         print(f"\n  {comings.hands.count} rebalances in {took:.0f} s, {comings.hands.moved} partitions moved; {crowd.figures()}; "
               f"a node {', '.join(comings.done)}")

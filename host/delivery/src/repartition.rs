@@ -39,6 +39,31 @@ impl Delivery {
 }
 
 impl Shared {
+    /// Whether what was read by now may be of the next epoch, where it has other positions, although this node is of the one before. A record of that
+    /// epoch is appended after the store has opened it, and not earlier than 6 s after every node could know that this would be: so who asks after it
+    /// has read is told.
+    pub(crate) async fn is_cut(&self) -> bool {
+        let (count, identity) = (self.numbering.partitioning.count, self.log.layout().identity.0);
+        loop {
+            let cut = self.policies.cut();
+            // Partitions only become more.
+            if cut.done.is_some_and(|done| done > count) {
+                return true;
+            }
+            let expected = cut.under_way.is_some();
+            // One that stood still has not been told yet.
+            if !expected && self.policies.knows().is_ok() {
+                return false;
+            }
+            match self.store.epochs.newest().await {
+                Ok(newest) => return newest.is_some_and(|(of, partitions)| of == identity && partitions > count),
+                Err(_) if !expected => return false,
+                Err(error) => tracing::warn!(%error, "pushes wait for the store: the log may be cut by now"),
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
     async fn cut(&self, partitions: u32) -> Result<Option<u32>, String> {
         let (epochs, identity) = (&self.store.epochs, self.log.layout().identity.0);
         let ends = self.ends().await?;

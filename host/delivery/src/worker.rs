@@ -134,6 +134,11 @@ impl Worker {
                 }
                 read = self.shared.log.read(self.partition, self.next, self.shared.config.read_bytes), if more => {
                     let stopped = match read {
+                        // It begins anew in the next epoch.
+                        Ok(_) if self.shared.is_cut().await => {
+                            stop.cancelled().await;
+                            Err(Stop::Told)
+                        }
                         Ok(batch) => self.batch(batch).await,
                         Err(heddle_log::ReadError::Gone { start, .. }) => {
                             tracing::error!(partition = %self.partition, from = self.next, start, "records are gone before they were worked on");

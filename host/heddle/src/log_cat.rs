@@ -3,7 +3,7 @@
 use std::io::{BufWriter, ErrorKind, Write};
 
 use heddle_log::{KafkaReader, LogEntry, LogReader};
-use heddle_model::{Decision, GroupChange, GroupChangeKind, Message, Record, Source, Stamp, TopicPartition};
+use heddle_model::{Decision, Digest, GroupChange, GroupChangeKind, Message, Record, Source, Stamp, TopicPartition};
 use serde_json::{Value, json};
 
 use crate::cli::LogCatArgs;
@@ -100,7 +100,9 @@ fn line(entry: &LogEntry) -> Value {
     let partition = entry.place.partition;
     let mut line = json!({
         "topic": partition.topic.name(), "partition": partition.partition, "offset": entry.place.offset,
-        "appended_at": entry.appended_at, "commit": entry.commit,
+        "appended_at": entry.appended_at, "commit": entry.commit, "handed_in": entry.handed_in,
+        // So that whoever has its bytes elsewhere, as the archive has, can compare them.
+        "sha256": Digest::of(&entry.bytes).to_string(),
     });
     let content = match Record::decode(&entry.bytes) {
         Ok(record) => describe(&record),

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use heddle_log::{EmbeddedLog, Log as _, LogConfig};
-use heddle_model::{BodyHash, ClientId, Conversation, Digest, Hook, MessageId, Plan, SystemClock, UserId};
+use heddle_model::{BodyHash, ClientId, Conversation, Hook, MessageId, Plan, SystemClock, UserId};
 
 use super::*;
 
@@ -70,6 +70,7 @@ async fn records_are_shown_with_their_stamps_while_a_server_has_the_log_open() {
     assert_eq!(shown[0]["stamp"]["generation"], 9);
     assert_eq!(shown[0]["stamp"]["decisions"][0]["digest"], Digest::of(b"file").to_string());
     assert_eq!(shown[0]["data"]["n"], 1.5);
+    assert_eq!(shown[0]["sha256"], Digest::of(&Record::Direct(Arc::new(sent("one"))).encode()).to_string());
     assert_eq!(shown[0]["message_id"], sent("one").id.to_string());
 }
 

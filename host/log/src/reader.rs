@@ -32,6 +32,8 @@ pub struct LogEntry {
     pub appended_at: Millis,
     /// The id that it was appended under.
     pub id: Option<MessageId>,
+    /// On Kafka: when a sender's record was handed in. One that landed long after does not stand. (DELIVERY 23)
+    pub handed_in: Option<Millis>,
     /// What was appended.
     pub bytes: Bytes,
     /// In which commit of an embedded log: equal for what one fdatasync made durable.
@@ -186,7 +188,7 @@ impl LogEntries {
                         self.ready.extend(entries.filter(|(offset, _)| *offset >= from).map(|(offset, entry)| {
                             let place = Place { partition: section.at, offset };
                             let (appended_at, commit) = (head.appended_at, Some(head.sequence));
-                            LogEntry { place, appended_at, id: entry.id, bytes: entry.bytes, commit }
+                            LogEntry { place, appended_at, id: entry.id, handed_in: None, bytes: entry.bytes, commit }
                         }));
                     }
                 }

@@ -1,6 +1,7 @@
 """What a log holds and what the archive made of it."""
 
 import json
+from collections import defaultdict
 
 from .server import heddle
 
@@ -15,6 +16,32 @@ def archive_of(postgres, database):
     return set(places)
 
 
+def count_of(postgres, database):
+    """How many records are in the archive."""
+    return int(postgres.sql(database, "SELECT count(*) FROM records")[0][0])
+
+
+def records_of(postgres, database):
+    """Every record in the archive: where, and the hash of its bytes."""
+    rows = postgres.sql(database, "SELECT partition, position, encode(sha256(bytes), 'hex') FROM records")
+    return [{"partition": int(partition), "position": int(position), "sha256": sha256} for partition, position, sha256 in rows]
+
+
+def receipts_of(postgres, database):
+    """Every receipt in the archive."""
+    rows = postgres.sql(database, "SELECT sender, conversation, reader, delivered, read FROM receipts")
+    names = ("sender", "conversation", "reader", "delivered", "read")
+    return [dict(zip(names, [*row[:3], *map(int, row[3:])], strict=True)) for row in rows]
+
+
+def cuts_of(postgres, database):
+    """Where partitions began when the log was cut anew: by epoch, (partition code, first offset)."""
+    cuts = defaultdict(list)
+    for epoch, code, start in postgres.sql(database, "SELECT epoch, partition, start FROM epoch_starts"):
+        cuts[int(epoch)].append((int(code), int(start)))
+    return cuts
+
+
 def topics_of(server, topics=tuple(TOPICS)):
     """Every record of the topics that a server's configuration names, in the order of each partition, those that do not stand too."""
     rows = []
@@ -23,31 +50,3 @@ def topics_of(server, topics=tuple(TOPICS)):
         assert done.returncode == 0, done.stderr
         rows += [json.loads(line) for line in done.stdout.splitlines()]
     return rows
-
-
-def cut_of(postgres, database):
-    """Where each partition began when the log was cut anew, by its code; nothing if it never was."""
-    return {int(code): int(start) for code, start in postgres.sql(database, "SELECT partition, start FROM epoch_starts")}
-
-
-def standing(rows, cut=None):
-    """(partition code, log offset + 1) to row, of what stands: of one message id the first, of what workers derived what is above all before it, and
-    nothing that a node derived that did not know of the cut yet. (DELIVERY 8, 23, 26)"""
-    ids, derived, stands = set(), {}, {}
-    for row in rows:
-        code = TOPICS[row["topic"]] + 4 * row["partition"]
-        if "source" in row:
-            source = row["source"]
-            if cut and row["offset"] >= cut.get(code, 0) and source["position"] < 1 << EPOCH_BITS:
-                continue
-            seen = (code, source["topic"], source["partition"])
-            mark = (source["position"], source["chunk"])
-            if mark <= derived.get(seen, (-1, -1)):
-                continue
-            derived[seen] = mark
-        elif row["kind"] in ("direct", "group"):
-            if (code, row["message_id"]) in ids:
-                continue
-            ids.add((code, row["message_id"]))
-        stands[code, row["offset"] + 1] = row
-    return stands

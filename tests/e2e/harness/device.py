@@ -37,6 +37,8 @@ class Device:
         # Where, if not at the server itself; an SSL context; the own address.
         self.address, self.tls, self.local = address, tls, local
         self.position = None
+        # Of a run that is recorded; and from where it asked to go on.
+        self.history, self.asked = None, None
         self.inbox = []
         self.messages = []
         self.stale = []
@@ -83,9 +85,12 @@ class Device:
         position = self.position if resume == "own" else resume
         if position is not None:
             hello["resume"] = position
+        self.asked = position
         await self.frame(hello)
         self.hello = await self.next("hello_ok")
         for sent in list(self.pending.values()):
+            if self.history:
+                self.history.sent(self, sent)
             await self.frame({**sent, "resend": True})
         return self.hello
 
@@ -117,6 +122,8 @@ class Device:
         self.pending[client_id] = value
         # Of an earlier try; what counts is the answer to this one.
         self.outcomes.pop(client_id, None)
+        if self.history:
+            self.history.sent(self, value)
         await self.frame(value)
         return client_id
 
@@ -213,6 +220,8 @@ class Device:
 
     def _take(self, frame, text):
         kind = frame["type"]
+        if self.history:
+            self.history.met(self, frame)
         if kind == "hello_ok":
             self.position = frame["offset"]
         elif kind in STREAM or kind == "caught_up" or (kind == "rejected" and "offset" in frame):

@@ -17,8 +17,6 @@ class Speaker:
         # (client_id, message_id, generation, when it was sent first)
         self.accepted, self.done = [], False
         self.first = None
-        # Codes with which its connections were closed.
-        self.closed = []
 
     @property
     def client_id(self):
@@ -31,9 +29,7 @@ class Speaker:
                 async with Device(self.node, self.user) as device:
                     while not self.done or self.first:
                         await self._send(device)
-            except (Closed, NotInTime, OSError, WebSocketException) as error:
-                if isinstance(error, Closed):
-                    self.closed.append(error.code)
+            except (Closed, NotInTime, OSError, WebSocketException):
                 await asyncio.sleep(0.2)
 
     async def _send(self, device):

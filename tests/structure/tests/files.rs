@@ -105,8 +105,16 @@ fn planted_defects_fit_the_code() {
     let files = folder.map(|entry| entry.expect("a file").path());
     let patches: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|it| it == "patch")).collect();
     assert_eq!(patches.len(), 3, "{patches:?}");
+    let kinds = text(&root().join("tests/checker/src/anomaly.rs"));
     for patch in patches {
         let said = text(&patch);
+        let found = said.lines().next().and_then(|line| line.strip_prefix("found: ")).unwrap_or_default();
+        let known = |kind: &str| kind != "late" && kinds.contains(&format!("=> \"{kind}\","));
+        assert!(
+            !found.is_empty() && found.split(' ').all(known),
+            "{} must open with `found: `, and kinds of anomaly that only it can be",
+            shown(&patch)
+        );
         let target = said.lines().find_map(|line| line.strip_prefix("+++ b/")).expect("a file that it changes");
         let source = text(&root().join(target));
         for line in said.lines().filter(|line| line.starts_with([' ', '-']) && !line.starts_with("---")) {

@@ -189,17 +189,19 @@ fn remembers(shared: &Shared, slot: usize) -> bool {
 
 /// Is it the first of its id? None: it did not land in time.
 fn met(shared: &Shared, slot: usize, record: &Stored, message: &BorrowedMessage<'_>) -> Option<Met> {
-    let handed_in = message.headers().and_then(|headers| {
-        let header = headers.iter().find(|header| header.key == AT_HEADER)?;
-        Some(Millis::from_be_bytes(header.value?.try_into().ok()?))
-    });
-    if handed_in.is_some_and(|at| !in_time(at, record.appended_at)) {
+    if handed_in(message).is_some_and(|at| !in_time(at, record.appended_at)) {
         return None;
     }
     Some(match message.key().and_then(|key| key.try_into().ok()) {
         Some(id) => shared.ids.meet(slot, record.offset, record.appended_at, MessageId(id)),
         None => Met::Stands,
     })
+}
+
+/// When a sender's record was handed in.
+pub(crate) fn handed_in(message: &BorrowedMessage<'_>) -> Option<Millis> {
+    let header = message.headers()?.iter().find(|header| header.key == AT_HEADER)?;
+    Some(Millis::from_be_bytes(header.value?.try_into().ok()?))
 }
 
 /// Did the brokers take it near enough to when it was handed in?

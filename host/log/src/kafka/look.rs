@@ -10,6 +10,7 @@ use rdkafka::{Offset as At, TopicPartitionList};
 
 use super::config::KafkaConfig;
 use super::context::{Consumer, Quiet};
+use super::follow::handed_in;
 use super::topics::{self, KafkaOpenError};
 use crate::{LogEntry, Place};
 
@@ -96,6 +97,7 @@ impl KafkaReader {
                         place: Place { partition, offset },
                         appended_at: message.timestamp().to_millis().and_then(|at| u64::try_from(at).ok()).unwrap_or(0),
                         id: message.key().and_then(|key| key.try_into().ok()).map(MessageId),
+                        handed_in: handed_in(&message),
                         bytes: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
                         commit: None,
                     })

@@ -186,6 +186,9 @@ fn outcome(result: OwnedDeliveryResult) -> Sent {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
     use super::*;
     use crate::KafkaConfig;
 
@@ -220,5 +223,37 @@ mod tests {
         // Who was late with the first does not end the second.
         producer.replace(&first, "a test");
         assert!(Arc::ptr_eq(&second, &producer.current()));
+    }
+
+    /// What became of one record.
+    async fn fate(producer: &Arc<Producer>, through: Arc<FutureProducer<Quiet>>) -> Sent {
+        let to = Target { topic: "t", partition: 0 };
+        producer.send(through, to, None, None, &Bytes::from_static(b"record")).unwrap().await
+    }
+
+    #[tokio::test]
+    async fn a_producer_that_failed_for_good_gives_way_to_one_that_works() {
+        // librdkafka's own brokers, within this process. A number that is not the next, of the first record under way, is what no producer recovers
+        // from, whether it has a deadline or, as the workers', none.
+        let brokers = MockCluster::new(1).unwrap();
+        brokers.create_topic("t", 1, 1).unwrap();
+        let config = KafkaConfig::new(&brokers.bootstrap_servers(), "test");
+        for settings in [config.sender(), config.deriver()] {
+            let producer = Arc::new(Producer::new(settings).unwrap());
+            let first = producer.current();
+            assert!(matches!(fate(&producer, Arc::clone(&first)).await, Sent::Stored(..)));
+            let code = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+            brokers.request_errors(RDKafkaApiKey::Produce, &[code]);
+            assert!(matches!(fate(&producer, Arc::clone(&first)).await, Sent::Unknown(_)));
+            assert!(first.client().fatal_error().is_some());
+            let second = producer.current();
+            assert!(!Arc::ptr_eq(&first, &second), "another has taken its place");
+            assert!(matches!(fate(&producer, second).await, Sent::Stored(..)));
+            // Who still has the first one is refused, and no third is made of that.
+            let to = Target { topic: "t", partition: 0 };
+            let second = producer.current();
+            assert!(producer.send(first, to, None, None, &Bytes::from_static(b"late")).is_err());
+            assert!(Arc::ptr_eq(&second, &producer.current()));
+        }
     }
 }
