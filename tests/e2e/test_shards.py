@@ -65,6 +65,7 @@ async def comes(server, user, of, texts):
     await until_async(lambda: (shown(server, user, of) or [])[-len(texts):] == texts, f"{texts} for {user} in {of}", 60)
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(240)
 async def test_while_one_shard_is_away_its_partitions_wait_and_no_others(nodes, postgres, shards, name):
     one, two = nodes(2, store_more=shards.store(), **SHORT, **PULL)
@@ -123,6 +124,7 @@ async def test_while_one_shard_is_away_its_partitions_wait_and_no_others(nodes, 
     assert code != 0 and "store.shards[1]: " in said and "it is shard 2 of 3" in said, said
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 async def test_a_log_that_is_cut_anew_stays_in_its_shards_and_what_was_damaged_is_mended(nodes, postgres, shards, name):
     (server,) = nodes(1, store_more=shards.store(), **SHORT, **PULL)
