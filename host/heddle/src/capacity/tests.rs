@@ -109,27 +109,27 @@ fn a_server_takes_no_more_connections_than_fit_into_its_memory() {
 #[test]
 fn messages_need_servers_too() {
     let own = ["--set", "log.read_by_all=0"];
-    let plan = small(&[&["--peak", "1M", "--spare", "none"][..], &own].concat());
+    let plan = small(&[&["--peak", "500_000", "--spare", "none"][..], &own].concat());
     assert_eq!(results(&plan, "ours", "servers by connections"), [20]);
     assert_eq!(results(&plan, "ours", "servers"), [20]);
     let plan = small(&[&["--peak", "10M", "--spare", "none"][..], &own].concat());
-    assert_eq!(results(&plan, "ours", "messages a server"), [72_480]);
-    assert_eq!(results(&plan, "ours", "servers"), [138]);
+    assert_eq!(results(&plan, "ours", "messages a server"), [30_240]);
+    assert_eq!(results(&plan, "ours", "servers"), [331]);
 }
 
 #[test]
 fn whoever_reads_the_whole_log_pays_for_the_messages_of_others() {
-    let plan = small(&["--peak", "200_000", "--spare", "none"]);
-    // 2 of 4.8 cores follow.
-    assert_eq!(results(&plan, "ours", "messages a server"), [42_280]);
+    let plan = small(&["--peak", "20_000", "--spare", "none"]);
+    // 1.54 of 4.8 cores follow.
+    assert_eq!(results(&plan, "ours", "messages a server"), [20_547]);
     assert_eq!(results(&plan, "ours", "logs"), [1]);
-    // 200,000 × 20 servers × 2.7 KB / 500 MB/s.
-    assert_eq!(results(&plan, "ours", "brokers by reading"), [22]);
-    // At 8 × 60 % × 50 % × 100,000 following takes half of every server, however many there are.
-    let most = small(&["--peak", "240_000", "--spare", "none"]);
+    // 20,000 × 20 servers × 2.7 KB / 500 MB/s.
+    assert_eq!(results(&plan, "ours", "brokers by reading"), [3]);
+    // At 8 × 60 % × 50 % × 13,000 following takes half of every server, however many there are.
+    let most = small(&["--peak", "31_200", "--spare", "none"]);
     assert_eq!(results(&most, "ours", "logs"), [1]);
-    assert_eq!(results(&small(&["--peak", "240_001", "--spare", "none"]), "ours", "logs"), [2]);
-    assert_eq!(results(&most, "ours", "messages a server"), [36_240]);
+    assert_eq!(results(&small(&["--peak", "31_201", "--spare", "none"]), "ours", "logs"), [2]);
+    assert_eq!(results(&most, "ours", "messages a server"), [15_120]);
 }
 
 #[test]
