@@ -8,10 +8,18 @@ import pytest
 
 from harness.archive import TOPICS, archive_of
 from harness.device import Device
+from harness.openapi import as_described
 from harness.policies import fixture
 from harness.server import heddle
 from harness.waiting import until, until_async
 
+# What asks the store.
+STORED = (
+    ("GET", "/v1/contacts"), ("GET", "/v1/blocks"), ("GET", "/v1/conversations"), ("GET", "/v1/groups/none"),
+    ("GET", "/v1/conversations/user:somebody/messages"), ("PUT", "/v1/contacts/somebody"), ("DELETE", "/v1/contacts/somebody"),
+    ("PUT", "/v1/blocks/somebody"), ("DELETE", "/v1/blocks/somebody"), ("PUT", "/v1/conversations/user:somebody/mute"),
+    ("DELETE", "/v1/conversations/user:somebody/mute"),
+)
 AWAY_S = float(os.environ.get("HEDDLE_E2E_POSTGRES_AWAY_S", "20"))
 
 
@@ -190,13 +198,16 @@ async def test_a_postgres_that_says_nothing_holds_no_send_back(on_postgres, post
     async with Device(server, alice, auto_ack=True) as a, Device(server, bob, auto_ack=True) as b:
         await a.say(bob, "before")
         await b.next("new_message", text="before")
+        document = server.rest(bob).get("/v1/openapi.json").ok().json
         postgres.pause()
         try:
             for number in range(20):
                 await a.say(bob, f"stalled {number}")
                 await b.next("new_message", text=f"stalled {number}")
-            # What needs the store says so, within a deadline or two, and does not hang.
-            server.rest(bob).get("/v1/contacts").problem(503)
+            # What needs the store says so, within a deadline or two, as it is described, and does not hang.
+            for method, path in STORED:
+                answer = server.rest(bob).call(method, path).problem(503, "unavailable")
+                as_described(document, method, path, answer)
         finally:
             postgres.resume()
     await until_async(lambda: server.rest(bob).get("/v1/contacts").status == 200, "the store answers again", 30)

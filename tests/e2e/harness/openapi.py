@@ -2,6 +2,8 @@
 
 import re
 
+import jsonschema
+
 
 def resolved(document, schema):
     """The schema with the components that it refers to."""
@@ -26,3 +28,17 @@ def operation(document, method, path):
         if re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path) and method.lower() in methods:
             return template, methods[method.lower()]
     raise AssertionError(f"{method} {path} is not described")
+
+
+def as_described(document, method, path, answer):
+    """The answer is one that the description names, in its form; answers the template of the path."""
+    template, described = operation(document, method, path)
+    stated = described["responses"].get(str(answer.status))
+    assert stated, f"{method} {template} answered {answer.status}, which its description does not name: {answer}"
+    stated = dereferenced(document, stated)
+    if "content" in stated:
+        assert answer.type in stated["content"], (method, template, answer)
+        jsonschema.validate(answer.json, resolved(document, stated["content"][answer.type]["schema"]))
+    else:
+        assert answer.raw == b"", (method, template, answer)
+    return template
