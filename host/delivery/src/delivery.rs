@@ -82,6 +82,8 @@ pub(crate) struct Partition {
     pub(crate) tail: Tail,
     /// Everything below was read by the worker: judged, in the tail, pushed.
     pub(crate) worked: watch::Sender<Offset>,
+    /// What records below make is durable, as far as this node makes it.
+    pub(crate) made: watch::Sender<Offset>,
     /// Everything below is in the archive.
     pub(crate) archived: watch::Sender<Offset>,
     /// Where the archive's judge stood at a cursor that was stored, which is the other half.
@@ -513,6 +515,7 @@ async fn partitions(
             Partition {
                 tail,
                 worked: watch::Sender::new(archived),
+                made: watch::Sender::new(0),
                 archived: watch::Sender::new(archived),
                 base: Mutex::new((archived, judge)),
                 owned: watch::Sender::new(!ports.log.layout().shared),

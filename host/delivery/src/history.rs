@@ -141,10 +141,20 @@ impl Delivery {
         let shared = &self.shared;
         let partitioning = shared.numbering.partitioning;
         let mut homes = vec![partitioning.home(viewer)];
-        if let Some(Conversation::Group(group)) = conversation {
-            homes.push(partitioning.group_home(group));
+        let source = conversation.map(|conversation| match conversation {
+            Conversation::Direct(peer) => partitioning.home(peer),
+            Conversation::Group(group) => partitioning.group_home(group),
+        });
+        if let Some(Conversation::Group(_)) = conversation {
+            homes.extend(source);
         }
         let all = async {
+            // What the viewer just sent stands there; a moment later a copy of it in the viewer's own stream.
+            if let Some(source) = source.filter(|source| *shared.partition(*source).owned.borrow()) {
+                let head = *shared.log.head(source).borrow();
+                let mut made = shared.partition(source).made.subscribe();
+                drop(made.wait_for(|made| *made >= head).await);
+            }
             for home in homes {
                 let head = *shared.log.head(home).borrow();
                 self.archived(home, head).await;

@@ -89,7 +89,7 @@ impl Worker {
         let head = *shared.log.head(partition).borrow();
         let kept = u64::try_from(shared.config.tail_events_max).unwrap_or(u64::MAX);
         part.tail.begin(shared.numbering.upto(head.saturating_sub(kept).max(next)));
-        Self {
+        let worker = Self {
             shared: Arc::clone(shared),
             partition,
             owns,
@@ -99,7 +99,11 @@ impl Worker {
             made: Made::new(),
             patient: true,
             deriving: None,
+        };
+        if owns {
+            worker.made_upto(derived);
         }
+        worker
     }
 
     async fn work(mut self) -> Stop {
@@ -128,7 +132,11 @@ impl Worker {
                 }
                 done = derived(self.partition, &mut self.deriving) => {
                     match done {
-                        (upto, Ok(_)) => self.derived = self.derived.max(upto),
+                        (upto, Ok(_)) => {
+                            self.derived = self.derived.max(upto);
+                            self.made_upto(upto);
+                            self.worked();
+                        }
                         (_, Err(error)) => return Stop::Again(error.to_string()),
                     }
                 }
@@ -201,6 +209,14 @@ impl Worker {
     fn worked(&self) {
         let worked = &self.shared.partition(self.partition).worked;
         worked.send_if_modified(|worked| std::mem::replace(worked, self.next.max(*worked)) < self.next);
+        if self.owns && self.made.is_empty() && self.deriving.is_none() {
+            self.made_upto(self.next);
+        }
+    }
+
+    fn made_upto(&self, upto: Offset) {
+        let made = &self.shared.partition(self.partition).made;
+        made.send_if_modified(|made| std::mem::replace(made, upto.max(*made)) < upto);
     }
 
     async fn record(&mut self, position: Position, offset: Offset, record: Record, bytes: usize) -> Result<(), Stop> {
