@@ -40,7 +40,7 @@ test: lint ## Run everything: lints, unit tests, those of the SDK and the plugin
 	  echo "tests of $$(dirname $$manifest)"; \
 	  CARGO_TARGET_DIR="$(CARGO_TARGET_DIR)/authors" cargo test --quiet --locked --manifest-path $$manifest || exit 1; \
 	done
-	$(MAKE) --no-print-directory build
+	@# The binary that the tests above were built with: built for itself alone it would be built again with all that it stands on.
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" tests/e2e/run
 
 faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS=200 in FAULTS_CONVERSATIONS=60, REBALANCES=50, SWAPS=1000 under load, then builds with planted defects
