@@ -48,7 +48,12 @@ impl Pace {
             self.waiting.notified().await;
         };
         let full = async {
-            while shared.archive_lag() < shared.config.archive_batch_records as u64 {
+            loop {
+                let lag = shared.archive_lag();
+                metrics::gauge!("heddle_archive_lag_records").set(lag as f64);
+                if lag >= shared.config.archive_batch_records as u64 {
+                    return;
+                }
                 tokio::time::sleep(LEAST).await;
             }
         };
