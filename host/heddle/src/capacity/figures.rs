@@ -129,7 +129,7 @@ figures! {
         ours 8 Assumed "a usual server";
     server_messages_per_core: "server.messages_per_core", PerSecond [1, 1_000_000_000], "1:1 messages per second of a core's time";
         original ours;
-        ours 6_300 Measured "on Kafka, PostgreSQL and Redis, archive and receipts included, on one core (the embedded log: 15,000 to 19,000); that more cores do as many times as much is assumed";
+        ours 6_300 Measured "on Kafka, PostgreSQL and Redis, archive and receipts included, on one core (the embedded log: 27,000); that more cores do as many times as much is assumed";
     server_busy_percent: "server.busy_percent", Percent [1, 100], "how busy a server may be at the peak";
         original ours;
         ours 60 Assumed "the rest is for what comes back after a loss";
