@@ -10,6 +10,7 @@ use heddle_store::{ArchiveBatch, ArchivedRecord, Cursor, Hole, StoreError};
 
 use crate::delivery::Shared;
 use crate::judge::{Judge, Standing};
+use crate::pace;
 use crate::rows::Place;
 
 /// Between two tries while the store does not answer, and the longest that it becomes.
@@ -37,6 +38,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u32) {
     let mut readers: HashMap<TopicPartition, Reader> = HashMap::new();
     let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
     let mut last = None;
+    let mut hurried = shared.pace.hurried();
     loop {
         // Who takes a partition over begins where the one before ended; who loses one reads it no more.
         readers.retain(|partition, _| *shared.partition(*partition).owned.borrow());
@@ -49,7 +51,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u32) {
         let round = read(&shared, &readers, &in_turn(readers.keys().copied().collect(), last)).await;
         last = round.last.or(last);
         let busy = round.records >= shared.config.archive_batch_records;
-        metrics::gauge!("heddle_archive_lag_records").set(shared.archive_lag() as f64);
+        pace::tell_lag(&shared);
         if !round.reached.is_empty() && !write(&shared, round, &mut readers).await {
             return;
         }
@@ -57,7 +59,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u32) {
             continue;
         }
         tokio::select! {
-            () = shared.pace.due(&shared, interval) => {}
+            () = pace::due(&shared, shard, &mut hurried, interval) => {}
             () = shared.stop.cancelled() => return,
         }
     }

@@ -397,8 +397,13 @@ impl Delivery {
 impl Shared {
     /// Records that are durable and not archived yet: how far the archive is behind.
     pub(crate) fn archive_lag(&self) -> u64 {
+        (0..self.store.archive.shards()).map(|shard| self.archive_lag_of(shard)).sum()
+    }
+
+    /// The same in one shard of the archive.
+    pub(crate) fn archive_lag_of(&self, shard: u32) -> u64 {
         let behind = |p| self.log.head(p).borrow().saturating_sub(*self.partition(p).archived.borrow());
-        self.owned().map(behind).sum()
+        self.owned().filter(|partition| self.store.archive.shard(*partition) == shard).map(behind).sum()
     }
 
     /// The partitions that this node works on.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::NodeMessage;
@@ -17,7 +17,8 @@ pub(crate) const LEAST: Duration = Duration::from_millis(50);
 /// Who waits for the archive.
 #[derive(Default)]
 pub(crate) struct Pace {
-    waiting: Notify,
+    /// Every archiver hears each word, one that is writing too.
+    waiting: watch::Sender<()>,
     /// When other nodes were told last.
     told: Mutex<Option<Instant>>,
 }
@@ -25,42 +26,55 @@ pub(crate) struct Pace {
 impl Pace {
     /// Somebody, here or on another node, waits for the archive.
     pub(crate) fn hurry(&self) {
-        self.waiting.notify_one();
+        self.waiting.send_replace(());
+    }
+
+    /// For an archiver: changes when somebody waits.
+    pub(crate) fn hurried(&self) -> watch::Receiver<()> {
+        self.waiting.subscribe()
     }
 
     /// Tells every node that somebody waits; not more often than they write.
     pub(crate) async fn hurry_all(&self, shared: &Shared) {
         self.hurry();
         let now = Instant::now();
-        let before = self.told.lock().replace(now);
-        if before.is_none_or(|before| now.duration_since(before) >= LEAST) {
-            shared.bus.broadcast(Arc::new(NodeMessage::Hurry)).await;
-        } else {
-            *self.told.lock() = before;
-        }
-    }
-
-    /// Waits until it is time to write again.
-    pub(crate) async fn due(&self, shared: &Shared, interval: Duration) {
-        let end = Instant::now() + interval;
-        let asked = async {
-            tokio::time::sleep(LEAST.min(interval)).await;
-            self.waiting.notified().await;
-        };
-        let full = async {
-            loop {
-                let lag = shared.archive_lag();
-                metrics::gauge!("heddle_archive_lag_records").set(lag as f64);
-                if lag >= shared.config.archive_batch_records as u64 {
-                    return;
-                }
-                tokio::time::sleep(LEAST).await;
+        let due = {
+            let mut told = self.told.lock();
+            let due = told.is_none_or(|before| now.duration_since(before) >= LEAST);
+            if due {
+                *told = Some(now);
             }
+            due
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(end) => {}
-            () = asked => {}
-            () = full => {}
+        if due {
+            shared.bus.broadcast(Arc::new(NodeMessage::Hurry)).await;
         }
     }
+}
+
+/// Waits until it is time to write this shard of the archive again; never less than [`LEAST`], or records that wait for their worker would keep a core busy.
+pub(crate) async fn due(shared: &Shared, shard: u32, hurried: &mut watch::Receiver<()>, interval: Duration) {
+    let end = Instant::now() + interval;
+    tell_lag(shared);
+    tokio::time::sleep(LEAST.min(interval)).await;
+    let full = async {
+        loop {
+            tell_lag(shared);
+            if shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64 {
+                return;
+            }
+            tokio::time::sleep(LEAST).await;
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep_until(end) => {}
+        // Its sender lives as long as `shared`.
+        _ = hurried.changed() => {}
+        () = full => {}
+    }
+}
+
+/// How far the archive is behind, for `/metrics`.
+pub(crate) fn tell_lag(shared: &Shared) {
+    metrics::gauge!("heddle_archive_lag_records").set(shared.archive_lag() as f64);
 }
