@@ -11,7 +11,7 @@ use crate::server::Server;
 use crate::socket::Socket;
 use crate::table::{median, print, spread};
 
-/// Senders, each with a recipient of its own.
+/// Senders for each node, each with a recipient of its own.
 const PAIRS: usize = 16;
 /// Messages that a pair sends before it reads those of the batch before.
 const BATCH: usize = 32;
@@ -81,7 +81,7 @@ impl Load {
             let (sender, receiver) = (here.open(&from, "d")?, there.open(&to, "d")?);
             Ok(Pair { sender, receiver, target: format!(r#""to":"{to}""#), sent: 0 })
         };
-        Ok(Self { pairs: (0..PAIRS).map(pair).collect::<anyhow::Result<_>>()? })
+        Ok(Self { pairs: (0..PAIRS * nodes.len()).map(pair).collect::<anyhow::Result<_>>()? })
     }
 
     /// Sends for so long, or until so many were sent; answers how many arrived.

@@ -37,6 +37,10 @@ pub struct KafkaConfig {
     pub append_ms: Millis,
     /// A node that the group has not heard of for this long loses its partitions.
     pub session_ms: Millis,
+    /// A broker answers the reader once it has so many bytes for it,
+    pub fetch_bytes: usize,
+    /// or after this time.
+    pub fetch_wait_ms: Millis,
     /// Records kept in memory.
     pub cache_bytes: usize,
     /// Ids of the last `dedupe_ms` that are remembered, and as many that are not archived yet; each partition has an equal share. The same at all
@@ -78,6 +82,8 @@ impl KafkaConfig {
             dedupe_ms: 600_000,
             append_ms: 5_000,
             session_ms: 10_000,
+            fetch_bytes: 1,
+            fetch_wait_ms: 100,
             cache_bytes: 256 << 20,
             ids_max: 4_000_000,
             skipped_max: 20_000,
@@ -158,6 +164,15 @@ impl KafkaConfig {
             .set("queued.min.messages", "1000")
             .set("queued.max.messages.kbytes", "16384");
         reader
+    }
+
+    /// For following all partitions.
+    pub(crate) fn follower(&self) -> ClientConfig {
+        let mut follower = self.reader();
+        follower
+            .set("fetch.min.bytes", self.fetch_bytes.to_string())
+            .set("fetch.wait.max.ms", self.fetch_wait_ms.to_string());
+        follower
     }
 
     /// For sharing partitions among the nodes that work.

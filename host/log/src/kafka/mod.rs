@@ -168,7 +168,7 @@ impl KafkaLog {
         }
         let producer = |settings| Producer::new(settings).map(Arc::new).map_err(KafkaOpenError::Setting);
         let (sender, deriver) = (producer(config.sender())?, producer(config.deriver())?);
-        let reader: Consumer = config.reader().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
+        let reader: Consumer = config.follower().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
         let (assigning, assigned) = watch::channel(Vec::new());
         let mut threads = Vec::new();
         let mut idle = None;

@@ -117,6 +117,8 @@ pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> KafkaConfig {
         dedupe_ms: section.dedupe_window.millis(),
         append_ms: section.append_deadline.millis(),
         session_ms: section.session_timeout.millis(),
+        fetch_bytes: section.fetch_bytes.bytes(),
+        fetch_wait_ms: section.fetch_wait.millis(),
         cache_bytes: section.cache_bytes_max.bytes(),
         ids_max: count(section.ids_max),
         skipped_max: count(section.skipped_max),

@@ -289,6 +289,8 @@ fn keys_of_kafka() -> Vec<&'static str> {
         "kafka.dedupe_window" = "11 min", ON_KAFKA => |made| made.kafka.dedupe_ms, 660_000;
         "kafka.append_deadline" = "6 s", ON_KAFKA => |made| made.kafka.append_ms, 6_000;
         "kafka.session_timeout" = "12 s", ON_KAFKA => |made| made.kafka.session_ms, 12_000;
+        "kafka.fetch_bytes" = "65 KiB", ON_KAFKA => |made| made.kafka.fetch_bytes, 65 << 10;
+        "kafka.fetch_wait" = "11 ms", ON_KAFKA => |made| made.kafka.fetch_wait_ms, 11;
         "kafka.cache_bytes_max" = "50 MiB", ON_KAFKA => |made| made.kafka.cache_bytes, 50 << 20;
     }
     .to_vec()
