@@ -7,10 +7,11 @@ from urllib.parse import quote
 import pytest
 from harness import settings
 from harness.authority import Authority
+from harness.chat import Chat
 from harness.device import Device
 from harness.kafka import Missing as NoKafka
 from harness.postgres import Missing as NoPostgres
-from harness.secure import PASSWORD, PLAIN, USER, SecureKafka, SecurePostgres, SecureRedis
+from harness.secure import PASSWORD, PLAIN, SECOND, SECOND_PLAIN, USER, SecureKafka, SecurePostgres, SecureRedis
 from harness.server import heddle
 from harness.waiting import until, until_async
 
@@ -319,44 +320,40 @@ def rewritten(server, **sections):
     (server.side / "heddle.toml").write_text(settings.toml_text(settings.placed(server.config, server.data)))
 
 
-async def test_files_of_kafka_and_redis_wait_for_a_restart_and_those_of_postgres_do_not(
-        start, name, kafka, postgres, redis, authority, stranger, tmp_path):
-    copies = {section: tmp_path / f"{section}.pem" for section in ("kafka", "registry", "store")}
-    for copy in copies.values():
-        copy.write_text(authority.ca.read_text())
-    log = with_login(kafka, authority, "scram-sha-512", tls_ca=str(copies["kafka"]))
-    server = start(config={
-        **on_kafka(log), **on_postgres(postgres, authority, tls_ca=str(copies["store"])),
-        **on_redis(redis, authority, tls_ca=str(copies["registry"])),
-    })
-    knows_redis(server)
+async def test_a_file_of_postgres_is_read_with_each_new_connection(start, name, postgres, authority, stranger, tmp_path):
+    copy = tmp_path / "store.pem"
+    copy.write_text(authority.ca.read_text())
+    server = start(config=on_postgres(postgres, authority, tls_ca=str(copy)))
     told = heddle("config", "reload", "--data", server.data)
     assert told.returncode == 0 and "tls_ca" not in told.stdout, told
-    for copy in copies.values():
-        copy.write_text(stranger.ca.read_text())
-    for _ in range(2):
-        told = heddle("config", "reload", "--data", server.data)
-        for section in ("kafka", "registry"):
-            assert f'needs a restart: {section}.tls_ca: another "{copies[section]}"' in told.stdout, told
-    first_time = f'took effect:     store.tls_ca: another "{copies["store"]}", for new connections'
-    assert first_time not in told.stdout, "it was said the first time"
-    # Redis comes back under the eyes of whom the node believed at its start.
-    redis.kill()
-    redis.start()
-    async with Device(server, name("alice")) as a, Device(server, name("bob")) as b:
-        until(lambda: redis.ask("HGETALL", f"heddle:user:{a.user}"), "Redis was found again")
-        await a.say(b.user, "hi")
-        await b.next("new_message", text="hi")
-    # Postgres does not: the file is read anew, and mended without a restart.
+    copy.write_text(stranger.ca.read_text())
+    line = f'took effect:     store.tls_ca: another "{copy}", for new connections'
+    assert line in heddle("config", "reload", "--data", server.data).stdout
+    assert line not in heddle("config", "reload", "--data", server.data).stdout, "it was said the first time"
     postgres.stop()
     postgres.start()
-    history = f"/v1/conversations/user:{b.user}/messages"
-    until(lambda: server.rest(a.user).get(history).status == 503, "the archive is not believed", 60)
-    copies["store"].write_text(authority.ca.read_text())
-    until(lambda: server.rest(a.user).get(history).status == 200, "it is again", 60)
-    rewritten(server, kafka={"password": "another"})
-    told = heddle("config", "reload", "--data", server.data)
-    assert "needs a restart: kafka.password" in told.stdout and "another\n" not in told.stdout, told
+    history = f"/v1/conversations/user:{name('bob')}/messages"
+    until(lambda: server.rest(name("alice")).get(history).status == 503, "the archive is not believed", 60)
+    copy.write_text(authority.ca.read_text())
+    until(lambda: server.rest(name("alice")).get(history).status == 200, "it is again", 60)
+
+
+async def test_another_login_at_kafka_takes_effect_and_a_wrong_one_is_refused(start, name, kafka, authority):
+    server = start(config=on_kafka(with_login(kafka, authority, "plain")))
+    async with Chat(server, name("alice"), name("bob")) as chat:
+        await chat.more(10)
+        for section, code, words in [
+            ({"password": "wrong-and-secret"}, 1, "kafka.password: no broker of"),
+            ({"user": SECOND, "password": SECOND_PLAIN}, 0, f'took effect:     kafka.user: "{USER}" -> "{SECOND}"'),
+            ({"user": USER, "password": PLAIN, "sasl": "scram-sha-256"}, 0, "needs a restart: kafka.password"),
+        ]:
+            rewritten(server, kafka=section)
+            told = await asyncio.to_thread(heddle, "config", "reload", "--data", server.data)
+            assert (told.returncode != 0) == bool(code) and words in told.stdout + told.stderr, told
+            assert not any(secret in told.stdout + told.stderr for secret in ("wrong-and-secret", PLAIN, SECOND_PLAIN)), told
+            await chat.more(10)
+        await chat.check()
+        assert all(frame["type"] == "accepted" for *_, frame in chat.outcomes)
 
 
 async def test_a_broker_that_comes_back_as_somebody_else_gets_nothing_and_the_log_says_so(start, name, authority, stranger):
@@ -397,7 +394,7 @@ def test_a_certificate_that_ends_within_two_weeks_is_a_warning(start, kafka, aut
     certificate, key = authority.issue("old", days=5)
     section = with_proof(kafka, authority, tls_certificate=str(certificate), tls_key=str(key))
     server = start(config=on_kafka(section))
-    wanted = f'kafka.tls_certificate: "{certificate}" expires in 4 days: renew it, then start the node again'
+    wanted = f'kafka.tls_certificate: "{certificate}" expires in 4 days: renew it, then `heddle config reload`'
     assert wanted in server.stderr().replace("\\\"", "\""), server.stderr()
     checked = heddle("config", "check", server.side / "heddle.toml")
     assert checked.returncode == 0 and f"warning: {wanted}" in checked.stdout, checked

@@ -33,4 +33,4 @@ pub use gateway::{Drained, Gateway};
 pub use load::Load;
 pub use proxy::Network;
 pub use role::Role;
-pub use tls::{Certificate, CertificateError};
+pub use tls::{Certificate, CertificateError, authorities_until};

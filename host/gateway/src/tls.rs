@@ -155,6 +155,21 @@ impl Certificate {
     }
 }
 
+/// The end of the authority in a PEM file that is believed longest, milliseconds since 1970.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn authorities_until(path: &Path) -> Result<Millis, CertificateError> {
+    let wrong = |wrong: String| CertificateError::Content { path: path.to_owned(), key: false, wrong };
+    let text = read(path, false)?;
+    let mut last = None;
+    for authority in CertificateDer::pem_slice_iter(&text) {
+        let authority = authority.map_err(|error| wrong(format!("is not PEM: {error}")))?;
+        last = last.max(Some(not_after(&authority).map_err(wrong)?));
+    }
+    last.ok_or_else(|| wrong("holds no certificate".to_owned()))
+}
+
 fn ending(left_ms: u64) -> Option<String> {
     match left_ms {
         0 => Some("has expired, and clients refuse it: renew it, then `heddle config reload`".to_owned()),

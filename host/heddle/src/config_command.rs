@@ -12,8 +12,8 @@ use crate::config::{Sources, annotated, backend_warnings, effective};
 use crate::failure::Failure;
 use crate::server::sound::sound;
 
-/// A server reads its files within this.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// A server reads its files within this, and asks brokers whether they take what it found.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The text for stdout.
 ///

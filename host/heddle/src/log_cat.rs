@@ -30,7 +30,7 @@ impl Opened {
             let config = Sources { file: args.config.clone(), variables: Sources::environment(), ..Sources::default() }
                 .load()?;
             if config.log.backend == LogBackend::Kafka {
-                let reader = KafkaReader::open(settings::kafka(&config, None));
+                let reader = KafkaReader::open(settings::kafka(&config, None)?);
                 return reader.map(Self::Topics).map_err(|error| Failure::missing(error.to_string()));
             }
             data = config.node.data_dir;

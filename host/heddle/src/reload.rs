@@ -7,7 +7,8 @@ use heddle_model::{Clock as _, SystemClock};
 use parking_lot::Mutex;
 
 use crate::config::{
-    BackendFile, Config, KEYS, Key, PoliciesSection, Problem, Problems, Sources, backend_files, backend_warnings,
+    BackendFile, Config, KEYS, KafkaSection, Key, PoliciesSection, Problem, Problems, RegistrySection, Sources,
+    backend_expired, backend_files, backend_warnings,
 };
 use crate::failure::Failure;
 use crate::ready::RunFile;
@@ -47,28 +48,28 @@ impl Reloader {
         Ok((settings::watch(&config), settings::trust(&config)?))
     }
 
-    /// Reads everything again, key files too. `outgrown`: what decides and would not be admitted with these limits.
+    /// Reads everything again, key files too. `outgrown`: what decides and would not be admitted with these limits. `exchange`: makes clients of the
+    /// backends in these sections prove and believe what the configuration says, or says why that cannot be.
     ///
     /// # Errors
     /// All problems of the new configuration; nothing has changed.
     pub fn reload(
         &self,
         outgrown: impl FnOnce(&PolicyLimits) -> Vec<String>,
+        exchange: impl FnOnce(&Config, &[&str]) -> Result<(), Failure>,
     ) -> Result<(GatewayConfig, Reloaded), Failure> {
         let found = sound(&self.sources, self.terms.dev)?;
         let mut in_force = self.in_force.lock();
-        let fixed = fixed(&in_force, &found);
-        let (mut applied, mut waiting) = (Vec::new(), Vec::new());
-        for ((key, old), new) in KEYS.iter().zip(in_force.shown()).zip(found.shown()) {
-            if old == new {
-                continue;
-            }
-            let change = if key.secret { key.path.to_owned() } else { format!("{}: {old} -> {new}", key.path) };
-            let live = live(key) && !fixed.contains(&key.path);
-            if live { applied.push(change) } else { waiting.push(change) }
+        let mut known = self.files.lock();
+        let files = backend_files(&found);
+        let changes = Changes::between(&in_force, &found, &known, &files);
+        let now = SystemClock::new().now();
+        let expired = backend_expired(&found, &changes.files, now);
+        if !expired.is_empty() {
+            return Err(Problems(expired).into());
         }
-        replaced(&mut self.files.lock(), backend_files(&found), &mut applied, &mut waiting);
-        let warnings = backend_warnings(&found, SystemClock::new().now());
+        let warnings = backend_warnings(&found, now);
+        let Changes { applied, waiting, fixed, files: exchanged, sections } = changes;
         let next = next(&in_force, found, &fixed);
         let config = settings::gateway(&next, &self.terms.admin_token, self.terms.dev)?;
         settings::trust(&next)?;
@@ -77,6 +78,14 @@ impl Reloader {
         let problems: Vec<Problem> = outgrown.map(|wrong| settings::problem("policies", wrong, remedy)).collect();
         if !problems.is_empty() {
             return Err(Problems(problems).into());
+        }
+        if !sections.is_empty() {
+            exchange(&next, &sections)?;
+        }
+        for (known, found) in known.iter_mut().zip(files) {
+            if exchanged.contains(&found.key) {
+                *known = found;
+            }
         }
         let data = &next.node.data_dir;
         // Before they serve: a command that comes in between believes them already.
@@ -89,24 +98,108 @@ impl Reloader {
     }
 }
 
-/// Files of backends that have another content under the same name. Only some clients read them again.
-fn replaced(known: &mut [BackendFile], found: Vec<BackendFile>, applied: &mut Vec<String>, waiting: &mut Vec<String>) {
-    for (known, found) in known.iter_mut().zip(found) {
-        if found.path != known.path || found == *known {
-            continue;
+/// What a configuration would change.
+#[derive(Default)]
+struct Changes {
+    applied: Vec<String>,
+    waiting: Vec<String>,
+    /// Keys that wait for a restart because others do.
+    fixed: Vec<&'static str>,
+    /// Keys of files of backends that are others now, and count.
+    files: Vec<&'static str>,
+    /// Sections of backends whose clients must be told.
+    sections: Vec<&'static str>,
+}
+
+impl Changes {
+    fn between(in_force: &Config, found: &Config, known: &[BackendFile], files: &[BackendFile]) -> Self {
+        let differing: Vec<(&Key, String, String)> = KEYS
+            .iter()
+            .zip(in_force.shown())
+            .zip(found.shown())
+            .filter(|((_, old), new)| old != new)
+            .map(|((key, old), new)| (key, old, new))
+            .collect();
+        let differs = |path: &&str| differing.iter().any(|(key, ..)| key.path == *path);
+        let mut changes = Self { fixed: fixed(in_force, found), ..Self::default() };
+        for access in ACCESS.iter().filter(|access| access.of.iter().any(|path| differs(path))) {
+            changes.fixed.extend(access.keys);
         }
-        if found.rereads {
-            applied.push(format!("{}: another {:?}, for new connections", found.key, found.path));
-            *known = found;
-        } else {
-            waiting.push(format!("{}: another {:?}", found.key, found.path));
+        for (key, old, new) in &differing {
+            let change = if key.secret { key.path.to_owned() } else { format!("{}: {old} -> {new}", key.path) };
+            let live = live(key) && !changes.fixed.contains(&key.path);
+            if live {
+                changes.applied.push(change)
+            } else {
+                changes.waiting.push(change)
+            }
+            if let (true, Some(access)) = (live, ACCESS.iter().find(|access| access.keys.contains(&key.path))) {
+                changes.tell(access.section);
+            }
+        }
+        for (known, found) in known.iter().zip(files).filter(|(known, found)| known != found) {
+            changes.file(known, found);
+        }
+        changes
+    }
+
+    /// A file of a backend that is another one, under the same name or under another.
+    fn file(&mut self, known: &BackendFile, found: &BackendFile) {
+        let same_name = found.path == known.path;
+        if self.fixed.contains(&found.key) {
+            if same_name {
+                self.waiting.push(format!("{}: another {:?}", found.key, found.path));
+            }
+            return;
+        }
+        if same_name {
+            self.applied.push(format!("{}: another {:?}, for new connections", found.key, found.path));
+            self.tell(found.section);
+        }
+        // The name of a file of the store waits for a restart.
+        if same_name || self.sections.contains(&found.section) {
+            self.files.push(found.key);
+        }
+    }
+
+    fn tell(&mut self, section: &'static str) {
+        if !self.sections.contains(&section) {
+            self.sections.push(section);
         }
     }
 }
 
+/// What clients of a backend believe and prove.
+struct Access {
+    section: &'static str,
+    keys: &'static [&'static str],
+    /// Where the backend is, and which kind of proof it takes: these wait for a restart, and if one differs the others wait with it.
+    of: &'static [&'static str],
+}
+
+const ACCESS: [Access; 2] = [
+    Access {
+        section: "kafka",
+        keys: &[
+            "kafka.tls_ca",
+            "kafka.tls_certificate",
+            "kafka.tls_key",
+            "kafka.user",
+            "kafka.password",
+            "kafka.password_file",
+        ],
+        of: &["log.backend", "kafka.brokers", "kafka.tls", "kafka.sasl"],
+    },
+    Access {
+        section: "registry",
+        keys: &["registry.tls_ca", "registry.tls_certificate", "registry.tls_key"],
+        of: &["registry.backend", "registry.url", "registry.mode"],
+    },
+];
+
 /// What of `found` may be in force beside what cannot change.
 fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
-    let Config { mut gateway, mut auth, admin, policies, .. } = found;
+    let Config { mut gateway, mut auth, admin, policies, kafka, registry, .. } = found;
     gateway.listen = in_force.gateway.listen;
     gateway.sockets_max = in_force.gateway.sockets_max;
     gateway.tls_handshakes_max = in_force.gateway.tls_handshakes_max;
@@ -120,6 +213,15 @@ fn next(in_force: &Config, found: Config, fixed: &[&str]) -> Config {
     if !fixed.contains(&"admin.tls_certificate") {
         next.admin.tls_certificate = admin.tls_certificate;
         next.admin.tls_key = admin.tls_key;
+    }
+    if !fixed.contains(&"kafka.tls_ca") {
+        let KafkaSection { tls_ca, tls_certificate, tls_key, user, password, password_file, .. } = kafka;
+        next.kafka =
+            KafkaSection { tls_ca, tls_certificate, tls_key, user, password, password_file, ..in_force.kafka.clone() };
+    }
+    if !fixed.contains(&"registry.tls_ca") {
+        let RegistrySection { tls_ca, tls_certificate, tls_key, .. } = registry;
+        next.registry = RegistrySection { tls_ca, tls_certificate, tls_key, ..in_force.registry.clone() };
     }
     next
 }
@@ -174,6 +276,7 @@ fn live(key: &Key) -> bool {
     let of_admin = ["admin.tls_certificate", "admin.tls_key"];
     (matches!(key.section, "gateway" | "auth") && !bound_at_start.contains(&key.path))
         || of_admin.contains(&key.path)
+        || ACCESS.iter().any(|access| access.keys.contains(&key.path))
         || (key.section == "policies" && !POLICIES_AT_START.contains(&key.path))
 }
 
@@ -181,8 +284,8 @@ fn live(key: &Key) -> bool {
 mod tests {
     use super::*;
 
-    fn admitted(_: &PolicyLimits) -> Vec<String> {
-        Vec::new()
+    fn reload(reloader: &Reloader) -> Result<(GatewayConfig, Reloaded), Failure> {
+        reloader.reload(|_| Vec::new(), |_, _| Ok(()))
     }
 
     fn reloader(file: &std::path::Path) -> Reloader {
@@ -202,14 +305,14 @@ mod tests {
         let file = dir.path().join("heddle.toml");
         write(&file, "");
         let reloader = reloader(&file);
-        let (_, nothing) = reloader.reload(admitted).unwrap();
+        let (_, nothing) = reload(&reloader).unwrap();
         assert_eq!(nothing, Reloaded::default());
         write(&file, "gateway.connections_per_user = 7\nlog.partitions = 32\n");
-        let (config, reloaded) = reloader.reload(admitted).unwrap();
+        let (config, reloaded) = reload(&reloader).unwrap();
         assert_eq!(config.connections_per_user_max, 7);
         assert_eq!(reloaded.applied, ["gateway.connections_per_user: 5 -> 7"]);
         assert_eq!(reloaded.waiting, ["log.partitions: 16 -> 32"]);
-        let (_, again) = reloader.reload(admitted).unwrap();
+        let (_, again) = reload(&reloader).unwrap();
         assert_eq!((again.applied.len(), again.waiting.len()), (0, 1));
     }
 
@@ -224,13 +327,14 @@ mod tests {
                    canary_band_percent = 9\ndeadline_max = \"9 ms\"\ndraining_max = 2\n\
                    compile_time = \"9 s\"\nmemory_max = \"32 MiB\"\n";
         write(&file, all);
-        let (_, reloaded) = reloader.reload(admitted).unwrap();
+        let (_, reloaded) = reload(&reloader).unwrap();
         assert_eq!(reloaded.applied.len(), 12, "{reloaded:?}");
         assert_eq!(reloaded.waiting, ["policies.memory_max: \"64 MiB\" -> \"32 MiB\""]);
         let limits = settings::limits(&reloader.in_force());
         assert_eq!((limits.deadline_ms_max, limits.draining_max, limits.memory_bytes_max), (9, 2, 64 << 20));
         write(&file, "policies.deadline_max = \"8 ms\"\n");
-        let refused = reloader.reload(|limits| vec![format!("slow asks for more than {}", limits.deadline_ms_max)]);
+        let slow = |limits: &PolicyLimits| vec![format!("slow asks for more than {}", limits.deadline_ms_max)];
+        let refused = reloader.reload(slow, |_, _| Ok(()));
         assert!(refused.unwrap_err().to_string().contains("slow asks for more than 8"));
         assert_eq!(
             settings::limits(&reloader.in_force()).deadline_ms_max,
@@ -241,8 +345,45 @@ mod tests {
         assert!(!watch.breaker && watch.record.redaction.bodies && !trust.required());
         assert_eq!((watch.repeat_one_in, watch.canary_band_percent, watch.record.one_in), (7, 9, 3));
         write(&file, "policies.require_signature = true\n");
-        assert!(reloader.reload(admitted).unwrap_err().to_string().contains("policies.trusted_keys"));
+        assert!(reload(&reloader).unwrap_err().to_string().contains("policies.trusted_keys"));
         assert!(!reloader.watched().unwrap().0.breaker, "what is wrong changes nothing");
+    }
+
+    /// A reload, and the sections whose clients were told.
+    fn told(reloader: &Reloader, refuse: bool) -> (Result<Reloaded, String>, Vec<String>) {
+        let mut sections = Vec::new();
+        let reloaded = reloader.reload(
+            |_| Vec::new(),
+            |_, of| {
+                sections.extend(of.iter().map(ToString::to_string));
+                if refuse { Err(Failure::new("refused")) } else { Ok(()) }
+            },
+        );
+        (reloaded.map(|(_, reloaded)| reloaded).map_err(|failure| failure.text), sections)
+    }
+
+    #[test]
+    fn a_login_of_kafka_takes_effect_unless_it_is_refused_or_what_it_belongs_to_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("heddle.toml");
+        let kafka = |sasl: &str, user: &str| {
+            let section = "log.backend = \"kafka\"\nkafka.brokers = \"one:9092\"\nkafka.password = \"p\"";
+            write(&file, &format!("{section}\nkafka.sasl = \"{sasl}\"\nkafka.user = \"{user}\"\n"));
+        };
+        kafka("scram-sha-512", "a");
+        let reloader = reloader(&file);
+        kafka("scram-sha-512", "b");
+        let (refused, sections) = told(&reloader, true);
+        assert_eq!((refused.unwrap_err().as_str(), sections), ("refused", vec!["kafka".to_owned()]));
+        assert_eq!(reloader.in_force().kafka.user, "a");
+        let (reloaded, sections) = told(&reloader, false);
+        assert_eq!((reloaded.unwrap().applied, sections.len()), (vec!["kafka.user: \"a\" -> \"b\"".to_owned()], 1));
+        assert_eq!(reloader.in_force().kafka.user, "b");
+        kafka("scram-sha-256", "c");
+        let (reloaded, sections) = told(&reloader, false);
+        let reloaded = reloaded.unwrap();
+        assert_eq!((reloaded.applied.len(), reloaded.waiting.len(), sections.len()), (0, 2, 0));
+        assert_eq!(reloader.in_force().kafka.user, "b");
     }
 
     #[test]
@@ -252,10 +393,10 @@ mod tests {
         write(&file, "");
         let reloader = reloader(&file);
         write(&file, "gateway.connections_per_user = 0\ngateway.heartbeet = \"1 s\"\n");
-        let wrong = reloader.reload(admitted).unwrap_err().to_string();
+        let wrong = reload(&reloader).unwrap_err().to_string();
         assert!(wrong.contains("connections_per_user") && wrong.contains("heartbeet"), "{wrong}");
         write(&file, "");
-        assert_eq!(reloader.reload(admitted).unwrap().1, Reloaded::default());
+        assert_eq!(reload(&reloader).unwrap().1, Reloaded::default());
     }
 
     #[test]
@@ -265,6 +406,6 @@ mod tests {
         write(&file, "");
         let reloader = reloader(&file);
         std::fs::write(&file, "auth.secret = \"another secret of more than thirty-two bytes\"\n").unwrap();
-        assert_eq!(reloader.reload(admitted).unwrap().1.applied, ["auth.secret"]);
+        assert_eq!(reload(&reloader).unwrap().1.applied, ["auth.secret"]);
     }
 }

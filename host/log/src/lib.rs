@@ -31,7 +31,7 @@ pub use config::LogConfig;
 pub use disk::{Disk, SystemDisk};
 pub use embedded::EmbeddedLog;
 pub use error::OpenError;
-pub use kafka::{KafkaConfig, KafkaLog, KafkaLogin, KafkaOpenError, KafkaReader, KafkaSasl, KafkaTls};
+pub use kafka::{KafkaConfig, KafkaFileError, KafkaLog, KafkaLogin, KafkaOpenError, KafkaReader, KafkaSasl, KafkaTls};
 pub use memory::MemoryLog;
 pub use port::{
     AppendError, Appended, Batch, Derived, Identity, Layout, Log, LookupError, Place, ReadError, Repeat, Stored,

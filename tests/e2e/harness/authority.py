@@ -28,7 +28,7 @@ class Authority:
         self.dir = pathlib.Path(folder)
         self.dir.mkdir(parents=True, exist_ok=True)
         self.ca = self.dir / "ca.pem"
-        _openssl("req", "-x509", *_EC, "-keyout", self.dir / "ca.key", "-out", self.ca, "-days", 3, "-subj",
+        _openssl("req", "-x509", *_EC, "-keyout", self.dir / "ca.key", "-out", self.ca, "-days", 90, "-subj",
                  f"/CN={self.dir.name} of the end-to-end tests", "-addext", "keyUsage=critical,keyCertSign")
 
     def issue(self, name, days=90, hosts="DNS:localhost,IP:127.0.0.1"):

@@ -6,9 +6,13 @@ from .device import Device
 
 
 class Chat:
-    """Each says the next line when the one before has its outcome. Every outcome is kept: (device, text, frame)."""
+    """Each says the next line when the one before has its outcome. Every outcome is kept: (device, text, frame).
 
-    def __init__(self, server, one, other):
+    `again`: what nobody knows the outcome of is said again until somebody does; `unknown` counts it.
+    """
+
+    def __init__(self, server, one, other, again=False):
+        self.again, self.unknown = again, 0
         self.devices = [Device(server, one, auto_ack=True), Device(server, other, auto_ack=True)]
         self.outcomes = []
         self.stopped = False
@@ -32,6 +36,11 @@ class Chat:
             number += 1
             text = f"{speaker.user} {number}"
             frame = await speaker.outcome(await speaker.post(listener.user, text), 60)
+            while self.again and frame.get("code") == "unavailable":
+                self.unknown += 1
+                await asyncio.sleep(0.05)
+                frame = await speaker.outcome(
+                    await speaker.post(listener.user, text, client_id=frame["client_id"], resend=True), 60)
             self.outcomes.append((speaker, text, frame))
             speaker.inbox.clear()
             await asyncio.sleep(0.005)

@@ -13,13 +13,16 @@ USER = "node"
 # With letters that URLs must quote.
 PASSWORD = "p@ss/w0rd:100%\\ofthetests\\"
 PLAIN = "tell-nobody-100"
+# Another user of Kafka, and its password.
+SECOND, SECOND_PLAIN = "second", "tell-nobody-200"
+LISTENERS = ("login", "proof", "expired", "elsewhere")
 
 
 class SecureKafka(Kafka):
     """Listeners by name: `login` asks for a password, `proof` for a certificate; `expired` and `elsewhere` have bad ones."""
 
-    def __init__(self, authority):
-        self.authority = authority
+    def __init__(self, authority, also=()):
+        self.authority, self.also = authority, also
         self.ports = {}
         self.format_options = " ".join(
             f"--add-scram 'SCRAM-SHA-{bits}=[name={USER},password={PLAIN}]'" for bits in (256, 512))
@@ -31,7 +34,7 @@ class SecureKafka(Kafka):
 
     def _configure(self, controller):
         super()._configure(controller)
-        self.ports = {name: _free_port() for name in ("login", "proof", "expired", "elsewhere")}
+        self.ports = {name: _free_port() for name in LISTENERS}
         ports = {"plaintext": self.port, **self.ports}
         kinds = {"login": "SASL_SSL", "proof": "SSL", "expired": "SSL", "elsewhere": "SSL", "plaintext": "PLAINTEXT"}
         advertised = ",".join(f"{name.upper()}://127.0.0.1:{port}" for name, port in ports.items())
@@ -41,24 +44,31 @@ class SecureKafka(Kafka):
             f"listeners={advertised},CONTROLLER://127.0.0.1:{controller}", f"advertised.listeners={advertised}",
             "listener.security.protocol.map=CONTROLLER:PLAINTEXT," + ",".join(f"{n.upper()}:{k}" for n, k in kinds.items()),
             "listener.name.login.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            f"listener.name.login.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{USER}=\"{PLAIN}\";",
+            f"listener.name.login.plain.sasl.jaas.config={module}.plain.PlainLoginModule required user_{USER}=\"{PLAIN}\" "
+            f"user_{SECOND}=\"{SECOND_PLAIN}\";",
             f"listener.name.login.scram-sha-256.sasl.jaas.config={scram}",
             f"listener.name.login.scram-sha-512.sasl.jaas.config={scram}",
             "listener.name.proof.ssl.client.auth=required",
         ]
-        certificates = {
-            "login": self.authority.issue("kafka-login"), "proof": self.authority.issue("kafka-proof"),
-            "expired": self.authority.issue("kafka-expired", days=-1),
-            "elsewhere": self.authority.issue("kafka-elsewhere", hosts="DNS:kafka.elsewhere.example"),
-        }
-        for name, (certificate, key) in certificates.items():
-            both = self.directory / f"{name}.pem"
-            both.write_text(key.read_text() + certificate.read_text())
-            here = f"listener.name.{name}.ssl"
-            lines += [f"{here}.keystore.type=PEM", f"{here}.keystore.location={both}", f"{here}.truststore.type=PEM",
-                      f"{here}.truststore.location={self.authority.ca}"]
+        self.become(self.authority, *self.also)
+        for name in LISTENERS:
+            here, folder = f"listener.name.{name}.ssl", self.directory
+            lines += [f"{here}.keystore.type=PEM", f"{here}.keystore.location={folder}/{name}.pem", f"{here}.truststore.type=PEM",
+                      f"{here}.truststore.location={folder}/believed.pem"]
         with open(self.directory / "server.properties", "a", encoding="utf-8") as properties:
             properties.write("\n".join([*lines, ""]))
+
+
+    def become(self, authority, *also):
+        """When it starts next it is of this authority, and believes it, and those others."""
+        certificates = {
+            "login": authority.issue("kafka-login"), "proof": authority.issue("kafka-proof"),
+            "expired": authority.issue("kafka-expired", days=-1),
+            "elsewhere": authority.issue("kafka-elsewhere", hosts="DNS:kafka.elsewhere.example"),
+        }
+        for name, (certificate, key) in certificates.items():
+            (self.directory / f"{name}.pem").write_text(key.read_text() + certificate.read_text())
+        (self.directory / "believed.pem").write_text("".join(one.ca.read_text() for one in (authority, *also)))
 
 
 class SecureRedis(Redis):
@@ -66,7 +76,12 @@ class SecureRedis(Redis):
 
     def __init__(self, authority, proof=True):
         super().__init__()
-        self.authority, self.proof = authority, proof
+        self.proof = proof
+        self.become(authority)
+
+    def become(self, authority):
+        """When it starts next it is of this authority, and believes nobody else."""
+        self.authority = authority
         self.certificate, self.key = authority.issue("redis")
         self.own = authority.issue("redis-test")
 
@@ -127,4 +142,26 @@ class SecurePostgres(Postgres):
         return ("ssl=on", "ssl_cert_file=server.pem", "ssl_key_file=server.key", "ssl_ca_file=ca.pem")
 
 
-__all__ = ["PASSWORD", "PLAIN", "USER", "SecureKafka", "SecurePostgres", "SecureRedis"]
+class Proof:
+    """The three files by which a node believes a backend and proves itself, at the same place whatever is in them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+
+    def __getitem__(self, key):
+        return self.folder / key
+
+    def config(self):
+        """The keys that name them."""
+        return {key: str(self[key]) for key in ("tls_ca", "tls_certificate", "tls_key")}
+
+    def of(self, authority, *also):
+        """A new certificate of this authority; it is believed, and so are those others."""
+        certificate, key = authority.issue("a-node")
+        self["tls_ca"].write_text("".join(one.ca.read_text() for one in (authority, *also)))
+        self["tls_certificate"].write_text(certificate.read_text())
+        self["tls_key"].write_text(key.read_text())
+
+
+__all__ = ["PASSWORD", "PLAIN", "SECOND", "SECOND_PLAIN", "USER", "Proof", "SecureKafka", "SecurePostgres", "SecureRedis"]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use heddle_client::{Address, Trust, TrustError};
+use heddle_gateway::authorities_until;
 use heddle_model::Millis;
 
 use super::keys::{Config, KafkaLogin, StoreBackend};
@@ -18,7 +19,7 @@ struct Files<'a> {
     /// Their keys: authority, certificate, private key.
     keys: [&'static str; 3],
     paths: [&'a Path; 3],
-    /// A backend that reads them with each new connection, and not at start only.
+    /// Each new connection reads them again, without a reload.
     rereads: bool,
 }
 
@@ -122,32 +123,56 @@ fn authority(key: &str, path: &Path) -> Result<(), Problem> {
     Err(problem(key, wrong, "name a file with the certificates of authorities in PEM form"))
 }
 
-/// Certificates of this node that backends will soon refuse.
+/// Those of the files that have an end, and when it is: the authority that lasts longest, and our certificate.
+fn ends<'a>(files: &Files<'a>) -> Vec<(&'static str, &'a Path, Millis)> {
+    let [ca, own, key] = files.paths;
+    let authorities = authorities_until(ca).ok();
+    let certificate = certificate(files.section, own, key).ok().flatten();
+    let ends = [
+        authorities.map(|until| (files.keys[0], ca, until)),
+        certificate.map(|certificate| (files.keys[1], own, certificate.until())),
+    ];
+    ends.into_iter().flatten().collect()
+}
+
+/// What will soon be believed no longer: certificates of this node, and authorities of backends.
 #[must_use]
 pub fn backend_warnings(config: &Config, now: Millis) -> Vec<String> {
     let ending = |files: &Files<'_>| {
-        let [_, own, key] = files.paths;
-        let until = certificate(files.section, own, key).ok()??.until();
-        let how = match until.saturating_sub(now) {
-            0 => "has expired".to_owned(),
-            left @ 1..=EXPIRES_SOON_MS => format!("expires in {} days", left / 86_400_000),
-            _ => return None,
+        let then = if files.rereads { "" } else { ", then `heddle config reload`" };
+        let each = |(key, path, until): (&str, &Path, Millis)| {
+            let how = match until.saturating_sub(now) {
+                0 => "has expired".to_owned(),
+                left @ 1..=EXPIRES_SOON_MS => format!("expires in {} days", left / 86_400_000),
+                _ => return None,
+            };
+            Some(format!("{key}: {path:?} {how}: renew it{then}"))
         };
-        let then = if files.rereads { "" } else { ", then start the node again" };
-        Some(format!("{}: {own:?} {how}: renew it{then}", files.keys[1]))
+        ends(files).into_iter().filter_map(each).collect::<Vec<_>>()
     };
-    files(config).iter().filter_map(ending).collect()
+    files(config).iter().flat_map(ending).collect()
 }
 
-/// A file that is read where no reload comes, as it was.
+/// Which of the files that these keys name nobody believes any longer.
+#[must_use]
+pub fn backend_expired(config: &Config, keys: &[&str], now: Millis) -> Vec<Problem> {
+    let all = files(config);
+    let ended = all.iter().flat_map(ends).filter(|(key, _, until)| keys.contains(key) && *until <= now);
+    let told = |(key, path, _): (&str, &Path, Millis)| {
+        problem(key, format!("{path:?} has expired"), "name a file with one that is of today")
+    };
+    ended.map(told).collect()
+}
+
+/// A file of a backend, as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackendFile {
+    /// The section of the backend.
+    pub section: &'static str,
     /// The key that names it.
     pub key: &'static str,
     /// Where it is.
     pub path: PathBuf,
-    /// Each new connection reads it again.
-    pub rereads: bool,
     bytes: Option<Vec<u8>>,
 }
 
@@ -156,9 +181,9 @@ pub struct BackendFile {
 pub fn backend_files(config: &Config) -> Vec<BackendFile> {
     let each = |files: Files<'_>| {
         let read = |(key, path): (&'static str, &Path)| BackendFile {
+            section: files.section,
             key,
             path: path.to_owned(),
-            rereads: files.rereads,
             bytes: std::fs::read(path).ok(),
         };
         files.keys.into_iter().zip(files.paths).map(read).collect::<Vec<_>>()

@@ -265,7 +265,8 @@ sections! {
         brokers: String = "";
         /// Connections to brokers are encrypted, and each broker's certificate and name is checked.
         tls: bool = false;
-        /// File with the authorities that brokers' certificates must be of, in PEM form. Empty: those of the system.
+        /// File with the authorities that brokers' certificates must be of, in PEM form. Empty: those of the system. It, the two below, user and
+        /// password are exchanged by `heddle config reload`.
         tls_ca: PathBuf = "";
         /// File with this node's certificate in PEM form, then those that lead to its authority, if brokers ask for one.
         tls_certificate: PathBuf = "";
@@ -380,7 +381,8 @@ sections! {
         backend: RegistryBackend = "embedded";
         /// Address of Redis, like "redis://user:password@redis.example:6379"; "rediss://" for TLS, "?node=HOST:PORT" for more of a cluster, "?sentinelServiceName=NAME" for Sentinel.
         url: String = "" : secret;
-        /// With "rediss://": file with the authorities that Redis' certificate must be of, in PEM form. Empty: those of the system.
+        /// With "rediss://": file with the authorities that Redis' certificate must be of, in PEM form. Empty: those of the system. It and the two
+        /// below are exchanged by `heddle config reload`.
         tls_ca: PathBuf = "";
         /// With "rediss://": file with this node's certificate in PEM form, then those that lead to its authority, if Redis asks for one.
         tls_certificate: PathBuf = "";

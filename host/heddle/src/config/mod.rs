@@ -16,11 +16,11 @@ mod tls;
 
 use std::path::{Path, PathBuf};
 
-pub use backends::{BackendFile, backend_files, backend_warnings};
+pub use backends::{BackendFile, backend_expired, backend_files, backend_warnings};
 pub use databases::shard_key;
 pub use keys::{
-    Config, KEYS, KafkaLogin, LogBackend, LogFormat, PoliciesSection, ProxyProtocol, RedisKind, RegistryBackend,
-    StoreBackend, UnknownUsers,
+    Config, KEYS, KafkaLogin, KafkaSection, LogBackend, LogFormat, PoliciesSection, ProxyProtocol, RedisKind,
+    RegistryBackend, RegistrySection, StoreBackend, UnknownUsers,
 };
 pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};

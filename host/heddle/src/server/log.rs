@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_client::{Address, Sight, Trust};
-use heddle_log::{EmbeddedLog, Identity, KafkaLog, KafkaOpenError, Log, OpenError};
+use heddle_log::{EmbeddedLog, Identity, KafkaConfig, KafkaLog, KafkaOpenError, Log, OpenError};
 use heddle_model::Clock;
 use tokio::sync::watch;
 
@@ -42,7 +42,7 @@ impl OpenLog {
                     .map_err(|error| closed(config, &error))
             }
             LogBackend::Kafka => {
-                let opened = KafkaLog::open(settings::kafka(config, known), clock).await;
+                let opened = KafkaLog::open(settings::kafka(config, known)?, clock).await;
                 let log = match opened {
                     Ok(log) => log,
                     Err(error) => return Err(unopened(config, error).await),
@@ -50,6 +50,14 @@ impl OpenLog {
                 Ok(Self::Kafka { log, failed: watch::Sender::new(None) })
             }
         }
+    }
+
+    /// Its clients believe and prove themselves as this configuration says, if it has any. Blocks.
+    pub(super) fn exchange(&self, config: &Config) -> Result<(), Failure> {
+        let Self::Kafka { log, .. } = self else { return Ok(()) };
+        let KafkaConfig { tls, login, .. } = settings::kafka(config, None)?;
+        let exchanged = log.exchange(tls, login);
+        exchanged.map_err(|error| tokio::runtime::Handle::current().block_on(unopened(config, error)))
     }
 
     pub(super) fn port(&self) -> Arc<dyn Log> {

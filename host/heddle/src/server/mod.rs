@@ -2,6 +2,7 @@
 
 mod control;
 mod engine;
+mod exchange;
 mod log;
 mod nodes;
 pub mod repair;
@@ -30,6 +31,7 @@ use crate::reload::Reloader;
 
 use control::LogControl;
 use engine::{PluginLogs, WasmLoader};
+use exchange::Exchange;
 use log::{OpenLog, make_data_dir};
 use nodes::{Nodes, Way};
 use roll::Roll;
@@ -112,6 +114,7 @@ impl Server {
         let catalog = Arc::clone(&ports.catalog);
         let way = Way::open(config, &node, &clock)?;
         let shared = way.states();
+        let exchange = Exchange { log: log.clone(), redis: way.redis(), node: node.clone() };
         let limited = Arc::clone(&loader);
         let deps = PolicyDeps { catalog, clock: Arc::clone(&clock), builtins, loader, cluster, shared };
         let policies = Policies::start(policy_config, deps).await.map_err(|error| failed(&error))?;
@@ -155,7 +158,8 @@ impl Server {
             }),
             plugin_log: Arc::new(move || plugin_logs.json()),
             reload: Arc::new(move || {
-                let reloaded = reloader.reload(|limits| watched.outgrown(limits));
+                let reloaded = reloader
+                    .reload(|limits| watched.outgrown(limits), |config, sections| exchange.make(config, sections));
                 let reloaded = reloaded.map_err(|failure| failure.to_string())?;
                 let (watch, trust) = reloader.watched().map_err(|failure| failure.to_string())?;
                 watched.configure(watch, trust);

@@ -29,6 +29,11 @@ impl Way {
         Ok(Self(Some(redis)))
     }
 
+    /// For the exchange of what connections to it believe and prove.
+    pub(super) fn redis(&self) -> Option<Redis> {
+        self.0.clone()
+    }
+
     /// What rate limits share with other nodes.
     pub(super) fn states(&self) -> Option<Arc<dyn KeyedStates>> {
         self.0.as_ref().map(|redis| Arc::new(redis.states()) as Arc<dyn KeyedStates>)

@@ -105,7 +105,7 @@ async fn kafka(config: &Config, clock: &Arc<dyn Clock>, store: &OpenStore) -> Re
     let known = store.ports().epochs.newest().await.map_err(|error| Failure::new(error.to_string()))?;
     let known = known.map(|(identity, partitions)| (Identity(identity), partitions));
     // It works on nothing: it only reads, and judges duplicates as every node does. (DELIVERY 23)
-    let settings = heddle_log::KafkaConfig { works: false, ..settings::kafka(config, known) };
+    let settings = heddle_log::KafkaConfig { works: false, ..settings::kafka(config, known)? };
     let look = settings.clone();
     let looked = tokio::task::spawn_blocking(move || KafkaReader::open(look).map(drop)).await;
     let looked = looked.map_err(|error| Failure::new(error.to_string()))?;

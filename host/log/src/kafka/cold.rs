@@ -22,8 +22,12 @@ const TOGETHER: usize = 16;
 
 /// A consumer that jumps; one reader at a time.
 pub(crate) struct Cold {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
     settings: ClientConfig,
-    reader: Mutex<Option<Reader>>,
+    reader: Option<Reader>,
 }
 
 struct Reader {
@@ -34,10 +38,12 @@ struct Reader {
 
 impl Cold {
     pub(crate) fn new(config: &KafkaConfig) -> Self {
-        let mut settings = config.reader();
-        // Little is read ahead: the next wish is elsewhere.
-        settings.set("queued.max.messages.kbytes", "2048").set("queued.min.messages", "100");
-        Self { settings, reader: Mutex::new(None) }
+        Self { inner: Mutex::new(Inner { settings: settings(config), reader: None }) }
+    }
+
+    /// The next read is by a consumer of that configuration. Waits for the one that is under way.
+    pub(crate) fn exchange(&self, config: &KafkaConfig) {
+        *self.inner.lock() = Inner { settings: settings(config), reader: None };
     }
 
     /// Records from `from`, at least one if it comes in time, whether they stand or not. Blocks.
@@ -49,8 +55,8 @@ impl Cold {
         bytes_max: usize,
         patience: Duration,
     ) -> Result<Vec<Stored>, KafkaError> {
-        let mut held = self.reader.lock();
-        let reader = self.ready(&mut held)?;
+        let mut held = self.inner.lock();
+        let reader = held.ready()?;
         if reader.at != Some((partition, from)) {
             reader.consumer.assign(&list(config, &[(partition, from)])?)?;
         }
@@ -79,10 +85,10 @@ impl Cold {
         places: &[(TopicPartition, Offset)],
         patience: Duration,
     ) -> Result<HashMap<TopicPartition, Millis>, KafkaError> {
-        let mut held = self.reader.lock();
+        let mut held = self.inner.lock();
         let mut ages = HashMap::new();
         for some in places.chunks(TOGETHER) {
-            let reader = self.ready(&mut held)?;
+            let reader = held.ready()?;
             reader.at = None;
             reader.consumer.assign(&list(config, some)?)?;
             let wanted = ages.len() + some.len();
@@ -100,13 +106,22 @@ impl Cold {
         }
         Ok(ages)
     }
+}
 
-    fn ready<'a>(&self, held: &'a mut Option<Reader>) -> Result<&'a mut Reader, KafkaError> {
-        Ok(match held {
+impl Inner {
+    fn ready(&mut self) -> Result<&mut Reader, KafkaError> {
+        Ok(match &mut self.reader {
             Some(reader) => reader,
             empty => empty.insert(Reader { consumer: self.settings.create_with_context(Quiet)?, at: None }),
         })
     }
+}
+
+fn settings(config: &KafkaConfig) -> ClientConfig {
+    let mut settings = config.reader();
+    // Little is read ahead: the next wish is elsewhere.
+    settings.set("queued.max.messages.kbytes", "2048").set("queued.min.messages", "100");
+    settings
 }
 
 fn list(config: &KafkaConfig, places: &[(TopicPartition, Offset)]) -> Result<TopicPartitionList, KafkaError> {

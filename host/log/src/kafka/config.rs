@@ -3,7 +3,8 @@
 use heddle_model::{Millis, Topic};
 use rdkafka::ClientConfig;
 
-use super::security::{KafkaLogin, KafkaTls, secure};
+use super::pem::KafkaTls;
+use super::security::{KafkaLogin, secure};
 use crate::Identity;
 
 /// A log on Kafka or Redpanda.

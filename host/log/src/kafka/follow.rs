@@ -10,10 +10,11 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::{Offset as At, TopicPartitionList};
+use tokio::sync::watch;
 
 use super::Shared;
-use super::config::{EARLY_MAX_MS, LATE_MAX_MS};
-use super::context::{Consumer, answered};
+use super::config::{EARLY_MAX_MS, KafkaConfig, LATE_MAX_MS};
+use super::context::{Consumer, Quiet, answered};
 use super::ids::Met;
 use super::produce::AT_HEADER;
 use crate::Stored;
@@ -27,10 +28,22 @@ const RETRY: Duration = Duration::from_millis(250);
 /// The longest that brokers may take to say where a moment lies.
 const ANSWER: Duration = Duration::from_secs(10);
 
-/// Runs until the log is closed.
-pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
+/// Runs until the log is closed. `clients`: how consumers are made, which may change.
+pub(crate) fn run(shared: &Arc<Shared>, mut consumer: Consumer, mut clients: watch::Receiver<KafkaConfig>) {
     while !shared.stopped() {
         shared.wake.store(false, Ordering::Release);
+        if clients.has_changed().unwrap_or(false) {
+            let next = successor(shared, &consumer, &clients.borrow_and_update());
+            match next {
+                Ok(next) => consumer = next,
+                Err(error) => {
+                    tracing::warn!(%error, "the reader cannot be made anew yet");
+                    clients.mark_changed();
+                    std::thread::park_timeout(RETRY);
+                }
+            }
+        }
+        let consumer = &consumer;
         let wanted = std::mem::take(&mut *shared.wanted.lock());
         if let Err(error) = begin(shared, consumer, &wanted) {
             tracing::warn!(partitions = wanted.len(), %error, "partitions cannot be followed yet");
@@ -55,6 +68,22 @@ pub(crate) fn run(shared: &Arc<Shared>, consumer: &Consumer) {
             }
         }
     }
+}
+
+/// A consumer of that configuration which goes on where another stands.
+fn successor(shared: &Shared, consumer: &Consumer, config: &KafkaConfig) -> Result<Consumer, KafkaError> {
+    let next: Consumer = config.reader().create_with_context(Quiet)?;
+    let mut follow = TopicPartitionList::new();
+    for element in consumer.assignment()?.elements() {
+        if let Some(slot) = shared.slot_of(element.topic(), element.partition()) {
+            let end = *shared.ends[slot].borrow();
+            add(shared, &mut follow, slot, At::Offset(i64::try_from(end).unwrap_or(i64::MAX)))?;
+        }
+    }
+    next.incremental_assign(&follow)?;
+    // It pauses nothing yet: each pauses again with its next record.
+    shared.paused.lock().clear();
+    Ok(next)
 }
 
 /// Begins to follow partitions, each so far before the wish that every duplicate from there on is known. All are asked for together: a question for

@@ -81,25 +81,63 @@ pub(crate) fn join(
     config: &KafkaConfig,
     assigned: watch::Sender<Vec<TopicPartition>>,
 ) -> Result<BaseConsumer<Member>, KafkaError> {
-    let topics: Vec<_> =
-        [Topic::Messages, Topic::GroupMessages].into_iter().map(|topic| (config.topic(topic), topic)).collect();
-    let names: Vec<String> = topics.iter().map(|(name, _)| name.clone()).collect();
-    let member = Member { topics, held: Mutex::default(), assigned };
-    let consumer: BaseConsumer<Member> = config.member().create_with_context(member)?;
-    consumer.subscribe(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let consumer = outside(config, assigned)?;
+    enter(&consumer)?;
     Ok(consumer)
 }
 
-/// Stays in the group until the log is closed.
-pub(crate) fn run(shared: &Weak<Shared>, consumer: &BaseConsumer<Member>) {
+/// A consumer that is not in the group yet.
+fn outside(
+    config: &KafkaConfig,
+    assigned: watch::Sender<Vec<TopicPartition>>,
+) -> Result<BaseConsumer<Member>, KafkaError> {
+    let topics: Vec<_> =
+        [Topic::Messages, Topic::GroupMessages].into_iter().map(|topic| (config.topic(topic), topic)).collect();
+    config.member().create_with_context(Member { topics, held: Mutex::default(), assigned })
+}
+
+fn enter(consumer: &BaseConsumer<Member>) -> Result<(), KafkaError> {
+    consumer.subscribe(&consumer.context().topics.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>())
+}
+
+/// Stays in the group until the log is closed. `clients`: how consumers are made, which may change.
+pub(crate) fn run(
+    shared: &Weak<Shared>,
+    mut consumer: BaseConsumer<Member>,
+    mut clients: watch::Receiver<KafkaConfig>,
+) {
     while shared.upgrade().is_some_and(|shared| !shared.stopped()) {
+        if clients.has_changed().unwrap_or(false) {
+            let next = outside(&clients.borrow_and_update(), consumer.context().assigned.clone());
+            match next {
+                Ok(next) => {
+                    // One goes before the other comes, so that what is taken from the first is not taken from the second.
+                    leave(&consumer);
+                    consumer = next;
+                    if let Err(error) = enter(&consumer) {
+                        tracing::error!(%error, "this node is not in the group of workers");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the member of the group cannot be made anew yet");
+                    clients.mark_changed();
+                }
+            }
+        }
         if let Some(Err(error)) = consumer.poll(LOOK) {
             tracing::debug!(%error, "the group of workers");
         }
     }
+    leave(&consumer);
+}
+
+fn leave(consumer: &BaseConsumer<Member>) {
     consumer.unsubscribe();
     // The revocation comes as an event: others may then begin at once.
     for _ in 0..10 {
         drop(consumer.poll(LOOK));
+        if consumer.context().held.lock().is_empty() {
+            break;
+        }
     }
 }

@@ -8,10 +8,12 @@
 mod cold;
 mod config;
 mod context;
+mod exchange;
 mod follow;
 mod group;
 mod ids;
 mod look;
+mod pem;
 mod produce;
 mod ring;
 mod security;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use heddle_model::{Clock, MessageId, Millis, Offset, Topic, TopicPartition};
@@ -38,7 +41,8 @@ use tokio::sync::watch;
 
 pub use config::KafkaConfig;
 pub use look::KafkaReader;
-pub use security::{KafkaLogin, KafkaSasl, KafkaTls};
+pub use pem::{KafkaFileError, KafkaTls};
+pub use security::{KafkaLogin, KafkaSasl};
 pub use topics::KafkaOpenError;
 
 use crate::slots::Slots;
@@ -75,13 +79,15 @@ pub struct KafkaLog {
     _assigning: Option<watch::Sender<Vec<TopicPartition>>>,
     threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Asks brokers where partitions end.
-    asker: Arc<Consumer>,
+    asker: ArcSwap<Consumer>,
     settling: Settling,
 }
 
 /// What the log and its threads share.
 struct Shared {
     config: KafkaConfig,
+    /// How clients are made now: as `config` says, perhaps with another login.
+    clients: watch::Sender<KafkaConfig>,
     clock: Arc<dyn Clock>,
     slots: Slots,
     names: Vec<(String, Topic)>,
@@ -156,6 +162,7 @@ impl KafkaLog {
             wake: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             cold: Cold::new(&config),
+            clients: watch::Sender::new(config.clone()),
             slots,
             clock,
             config,
@@ -174,19 +181,19 @@ impl KafkaLog {
         let mut idle = None;
         if config.works {
             let member = group::join(config, assigning).map_err(KafkaOpenError::Setting)?;
-            let weak = Arc::downgrade(&shared);
-            threads.extend(spawn("kafka-group", move || group::run(&weak, &member)));
+            let (weak, clients) = (Arc::downgrade(&shared), shared.clients.subscribe());
+            threads.extend(spawn("kafka-group", move || group::run(&weak, member, clients)));
         } else {
             idle = Some(assigning);
         }
-        let following = Arc::clone(&shared);
-        threads.extend(spawn("kafka-reader", move || follow::run(&following, &reader)));
+        let (following, clients) = (Arc::clone(&shared), shared.clients.subscribe());
+        threads.extend(spawn("kafka-reader", move || follow::run(&following, reader, clients)));
         Ok(Arc::new(Self {
             layout: Layout { identity: found.identity, partitions: config.partitions, shared: true },
             kept_for: found.retention,
             derived: (0..slots.count()).map(|_| Mutex::default()).collect(),
             threads: Mutex::new(threads),
-            asker: Arc::new(asker),
+            asker: ArcSwap::from_pointee(asker),
             settling: Settling::default(),
             turns: Turns::default(),
             _assigning: idle,
@@ -243,7 +250,7 @@ impl KafkaLog {
 
     /// Replaces a producer of which nothing comes, if the leader of that partition answers.
     fn look_at(&self, of: &Arc<Producer>, producer: Arc<FutureProducer<Quiet>>, partition: TopicPartition) {
-        let (of, shared, asker) = (Arc::clone(of), Arc::clone(&self.shared), Arc::clone(&self.asker));
+        let (of, shared, asker) = (Arc::clone(of), Arc::clone(&self.shared), self.asker.load_full());
         drop(tokio::task::spawn_blocking(move || {
             match topics::bounds(&asker, &shared.config, partition) {
                 Ok(_) => of.replace(&producer, "nothing came of it, and brokers answer"),
@@ -271,7 +278,7 @@ impl KafkaLog {
     }
 
     async fn start_of(&self, partition: TopicPartition) -> Offset {
-        let (shared, asker) = (Arc::clone(&self.shared), Arc::clone(&self.asker));
+        let (shared, asker) = (Arc::clone(&self.shared), self.asker.load_full());
         let asked = tokio::task::spawn_blocking(move || topics::bounds(&asker, &shared.config, partition)).await;
         asked.ok().and_then(Result::ok).map_or(0, |(start, _)| start)
     }
@@ -327,9 +334,11 @@ impl Log for KafkaLog {
         let handed_in = self.shared.clock.now();
         let topic = self.shared.config.topic(partition.topic);
         let to = Target { topic: &topic, partition: i32::try_from(partition.partition).unwrap_or(i32::MAX) };
+        let entered = self.sender.enter().await;
         let producer = self.sender.current();
         let sending =
             self.sender.send(Arc::clone(&producer), to, id.as_ref().map(|id| &id.0), id.map(|_| handed_in), &bytes);
+        drop(entered);
         let sent = sending.map_err(|reason| AppendError::Refused { partition, reason })?.await;
         if self.sender.fared(!matches!(sent, Sent::Unknown(_)), self.shared.clock.monotonic()) {
             self.look_at(&self.sender, producer, partition);
@@ -366,6 +375,7 @@ impl Log for KafkaLog {
             return Err(refused(format!("a cursor of {} lies above the head {head}", derived.upto)));
         }
         // All by one: where it fails for good, a later record by its successor would stand without the earlier ones, which would then never stand.
+        let entered = self.deriver.enter().await;
         let producer = self.deriver.current();
         let mut sendings = Vec::with_capacity(slots.len());
         for (slot, (_, bytes)) in slots.iter().zip(&derived.records) {
@@ -376,6 +386,7 @@ impl Log for KafkaLog {
             };
             sendings.push(sending);
         }
+        drop(entered);
         let mut places = Vec::with_capacity(sendings.len());
         for (slot, sending) in slots.into_iter().zip(sendings) {
             match self.patiently(sending, &producer, self.shared.slots.at(slot)).await {
@@ -437,7 +448,10 @@ impl Log for KafkaLog {
             return Ok(Some(place));
         }
         if elsewhere {
-            self.settling.settle(&self.shared, &self.asker).await.map_err(|reason| LookupError { id: *id, reason })?;
+            self.settling
+                .settle(&self.shared, &self.asker.load_full())
+                .await
+                .map_err(|reason| LookupError { id: *id, reason })?;
         }
         let place = found();
         // Asked after it: what was let go of before that and is archived by now will be found in the archive.
@@ -449,7 +463,7 @@ impl Log for KafkaLog {
     }
 
     async fn catch_up(&self) -> Result<(), String> {
-        self.settling.settle(&self.shared, &self.asker).await
+        self.settling.settle(&self.shared, &self.asker.load_full()).await
     }
 
     fn head(&self, partition: TopicPartition) -> watch::Receiver<Offset> {
@@ -459,7 +473,7 @@ impl Log for KafkaLog {
 
     async fn head_now(&self, partition: TopicPartition) -> Result<Offset, String> {
         let slot = self.slot(partition)?;
-        let (shared, asker) = (Arc::clone(&self.shared), Arc::clone(&self.asker));
+        let (shared, asker) = (Arc::clone(&self.shared), self.asker.load_full());
         let asked = tokio::task::spawn_blocking(move || topics::bounds(&asker, &shared.config, partition)).await;
         let (_, head) = asked.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         self.shared.grown(slot, head);

@@ -1,4 +1,4 @@
-//! Producers that are made anew after an error that no producer recovers from, or when nothing comes of them any more.
+//! Producers that are made anew after an error that no producer recovers from, when nothing comes of them any more, or with other certificates.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig};
+use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::context::{Quiet, answered};
 
@@ -33,8 +34,10 @@ pub(crate) struct Target<'a> {
 
 /// A producer, the present one.
 pub(crate) struct Producer {
-    settings: ClientConfig,
+    settings: Mutex<ClientConfig>,
     current: ArcSwap<FutureProducer<Quiet>>,
+    /// Held while a record is handed in, and alone by whoever lets another producer succeed.
+    door: RwLock<()>,
     /// Since when, on the monotonic clock, nobody said what became of anything that it sent.
     failing: Mutex<Option<Duration>>,
     /// Somebody looks whether it is stuck.
@@ -57,7 +60,18 @@ pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 impl Producer {
     pub(crate) fn new(settings: ClientConfig) -> Result<Self, KafkaError> {
         let current = ArcSwap::from_pointee(settings.create_with_context(Quiet)?);
-        Ok(Self { settings, current, failing: Mutex::default(), looking: AtomicBool::new(false) })
+        Ok(Self {
+            settings: Mutex::new(settings),
+            current,
+            door: RwLock::default(),
+            failing: Mutex::default(),
+            looking: AtomicBool::new(false),
+        })
+    }
+
+    /// Must be held from [`current`](Self::current) until everything is handed in.
+    pub(crate) async fn enter(&self) -> RwLockReadGuard<'_, ()> {
+        self.door.read().await
     }
 
     /// The producer of this moment.
@@ -133,7 +147,8 @@ impl Producer {
         if !Arc::ptr_eq(&self.current.load(), producer) {
             return;
         }
-        match self.settings.create_with_context(Quiet) {
+        let settings = self.settings.lock();
+        match settings.create_with_context(Quiet) {
             Ok(fresh) => {
                 let before = self.current.compare_and_swap(producer, Arc::new(fresh));
                 if Arc::ptr_eq(&before, producer) {
@@ -145,6 +160,18 @@ impl Producer {
             }
             Err(error) => tracing::error!(%error, why, "a Kafka producer cannot be replaced"),
         }
+    }
+
+    /// Another, made with these settings, takes its place when everything that it was given has an outcome: meanwhile nothing more is handed in, so
+    /// that all lands in the order of the calls. What takes longer than `patience` ends as with [`replace`](Self::replace). Blocks.
+    pub(crate) fn succeed(&self, settings: ClientConfig, fresh: FutureProducer<Quiet>, patience: Duration) {
+        let _alone = self.door.blocking_write();
+        self.flush(patience);
+        let mut known = self.settings.lock();
+        *known = settings;
+        let before = self.current.swap(Arc::new(fresh));
+        drop(known);
+        before.purge(PurgeConfig::default().queue().inflight());
     }
 
     /// Waits until what is queued has its outcome. Blocks.
@@ -223,6 +250,60 @@ mod tests {
         // Who was late with the first does not end the second.
         producer.replace(&first, "a test");
         assert!(Arc::ptr_eq(&second, &producer.current()));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_handed_in_around_a_succession_lands_once_and_in_order() {
+        let brokers = MockCluster::new(1).unwrap();
+        brokers.create_topic("t", 1, 1).unwrap();
+        let settings = KafkaConfig::new(&brokers.bootstrap_servers(), "test").sender();
+        let producer = Arc::new(Producer::new(settings.clone()).unwrap());
+        let first = producer.current();
+        let succession = || {
+            let (producer, settings) = (Arc::clone(&producer), settings.clone());
+            tokio::task::spawn_blocking(move || {
+                let fresh = settings.create_with_context(Quiet).unwrap();
+                producer.succeed(settings, fresh, STUCK);
+            })
+        };
+        let (mut under_way, mut successions, mut landed) = (Vec::new(), Vec::new(), Vec::new());
+        for n in 0..400 {
+            if n % 100 == 50 {
+                successions.push(succession());
+            }
+            let entered = producer.enter().await;
+            let to = Target { topic: "t", partition: 0 };
+            under_way.push(producer.send(producer.current(), to, None, None, &Bytes::from_static(b"record")).unwrap());
+            drop(entered);
+            if n % 20 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for succeeded in successions {
+            succeeded.await.unwrap();
+        }
+        assert!(!Arc::ptr_eq(&first, &producer.current()));
+        for sending in under_way {
+            match sending.await {
+                Sent::Stored(offset, _) => landed.push(offset),
+                Sent::Unknown(reason) | Sent::Refused(reason) => panic!("{reason}"),
+            }
+        }
+        assert_eq!(landed, (0..400).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_succession_does_not_wait_for_ever_and_leaves_no_outcome_open() {
+        let producer = waits();
+        let to = Target { topic: "t", partition: 0 };
+        let sending = producer.send(producer.current(), to, None, None, &Bytes::from_static(b"record")).unwrap();
+        let succeeding = Arc::clone(&producer);
+        let settings = KafkaConfig::new("127.0.0.1:1", "test").deriver();
+        let fresh = settings.create_with_context(Quiet).unwrap();
+        tokio::task::spawn_blocking(move || succeeding.succeed(settings, fresh, Duration::from_millis(50)))
+            .await
+            .unwrap();
+        assert!(matches!(sending.await, Sent::Unknown(_)));
     }
 
     /// What became of one record.

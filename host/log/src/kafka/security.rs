@@ -1,7 +1,6 @@
 //! How brokers are believed, how we prove ourselves to them, and what it means when that fails.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,25 +10,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::config::KafkaConfig;
+use super::pem::{KafkaTls, Pem};
 use super::topics::KafkaOpenError;
 
-/// The longest that one question for the brokers' list takes, and how many are asked before nobody answers.
-const ASK: Duration = Duration::from_millis(500);
-const ASKS: usize = 20;
+/// The longest that one question for the brokers' list takes, and how many are asked at start before nobody answers.
+pub(crate) const ASK: Duration = Duration::from_millis(500);
+pub(crate) const ASKS: usize = 20;
 /// How long, and how often, what was said meanwhile is collected.
 const EVENTS: Duration = Duration::from_millis(50);
 const EVENTS_MAX: usize = 20;
 /// So many times in a row, and whoever refuses us means it.
 const REFUSALS: usize = 4;
-
-/// TLS to brokers. Their certificates and names are always checked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KafkaTls {
-    /// File with the authorities that are believed, in PEM form; without it, those of the system.
-    pub ca: Option<PathBuf>,
-    /// Files with our certificate and its key, in PEM form.
-    pub identity: Option<(PathBuf, PathBuf)>,
-}
 
 /// How a password is proved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,13 +74,14 @@ pub(crate) fn secure(settings: &mut ClientConfig, tls: Option<&KafkaTls>, login:
         settings
             .set("enable.ssl.certificate.verification", "true")
             .set("ssl.endpoint.identification.algorithm", "https");
-        // OpenSSL is linked in, and does not know where this system keeps its authorities.
-        let ca = tls.ca.as_ref().map_or("probe".into(), |path| path.to_string_lossy());
-        settings.set("ssl.ca.location", ca);
+        // What was read, not where it stands: a client that is made later has the same.
+        match &tls.ca {
+            Some(ca) => settings.set("ssl.ca.pem", ca.text()),
+            // OpenSSL is linked in, and does not know where this system keeps its authorities.
+            None => settings.set("ssl.ca.location", "probe"),
+        };
         if let Some((certificate, key)) = &tls.identity {
-            settings
-                .set("ssl.certificate.location", certificate.to_string_lossy())
-                .set("ssl.key.location", key.to_string_lossy());
+            settings.set("ssl.certificate.pem", certificate.text()).set("ssl.key.pem", key.text());
         }
     }
     if let Some(login) = login {
@@ -124,13 +116,13 @@ impl ClientContext for Ear {
 
 impl ConsumerContext for Ear {}
 
-/// Waits until a broker lets us in; if none does, says why. Blocks.
-pub(crate) fn arrive(config: &KafkaConfig) -> Result<(), KafkaOpenError> {
+/// Waits until a broker lets us in; if none does after so many questions, says why. Blocks.
+pub(crate) fn arrive(config: &KafkaConfig, asks: usize) -> Result<(), KafkaOpenError> {
     let consumer: BaseConsumer<Ear> =
         config.reader().create_with_context(Ear::default()).map_err(|error| unusable(config, error))?;
     let mut refused = 0;
     let mut last = KafkaError::Canceled;
-    for _ in 0..ASKS {
+    for _ in 0..asks {
         match consumer.fetch_metadata(None, ASK) {
             Ok(_) => return Ok(()),
             Err(error) => last = error,
@@ -186,7 +178,7 @@ fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
     let mend = |key, remedy: String| Some(Remedy { key, remedy, certificate: false });
     let mine = config.tls.as_ref().and_then(|tls| tls.identity.as_ref());
     if has("certificate could not be verified") || has("certificate verify failed") {
-        let ca = config.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+        let ca = config.tls.as_ref().and_then(|tls| tls.ca.as_ref()).map(Pem::path);
         let believed = ca.map_or("the system's authorities".to_owned(), |path| format!("the authorities in {path:?}"));
         let remedy = format!(
             "it must be of {believed}, of today, and for the host that kafka.brokers or the broker itself names"
@@ -204,7 +196,8 @@ fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
             "kafka.tls_certificate",
             match mine {
                 Some((certificate, _)) => format!(
-                    "the broker does not take {certificate:?}: name a certificate of an authority that it believes"
+                    "the broker does not take {:?}: name a certificate of an authority that it believes",
+                    certificate.path()
                 ),
                 None => "is empty, and the broker wants to see a certificate: name one that it believes, and its key"
                     .to_owned(),
@@ -249,17 +242,23 @@ mod tests {
 
     #[test]
     fn each_client_is_told_the_same_and_checks_certificates_and_names() {
-        let identity = Some(("node.pem".into(), "node.key".into()));
-        let config =
-            secured(Some(KafkaTls { ca: Some("ca.pem".into()), identity }), Some(login(KafkaSasl::ScramSha512)));
+        let dir = tempfile::tempdir().unwrap();
+        let [ca, certificate, key] = ["ca", "certificate", "key"].map(|name| {
+            std::fs::write(dir.path().join(name), format!("the {name}")).unwrap();
+            dir.path().join(name)
+        });
+        let tls = KafkaTls::read(Some(ca.clone()), Some((certificate, key))).unwrap();
+        // What becomes of a file later is nothing to them.
+        std::fs::write(ca, "another").unwrap();
+        let config = secured(Some(tls), Some(login(KafkaSasl::ScramSha512)));
         for settings in [config.admin(), config.sender(), config.deriver(), config.reader(), config.member()] {
             for (name, wanted) in [
                 ("security.protocol", "sasl_ssl"),
                 ("enable.ssl.certificate.verification", "true"),
                 ("ssl.endpoint.identification.algorithm", "https"),
-                ("ssl.ca.location", "ca.pem"),
-                ("ssl.certificate.location", "node.pem"),
-                ("ssl.key.location", "node.key"),
+                ("ssl.ca.pem", "the ca"),
+                ("ssl.certificate.pem", "the certificate"),
+                ("ssl.key.pem", "the key"),
                 ("sasl.mechanisms", "SCRAM-SHA-512"),
                 ("sasl.username", "heddle"),
                 ("sasl.password", "tell nobody"),

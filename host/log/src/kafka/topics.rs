@@ -77,7 +77,7 @@ pub(crate) struct Found {
 /// Makes what is missing, checks what is there, and reads what it is.
 pub(crate) async fn prepare(config: &KafkaConfig) -> Result<Found, KafkaOpenError> {
     let arriving = config.clone();
-    let arrived = tokio::task::spawn_blocking(move || security::arrive(&arriving)).await;
+    let arrived = tokio::task::spawn_blocking(move || security::arrive(&arriving, security::ASKS)).await;
     arrived.unwrap_or(Err(KafkaOpenError::Setting(KafkaError::Canceled)))?;
     let admin: AdminClient<Quiet> = config.admin().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
     let unreachable = |source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source };

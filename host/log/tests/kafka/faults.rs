@@ -43,6 +43,9 @@ async fn a_broker_that_dies_makes_outcomes_unknown_within_the_deadline_and_nothi
     assert!(took >= config.append_ms / 2 && took < 10 * config.append_ms, "{took} ms");
     // What is in memory is read as before.
     assert_eq!(all(&log).await.len(), 1);
+    // Whether it would take another login is seen when it is back.
+    let exchanging = std::sync::Arc::clone(&log);
+    tokio::task::spawn_blocking(move || exchanging.exchange(None, None)).await.unwrap().unwrap();
     tokio::task::block_in_place(|| broker.restart());
     append_again(&log, 1).await;
     append_again(&log, 2).await;

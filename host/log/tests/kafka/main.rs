@@ -1,5 +1,6 @@
 //! What only a log on brokers has to bear: two nodes, duplicates, brokers that die, stand still or forget.
 
+mod exchange;
 mod faults;
 mod fixture;
 mod shared;

@@ -1,6 +1,7 @@
 //! What an operator says of Redis, and what the client is told of it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fred::types::config::{
@@ -10,6 +11,7 @@ use fred::types::{Builder, RespVersion};
 use heddle_model::{Millis, NodeId};
 
 use super::RedisTls;
+use super::current::Current;
 
 /// Room that is left in the client's own queue for its housekeeping: if that finds no room, the client ends.
 const HOUSEKEEPING: usize = 1_024;
@@ -99,13 +101,16 @@ impl RedisConfig {
         (self.deadline() * 5).max(Duration::from_secs(1))
     }
 
+    /// What handshakes go by, where the URL asks for TLS.
+    pub(super) fn current(&self) -> Result<Option<Arc<Current>>, RedisSettingError> {
+        without_tls(&self.url).map(|_| Current::new(&self.tls)).transpose()
+    }
+
     /// A client, not connected.
-    pub(super) fn builder(&self) -> Result<Builder, RedisSettingError> {
+    pub(super) fn builder(&self, current: Option<&Arc<Current>>) -> Result<Builder, RedisSettingError> {
         // Of TLS the client would only know the system's authorities.
-        let (url, tls) = match without_tls(&self.url) {
-            Some(url) => (url, Some(self.tls.config()?)),
-            None => (self.url.clone(), None),
-        };
+        let url = without_tls(&self.url).unwrap_or_else(|| self.url.clone());
+        let tls = current.map(Current::config).transpose()?;
         let config = match self.mode {
             RedisMode::Standalone => Config::from_url_centralized(&url),
             RedisMode::Sentinel => Config::from_url_sentinel(&url),
@@ -171,9 +176,9 @@ mod tests {
     fn a_password_that_cannot_be_sent_is_told_before_anything_is_tried_and_none_is_shown() {
         let node = NodeId::new("n1").expect("it is a name");
         let config = |url: &str| RedisConfig::new(url.to_owned(), RedisMode::Standalone, node.clone());
-        assert!(config("redis://u:p%2Fw@redis:6379").builder().is_ok());
+        assert!(config("redis://u:p%2Fw@redis:6379").builder(None).is_ok());
         let torn = config("redis://u:secret%20word@redis:6379");
-        let Err(told) = torn.builder() else { panic!("it is refused") };
+        let Err(told) = torn.builder(None) else { panic!("it is refused") };
         let told = told.to_string();
         assert!(told.starts_with("registry.url: ") && told.contains("a space") && !told.contains("secret"), "{told}");
         assert!(!format!("{torn:?}").contains("secret"));

@@ -15,7 +15,8 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::tls::Reason;
+use super::current::Current;
+use super::tls::{Proof, Reason};
 use super::{RedisConfig, RedisSettingError, RedisTls, chance};
 use crate::RegistryError;
 
@@ -34,6 +35,8 @@ pub(super) struct Link {
     permits_max: usize,
     deadline: Duration,
     health: Arc<Health>,
+    /// None: it is no TLS.
+    current: Option<Arc<Current>>,
     _tasks: [AbortOnDropHandle<()>; 3],
 }
 
@@ -69,8 +72,9 @@ impl Health {
 impl Link {
     /// Begins to connect.
     pub(super) fn open(config: &RedisConfig) -> Result<Arc<Self>, RedisSettingError> {
+        let current = config.current()?;
         let client = config
-            .builder()?
+            .builder(current.as_ref())?
             .build()
             .map_err(|error| RedisSettingError { key: "registry.url", wrong: error.to_string() })?;
         let health = Arc::new(Health {
@@ -80,8 +84,8 @@ impl Link {
             came: watch::Sender::new(0),
         });
         let watched = AbortOnDropHandle::new(tokio::spawn(watch_health(client.clone(), Arc::clone(&health))));
-        let said =
-            AbortOnDropHandle::new(tokio::spawn(say(client.error_rx(), health.came.subscribe(), config.tls.clone())));
+        let said = say(client.error_rx(), health.came.subscribe(), current.clone());
+        let said = AbortOnDropHandle::new(tokio::spawn(said));
         let dialed = AbortOnDropHandle::new(tokio::spawn(dial(client.clone())));
         let permits_max = config.queue_max.clamp(1, Semaphore::MAX_PERMITS);
         Ok(Arc::new(Self {
@@ -90,6 +94,7 @@ impl Link {
             permits_max,
             deadline: config.deadline(),
             health,
+            current,
             _tasks: [watched, said, dialed],
         }))
     }
@@ -97,6 +102,11 @@ impl Link {
     /// A client with a connection of its own, not connected.
     pub(super) fn another(&self) -> Client {
         self.client.clone_new()
+    }
+
+    /// What handshakes go by; none without TLS.
+    pub(super) fn current(&self) -> Option<&Arc<Current>> {
+        self.current.as_ref()
     }
 
     /// Changes each time that Redis came (back).
@@ -223,16 +233,27 @@ pub(super) async fn dial(client: Client) {
     }
 }
 
-/// Says why there is no connection, each kind of reason once until there is one again.
-async fn say(mut errors: broadcast::Receiver<(Error, Option<Server>)>, mut came: watch::Receiver<u64>, tls: RedisTls) {
-    let mut said = Vec::new();
+/// Says why there is no connection, each kind of reason once until there is one again, or other certificates.
+async fn say(
+    mut errors: broadcast::Receiver<(Error, Option<Server>)>,
+    mut came: watch::Receiver<u64>,
+    current: Option<Arc<Current>>,
+) {
+    let proof = || current.as_ref().map(|current| current.proof());
+    let same = |a: &Option<Arc<Proof>>, b: &Option<Arc<Proof>>| {
+        a.as_ref().zip(b.as_ref()).is_none_or(|(a, b)| Arc::ptr_eq(a, b))
+    };
+    let (mut said, mut known) = (Vec::new(), proof());
     loop {
         match errors.recv().await {
             Ok((error, _)) => {
-                if came.has_changed().unwrap_or(false) {
+                let now = proof();
+                if came.has_changed().unwrap_or(false) || !same(&known, &now) {
                     came.mark_unchanged();
                     said.clear();
                 }
+                known = now;
+                let tls = known.as_ref().map_or_else(RedisTls::default, |proof| proof.tls.clone());
                 let Some(Reason { kind, line }) = tls.explained(&error) else { continue };
                 if !said.contains(&kind) {
                     said.push(kind);

@@ -4,6 +4,7 @@
 
 mod bus;
 mod config;
+mod current;
 mod frame;
 mod keys;
 mod lease;
@@ -69,6 +70,19 @@ impl Redis {
         let link = Link::open(&config)?;
         let keys = Keys::new(&config.prefix, config.mode == RedisMode::Cluster);
         Ok(Self { link, keys: Arc::new(keys), config: Arc::new(config), life: Life::new(), clock })
+    }
+
+    /// Reads these files; what comes of it makes them count from the next connection on. Those that are there go on.
+    ///
+    /// # Errors
+    /// A file that cannot be used. Nothing has changed.
+    pub fn exchange(&self, tls: &RedisTls) -> Result<impl FnOnce() + use<>, RedisSettingError> {
+        let exchanged = self.link.current().map(|current| Ok((Arc::clone(current), tls.read()?))).transpose()?;
+        Ok(move || {
+            if let Some((current, proof)) = exchanged {
+                current.exchange(proof);
+            }
+        })
     }
 
     /// The registry of this node. One per process.

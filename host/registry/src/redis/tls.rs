@@ -4,15 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fred::error::{Error, ErrorKind};
-use fred::rustls::crypto::ring;
+use fred::rustls::RootCertStore;
+use fred::rustls::client::WebPkiServerVerifier;
+use fred::rustls::crypto::{CryptoProvider, ring};
 use fred::rustls::pki_types::pem::PemObject as _;
 use fred::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use fred::rustls::{ClientConfig, RootCertStore, version};
-use fred::types::config::{TlsConfig, TlsConnector};
+use fred::rustls::sign::CertifiedKey;
 
 use super::RedisSettingError;
 
-/// TLS to Redis, where the URL begins with `rediss://`. Certificates and names are always checked; the files are read once.
+/// TLS to Redis, where the URL begins with `rediss://`. Certificates and names are always checked; the files are read at start and when these are
+/// exchanged.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RedisTls {
     /// File with the authorities that are believed, in PEM form; without it, those of the system.
@@ -27,24 +29,35 @@ pub(super) struct Reason {
     pub(super) line: String,
 }
 
+/// What was in the files.
+#[derive(Debug)]
+pub(super) struct Proof {
+    /// Where it is from.
+    pub(super) tls: RedisTls,
+    /// Judges the server.
+    pub(super) verifier: Arc<WebPkiServerVerifier>,
+    /// What we show, if anything.
+    pub(super) own: Option<Arc<CertifiedKey>>,
+}
+
 impl RedisTls {
-    pub(super) fn config(&self) -> Result<TlsConfig, RedisSettingError> {
-        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
-            .map_err(|error| wrong("registry.url", format!("TLS cannot be used: {error}")))?
-            .with_root_certificates(self.authorities()?);
-        let config = match &self.identity {
-            None => builder.with_no_client_auth(),
-            Some((certificate, key)) => {
-                let chain = certificates("registry.tls_certificate", certificate)?;
-                let private =
-                    PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("registry.tls_key", key, error))?;
-                builder
-                    .with_client_auth_cert(chain, private)
-                    .map_err(|error| unreadable("registry.tls_certificate", certificate, error))?
-            }
-        };
-        Ok(TlsConfig::from(TlsConnector::from(config)))
+    /// Reads the files.
+    pub(super) fn read(&self) -> Result<Proof, RedisSettingError> {
+        let provider = Arc::new(ring::default_provider());
+        let roots = Arc::new(self.authorities()?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+            .build()
+            .map_err(|error| wrong("registry.tls_ca", format!("it cannot be used: {error}")))?;
+        Ok(Proof { tls: self.clone(), verifier, own: self.own(&provider)?.map(Arc::new) })
+    }
+
+    fn own(&self, provider: &CryptoProvider) -> Result<Option<CertifiedKey>, RedisSettingError> {
+        let Some((certificate, key)) = &self.identity else { return Ok(None) };
+        let chain = certificates("registry.tls_certificate", certificate)?;
+        let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable("registry.tls_key", key, error))?;
+        CertifiedKey::from_der(chain, private, provider)
+            .map(Some)
+            .map_err(|error| unreadable("registry.tls_certificate", certificate, error))
     }
 
     fn authorities(&self) -> Result<RootCertStore, RedisSettingError> {

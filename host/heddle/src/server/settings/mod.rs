@@ -90,9 +90,12 @@ pub fn log(config: &Config) -> LogConfig {
     }
 }
 
-/// For the log on brokers.
+/// For the log on brokers. Reads the files that prove this node to them.
 /// `known`: the log that the store knows, and the partitions that it has.
-pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> KafkaConfig {
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> Result<KafkaConfig, Failure> {
     let section = &config.kafka;
     let sasl = match section.sasl {
         Sasl::None => None,
@@ -101,11 +104,10 @@ pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> KafkaConfig {
         Sasl::ScramSha512 => Some(KafkaSasl::ScramSha512),
     };
     let login = |sasl| KafkaLogin { sasl, user: section.user.clone(), password: section.password.clone() };
-    KafkaConfig {
-        tls: section.tls.then(|| KafkaTls {
-            ca: file(&section.tls_ca),
-            identity: identity(&section.tls_certificate, &section.tls_key),
-        }),
+    let read = || KafkaTls::read(file(&section.tls_ca), identity(&section.tls_certificate, &section.tls_key));
+    let tls = section.tls.then(read).transpose().map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(KafkaConfig {
+        tls,
         login: sasl.map(login),
         prefix: section.prefix.clone(),
         partitions: small(section.partitions),
@@ -126,7 +128,7 @@ pub fn kafka(config: &Config, known: Option<(Identity, u32)>) -> KafkaConfig {
         queue_bytes_max: section.queue_bytes_max.bytes(),
         works: has_role(config, "worker"),
         ..KafkaConfig::new(&section.brokers, &config.node.id)
-    }
+    })
 }
 
 /// For the store in a file.

@@ -92,7 +92,7 @@ fn made(assignments: &[&str]) -> Made {
     let node = node(&config).unwrap();
     Made {
         log: log(&config),
-        kafka: kafka(&config, None),
+        kafka: kafka(&config, None).unwrap(),
         redis: redis(&config, &node),
         sqlite: sqlite(&config),
         postgres: postgres(&config),
