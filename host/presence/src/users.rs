@@ -21,11 +21,11 @@ pub(crate) struct Now {
     pub(crate) steady: Millis,
 }
 
-/// One user.
+/// One user. Each node has one for each user of the platform who is there: what most lack takes no memory of its own.
 #[derive(Default)]
 struct Tracked {
     sockets: Vec<Held>,
-    watchers: HashSet<Socket>,
+    watchers: BTreeSet<Socket>,
     status: Option<Status>,
     seen_wall: Option<Millis>,
     /// Somebody may have seen the user later: the archive is asked again.
@@ -57,7 +57,8 @@ struct Watch {
 /// All users that this node owns or was asked to watch.
 #[derive(Default)]
 pub(crate) struct Users {
-    tracked: HashMap<UserId, Tracked>,
+    /// Boxed: a table that grew has twice as many places as users.
+    tracked: HashMap<UserId, Box<Tracked>>,
     watches: HashMap<Socket, Watch>,
     /// (when, who): one entry a user, perhaps earlier than what it waits for.
     timers: BTreeSet<(Millis, UserId)>,
@@ -197,6 +198,9 @@ impl Users {
                 continue;
             };
             let event = tracked.pending.remove(0);
+            if tracked.pending.is_empty() {
+                tracked.pending = Vec::new();
+            }
             let question = Question {
                 event,
                 connections: u32::try_from(tracked.sockets.len()).unwrap_or(u32::MAX),

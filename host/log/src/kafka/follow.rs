@@ -72,7 +72,7 @@ pub(crate) fn run(shared: &Arc<Shared>, mut consumer: Consumer, mut clients: wat
 
 /// A consumer of that configuration which goes on where another stands.
 fn successor(shared: &Shared, consumer: &Consumer, config: &KafkaConfig) -> Result<Consumer, KafkaError> {
-    let next: Consumer = config.reader().create_with_context(Quiet)?;
+    let next: Consumer = config.follower().create_with_context(Quiet)?;
     let mut follow = TopicPartitionList::new();
     for element in consumer.assignment()?.elements() {
         if let Some(slot) = shared.slot_of(element.topic(), element.partition()) {
