@@ -12,12 +12,15 @@ from .settings import merged
 
 class Cluster:
     """Three nodes and what they stand on. `roles`: those of each, in order, if not all; `host`: where the servers listen; `redis`: it is there, not
-    only in the configuration; `more` is configuration of all nodes."""
+    only in the configuration; or several that are one (`redis_modes.py`), which run; `kafka`, `postgres`: those of somebody else, who ends them;
+    `more` is configuration of all nodes."""
 
-    def __init__(self, start, roles=((), (), ()), host="127.0.0.1", redis=True, **more):
+    def __init__(self, start, roles=((), (), ()), host="127.0.0.1", redis=True, kafka=None, postgres=None, **more):
         self._start, self.proxies = start, []
-        self.kafka, self.postgres, self.redis = Kafka(host), Postgres(host), Redis(host)
-        if redis:
+        self.kafka, self.postgres = kafka or Kafka(host), postgres or Postgres(host)
+        self._own = [server for server, given in ((self.kafka, kafka), (self.postgres, postgres)) if not given]
+        self.redis = Redis(host) if isinstance(redis, bool) else redis
+        if redis is True:
             self.redis.start()
         self.database = self.postgres.database()
         self.common = merged({
@@ -41,15 +44,19 @@ class Cluster:
         return self.common["kafka"]["prefix"]
 
     def node(self, name, launch=True, **more):
-        """Another node of that name, which reaches Redis through a proxy of its own; clients are not sent to it."""
-        self.proxies.append(Lossy(self.redis.port))
-        own = {"node": {"id": name}, "registry": {"url": self.proxies[-1].url}}
+        """Another node of that name, which reaches Redis, if it is one, through a proxy of its own; clients are not sent to it."""
+        if isinstance(self.redis, Redis):
+            self.proxies.append(Lossy(self.redis.port))
+            way = {"url": self.proxies[-1].url}
+        else:
+            way = {"url": self.redis.url, "mode": self.redis.mode}
+        own = {"node": {"id": name}, "registry": way}
         return self._start(config=merged(self.common, merged(own, more)), launch=launch)
 
     def end(self):
         """Ends the servers; the nodes end with the test."""
-        self.kafka.end()
-        self.postgres.end()
+        for server in self._own:
+            server.end()
         self.redis.kill()
         for proxy in self.proxies:
             proxy.close()

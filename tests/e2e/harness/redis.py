@@ -16,17 +16,22 @@ def needed():
     need(shutil.which("redis-server"), "redis-server is not installed: deploy/setup.sh test installs the Debian package redis-server")
 
 
-class Redis:
-    """One server on a free port of loopback."""
+def free_port(host="127.0.0.1"):
+    """Nobody listens there now."""
+    with socket.socket() as free:
+        free.bind((host, 0))
+        return free.getsockname()[1]
 
-    def __init__(self, host="127.0.0.1"):
+
+class Redis:
+    """One server on a free port of loopback; `args`: more of its settings."""
+
+    def __init__(self, host="127.0.0.1", args=()):
         needed()
-        self.host = host
+        self.host, self.args = host, list(args)
         self.dir = tempfile.mkdtemp(prefix="heddle-redis-")
-        with socket.socket() as free:
-            free.bind((self.host, 0))
-            self.port = free.getsockname()[1]
-        self.child = None
+        self.port = free_port(host)
+        self.child, self.frozen = None, False
 
     def __enter__(self):
         return self.start()
@@ -40,16 +45,22 @@ class Redis:
         """For a client."""
         return f"redis://{self.host}:{self.port}"
 
+    def end(self):
+        """Ends it for good."""
+        self.__exit__()
+
     def start(self):
         """Starts it, and waits until it answers."""
         self.child = subprocess.Popen(
-            ["redis-server", *self._listens(), "--bind", self.host, "--protected-mode", "no", "--save", "", "--appendonly", "no",
-             "--dir", self.dir],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            self._command(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             start_new_session=True, preexec_fn=_dies_with_the_tests,
         )
         until(self._answers, "redis-server answers")
         return self
+
+    def _command(self):
+        return ["redis-server", *self._listens(), "--bind", self.host, "--protected-mode", "no", "--save", "", "--appendonly", "no",
+                "--dir", self.dir, *self.args]
 
     def _listens(self):
         return ["--port", str(self.port)]
@@ -72,10 +83,12 @@ class Redis:
     def freeze(self):
         """Stops its time."""
         self.child.send_signal(signal.SIGSTOP)
+        self.frozen = True
 
     def thaw(self):
         """Lets its time go on."""
         self.child.send_signal(signal.SIGCONT)
+        self.frozen = False
 
     def ask(self, *words):
         """Sends a command; text, a number, None or a list comes back."""

@@ -58,6 +58,8 @@ class Client:
         self.open, self.unread = None, None
         self.sending, self.ended = bool(conversations), False
         self.reconnects, self.trouble = 0, ""
+        # Each time that it was not the client that closed, or was impatient.
+        self.thrown_out = []
         # (when, node, the delay that it was told) of each time that it was sent away; whether it could go on where it was, each time it came.
         self.closes, self.resumed = [], []
         # Where it went first when a node had sent it away.
@@ -80,6 +82,8 @@ class Client:
             except (Closed, NotInTime, OSError, WebSocketException, EOFError) as error:
                 self.reconnects += 1
                 self.trouble = f"{self.device.server.config['node']['id']}: {error!r}"[:300]
+                if isinstance(error, Closed):
+                    self.thrown_out.append(self.trouble)
                 await asyncio.sleep(await self._left() or 0.1)
             finally:
                 self._collect()

@@ -3,6 +3,7 @@
 //! It starts what the machine has and installs nothing (`deploy/setup.sh test` does). For tests only; nothing that ships depends on it. Read
 //! [`or_skip`] and [`missing`] for what happens where a server is not installed, then [`Postgres`] and [`Redis`].
 
+mod cluster;
 mod guard;
 mod kafka;
 mod postgres;
@@ -13,10 +14,11 @@ mod resp;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use cluster::RedisCluster;
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use process::missing;
-pub use redis::{Redis, RedisCluster, RedisSentinel};
+pub use redis::{Redis, RedisSentinel};
 pub use resp::Reply;
 
 /// A server that is not there, or does not start: why, and what mends it.

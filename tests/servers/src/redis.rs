@@ -1,4 +1,4 @@
-//! Redis: one server, a cluster of three, a pair under Sentinel.
+//! Redis: one server, a pair under Sentinel.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::process::{Process, START_MAX, free_port};
 use crate::resp::{Reply, ask};
 
 /// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// Ports are taken by others now and then.
 const TRIES: usize = 5;
 
@@ -32,7 +32,7 @@ impl Redis {
         Some(Self::with(&[]).await)
     }
 
-    async fn with(args: &[String]) -> Self {
+    pub(crate) async fn with(args: &[String]) -> Self {
         for _ in 0..TRIES {
             let dir = TempDir::with_prefix("heddle-redis-").expect("there is a temporary directory");
             let mut server = Self { process: None, dir, port: free_port(), args: args.to_vec() };
@@ -113,60 +113,6 @@ impl Redis {
     /// It does not run.
     pub fn thaw(&self) {
         self.process.as_ref().expect("the server runs").signal(Signal::CONT);
-    }
-}
-
-/// Three servers that share the slots.
-#[derive(Debug)]
-pub struct RedisCluster {
-    /// Each has a third of the slots.
-    pub servers: Vec<Redis>,
-}
-
-impl RedisCluster {
-    /// Starts three and introduces them; none if the program is missing here.
-    ///
-    /// # Panics
-    /// They do not become a cluster.
-    pub async fn start() -> Option<Self> {
-        if crate::missing("redis-server", "redis-server") {
-            return None;
-        }
-        let mut servers = Vec::new();
-        for (first, last) in [("0", "5460"), ("5461", "10922"), ("10923", "16383")] {
-            let args = [
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &free_port().to_string(),
-                "--cluster-node-timeout",
-                "2000",
-            ]
-            .map(str::to_owned);
-            let server = Redis::with(&args).await;
-            server.ask(&["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
-            servers.push((server, args[3].clone()));
-        }
-        let (first, bus) = (servers[0].0.port.to_string(), servers[0].1.clone());
-        for (server, _) in &servers[1..] {
-            server.ask(&["CLUSTER", "MEET", "127.0.0.1", &first, &bus]).await;
-        }
-        let servers: Vec<Redis> = servers.into_iter().map(|(server, _)| server).collect();
-        let whole = async {
-            for server in &servers {
-                while !server.ask(&["CLUSTER", "INFO"]).await.text().contains("cluster_state:ok") {
-                    sleep(LOOK).await;
-                }
-            }
-        };
-        timeout(START_MAX, whole).await.expect("three servers become a cluster");
-        Some(Self { servers })
-    }
-
-    /// For a client: one seed is enough.
-    #[must_use]
-    pub fn url(&self) -> String {
-        self.servers[0].url()
     }
 }
 

@@ -91,7 +91,8 @@ pub(super) async fn unopened(config: &Config, error: KafkaOpenError) -> Failure 
         KafkaOpenError::Refused { certificate: true, .. } => {
             return Failure::new(format!("{error}{}", doubts(config).await));
         }
-        KafkaOpenError::Unreachable { .. } => misunderstood(config).await,
+        // Who is silent, or late with a later question, has not refused us.
+        KafkaOpenError::Ended { .. } => misunderstood(config).await,
         _ => None,
     };
     Failure::new(key.unwrap_or_else(|| error.to_string()))

@@ -28,7 +28,8 @@ impl KafkaLog {
         let config = KafkaConfig { tls, login, ..self.shared.config.clone() };
         match security::arrive(&config, ASKS) {
             Ok(()) => {}
-            Err(KafkaOpenError::Unreachable { .. }) if self.asker.load().fetch_metadata(None, ASK).is_err() => {}
+            Err(KafkaOpenError::Unreachable { .. } | KafkaOpenError::Ended { .. })
+                if self.asker.load().fetch_metadata(None, ASK).is_err() => {}
             Err(refused) => return Err(refused),
         }
         let producer = |settings: &ClientConfig| -> Result<FutureProducer<Quiet>, KafkaOpenError> {

@@ -1,6 +1,7 @@
 //! How brokers are believed, how we prove ourselves to them, and what it means when that fails.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -99,17 +100,25 @@ pub(crate) fn is_refusal(error: &KafkaError) -> bool {
 
 /// Keeps the last thing that went wrong between a broker and us.
 #[derive(Default)]
-struct Ear(Mutex<Option<String>>);
+struct Ear {
+    last: Mutex<Option<String>>,
+    /// A broker took a connection, and ended it.
+    ended: AtomicBool,
+}
 
 impl ClientContext for Ear {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(facility, message, "librdkafka");
+        // That is no error to librdkafka, and comes in its log alone.
+        if message.contains("Disconnected") {
+            self.ended.store(true, Ordering::Relaxed);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka");
         if error.rdkafka_error_code() != Some(Code::AllBrokersDown) {
-            *self.0.lock() = Some(reason.to_owned());
+            *self.last.lock() = Some(reason.to_owned());
         }
     }
 }
@@ -118,8 +127,10 @@ impl ConsumerContext for Ear {}
 
 /// Waits until a broker lets us in; if none does after so many questions, says why. Blocks.
 pub(crate) fn arrive(config: &KafkaConfig, asks: usize) -> Result<(), KafkaOpenError> {
+    let mut settings = config.reader();
+    settings.set_log_level(RDKafkaLogLevel::Info).set("log.connection.close", "true");
     let consumer: BaseConsumer<Ear> =
-        config.reader().create_with_context(Ear::default()).map_err(|error| unusable(config, error))?;
+        settings.create_with_context(Ear::default()).map_err(|error| unusable(config, error))?;
     let mut refused = 0;
     let mut last = KafkaError::Canceled;
     for _ in 0..asks {
@@ -133,7 +144,7 @@ pub(crate) fn arrive(config: &KafkaConfig, asks: usize) -> Result<(), KafkaOpenE
                 break;
             }
         }
-        let reason = consumer.context().0.lock().clone();
+        let reason = consumer.context().last.lock().clone();
         refused =
             if reason.as_deref().is_some_and(|reason| remedy(config, reason).is_some()) { refused + 1 } else { 0 };
         if refused == REFUSALS {
@@ -141,11 +152,12 @@ pub(crate) fn arrive(config: &KafkaConfig, asks: usize) -> Result<(), KafkaOpenE
         }
     }
     let brokers = config.brokers.clone();
-    let reason = consumer.context().0.lock().take();
+    let reason = consumer.context().last.lock().take();
     Err(match reason.map(|reason| (remedy(config, &reason), reason)) {
         Some((Some(Remedy { key, remedy, certificate }), reason)) => {
             KafkaOpenError::Refused { brokers, key, reason: plainly(&reason), remedy, certificate }
         }
+        _ if consumer.context().ended.load(Ordering::Relaxed) => KafkaOpenError::Ended { brokers, source: last },
         _ => KafkaOpenError::Unreachable { brokers, source: last },
     })
 }
@@ -203,6 +215,10 @@ fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
                     .to_owned(),
             },
         );
+    }
+    // A broker that is late, or goes, is one to wait for: it has refused nobody.
+    if has("mechanism handshake failed: Local: ") || has("SaslAuthenticateRequest failed: Local: ") {
+        return None;
     }
     if has("Unsupported SASL mechanism") || has("mechanism handshake failed") {
         return mend("kafka.sasl", "name a mechanism that this listener of the broker has".to_owned());
@@ -287,8 +303,24 @@ mod tests {
     #[test]
     fn what_is_not_a_refusal_is_waited_for() {
         let config = secured(None, None);
-        for reason in ["Connect to ipv4#127.0.0.1:1 failed: Connection refused", "Failed to resolve 'kafka:9093'"] {
+        for reason in [
+            "Connect to ipv4#127.0.0.1:1 failed: Connection refused",
+            "Failed to resolve 'kafka:9093'",
+            "SASL SCRAM-SHA-256 mechanism handshake failed: Local: Timed out: broker's supported mechanisms: ",
+            "SASL PLAIN mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: ",
+            "SASL authentication error: SaslAuthenticateRequest failed: Local: Timed out (after 500ms in state AUTH_REQ)",
+        ] {
             assert!(remedy(&config, reason).is_none(), "{reason}");
         }
+    }
+
+    #[test]
+    fn what_a_broker_says_of_a_login_is_a_refusal() {
+        let config = secured(None, Some(login(KafkaSasl::ScramSha256)));
+        let key = |reason| remedy(&config, reason).map(|remedy| remedy.key);
+        let unknown = "SASL SCRAM-SHA-256 mechanism handshake failed: Broker: Unsupported SASL mechanism: broker's supported mechanisms: PLAIN";
+        assert_eq!(key(unknown), Some("kafka.sasl"));
+        let wrong = "SASL authentication error: Authentication failed during authentication due to invalid credentials";
+        assert_eq!(key(wrong), Some("kafka.password"));
     }
 }

@@ -37,6 +37,14 @@ pub enum KafkaOpenError {
         /// What librdkafka says.
         source: KafkaError,
     },
+    /// Somebody takes connections, and ends them for what they hear.
+    #[error("no broker of {brokers:?} answers: {source}; start one, or correct kafka.brokers")]
+    Ended {
+        /// As configured.
+        brokers: String,
+        /// What librdkafka says.
+        source: KafkaError,
+    },
     /// Somebody answers, and does not believe us, or we do not believe them.
     #[error("{key}: no broker of {brokers:?} lets us in: {reason}; {remedy}")]
     Refused {

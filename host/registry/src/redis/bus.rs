@@ -108,6 +108,7 @@ impl<T: Send + Sync + 'static> Bus<T> for RedisBus<T> {
     }
 }
 
+#[derive(Clone)]
 struct Queued {
     channel: String,
     bytes: Bytes,

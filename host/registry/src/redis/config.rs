@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fred::types::config::{
-    Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, TcpConfig, UnresponsiveConfig,
+    ClusterDiscoveryPolicy, Config, ConnectionConfig, PerformanceConfig, ReconnectPolicy, ServerConfig, TcpConfig,
+    UnresponsiveConfig,
 };
 use fred::types::{Builder, RespVersion};
 use heddle_model::{Millis, NodeId};
@@ -132,6 +133,10 @@ impl RedisConfig {
             let wrong = "its user or password has a space, which the client cannot send: choose another".to_owned();
             return Err(RedisSettingError { key: "registry.url", wrong });
         }
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            // Else it would ask nobody but those of the URL where the cluster is, though they be the ones that died.
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
         // It never waits for the first connection, and messages and answers come on one connection.
         config.fail_fast = false;
         config.version = RespVersion::RESP3;
@@ -143,6 +148,9 @@ impl RedisConfig {
             internal_command_timeout: patience,
             // What was written is not written again: nobody could tell whether it ran.
             max_command_attempts: 1,
+            // Nor does it follow a key that moves within a cluster: on the way it takes an answer of somebody else for its own. It only looks
+            // again where everything is, and a call is made again by us.
+            max_redirections: 0,
             max_command_buffer_len: self.queue_max + HOUSEKEEPING,
             unresponsive: UnresponsiveConfig { max_timeout: Some(patience), interval: patience / 4 },
             reconnect_on_auth_error: true,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use fred::clients::Client;
-use fred::error::Error;
-use fred::interfaces::{ClientLike as _, EventInterface as _, LuaInterface as _};
+use fred::error::{Error, ErrorKind};
+use fred::interfaces::{ClientLike as _, ClusterInterface as _, EventInterface as _, LuaInterface as _};
 use fred::types::config::Server;
 use fred::types::scripts::Script;
 use fred::types::{FromValue, InfoKind};
@@ -17,7 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::current::Current;
 use super::tls::{Proof, Reason};
-use super::{RedisConfig, RedisSettingError, RedisTls, chance};
+use super::{RedisConfig, RedisMode, RedisSettingError, RedisTls, chance};
 use crate::RegistryError;
 
 /// So many deadlines missed in a row, and Redis counts as away.
@@ -44,6 +44,8 @@ struct Health {
     strikes: AtomicU32,
     away: AtomicBool,
     struck: Notify,
+    /// There are several servers: one may stand still while the others answer.
+    several: bool,
     /// Counts the times that Redis came (back).
     came: watch::Sender<u64>,
 }
@@ -55,9 +57,19 @@ impl Health {
 
     fn strike(&self) {
         metrics::counter!("heddle_redis_deadlines_missed_total").increment(1);
-        if self.strikes.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES && !self.away.swap(true, Ordering::AcqRel) {
-            tracing::warn!("Redis does not answer; this node goes on alone");
+        let enough = self.strikes.fetch_add(1, Ordering::Relaxed) + 1 >= STRIKES;
+        if enough {
+            self.leave();
+        }
+        if enough || self.several {
             self.struck.notify_one();
+        }
+    }
+
+    /// Nobody asks any more.
+    fn leave(&self) {
+        if !self.away.swap(true, Ordering::AcqRel) {
+            tracing::warn!("Redis does not answer; this node goes on alone");
         }
     }
 
@@ -81,9 +93,11 @@ impl Link {
             strikes: AtomicU32::new(0),
             away: AtomicBool::new(false),
             struck: Notify::new(),
+            several: config.mode == RedisMode::Cluster,
             came: watch::Sender::new(0),
         });
-        let watched = AbortOnDropHandle::new(tokio::spawn(watch_health(client.clone(), Arc::clone(&health))));
+        let watched = watch_health(client.clone(), Arc::clone(&health), config.deadline());
+        let watched = AbortOnDropHandle::new(tokio::spawn(watched));
         let said = say(client.error_rx(), health.came.subscribe(), current.clone());
         let said = AbortOnDropHandle::new(tokio::spawn(said));
         let dialed = AbortOnDropHandle::new(tokio::spawn(dial(client.clone())));
@@ -123,6 +137,21 @@ impl Link {
     where
         R: Send + 'static,
         F: Future<Output = Result<R, Error>> + Send + 'static,
+        C: FnOnce(Client) -> F + Clone,
+    {
+        // On a cluster what is asked where a key was has not run, and has made the client look where everything is.
+        let again = self.health.several.then(|| call.clone());
+        let answer = match (self.call_once(bytes, call).await, again) {
+            (Err(Failed::Moved), Some(call)) => self.call_once(bytes, call).await,
+            (answer, _) => answer,
+        };
+        answer.map_err(RegistryError::from)
+    }
+
+    async fn call_once<R, F, C>(&self, bytes: usize, call: C) -> Result<R, Failed>
+    where
+        R: Send + 'static,
+        F: Future<Output = Result<R, Error>> + Send + 'static,
         C: FnOnce(Client) -> F,
     {
         if self.health.away.load(Ordering::Acquire) {
@@ -144,7 +173,8 @@ impl Link {
                 self.health.answered();
                 Ok(answer)
             }
-            Ok(Err(error)) => Err(RegistryError::Unavailable(error.to_string())),
+            Ok(Err(error)) if is_moved(&error) => Err(Failed::Moved),
+            Ok(Err(error)) => Err(Failed::Otherwise(error.to_string())),
             Err(_) => {
                 self.health.strike();
                 Err(unavailable("no answer within registry.deadline"))
@@ -183,8 +213,29 @@ impl Link {
     }
 }
 
-fn unavailable(why: &str) -> RegistryError {
-    RegistryError::Unavailable(why.to_owned())
+fn unavailable(why: &str) -> Failed {
+    Failed::Otherwise(why.to_owned())
+}
+
+/// Why a call got no answer.
+enum Failed {
+    /// Its key is at another server of the cluster, or on the way there.
+    Moved,
+    Otherwise(String),
+}
+
+impl From<Failed> for RegistryError {
+    fn from(failed: Failed) -> Self {
+        Self::Unavailable(match failed {
+            Failed::Moved => "its key moves to another server".to_owned(),
+            Failed::Otherwise(why) => why,
+        })
+    }
+}
+
+/// Not run: the key is elsewhere in the cluster, and the client, which follows nobody, has looked where everything is.
+pub(super) fn is_moved(error: &Error) -> bool {
+    *error.kind() == ErrorKind::Routing
 }
 
 /// A call and its place in the queue. The place is given back when the client has let go of the call, which may be long after everybody
@@ -266,27 +317,47 @@ async fn say(
     }
 }
 
-async fn watch_health(client: Client, health: Arc<Health>) {
+/// Says when Redis went and came: whoever connected, or missed a deadline, makes every server be asked.
+async fn watch_health(client: Client, health: Arc<Health>, deadline: Duration) {
     let mut connected = client.reconnect_rx();
     loop {
-        tokio::select! {
+        let anew = tokio::select! {
             event = connected.recv() => match event {
-                Ok(_) | Err(RecvError::Lagged(_)) => health.back(),
+                Ok(_) | Err(RecvError::Lagged(_)) => true,
                 Err(RecvError::Closed) => return,
             },
-            () = health.struck.notified() => {
-                // One question at a time: each write would make the client believe that it has not waited long.
-                while health.away.load(Ordering::Acquire) {
-                    match tokio::time::timeout(ABANDONED, client.ping::<String>(None)).await {
-                        Ok(Ok(_)) => health.back(),
-                        Ok(Err(error)) => {
-                            tracing::debug!(%error, "Redis is still away");
-                            pause().await;
-                        }
-                        Err(_) => drop(tokio::time::timeout(ABANDONED, client.force_reconnection()).await),
-                    }
+            () = health.struck.notified() => false,
+        };
+        let answer = tokio::time::timeout(deadline * STRIKES, ask(&client)).await;
+        if matches!(answer, Ok(Ok(()))) && !health.away.load(Ordering::Acquire) {
+            if anew {
+                health.back();
+            }
+            continue;
+        }
+        health.leave();
+        // One question at a time: each write would make the client believe that it has not waited long.
+        while health.away.load(Ordering::Acquire) {
+            match tokio::time::timeout(ABANDONED, ask(&client)).await {
+                Ok(Ok(())) => health.back(),
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "Redis is still away");
+                    pause().await;
                 }
+                Err(_) => drop(tokio::time::timeout(ABANDONED, client.force_reconnection()).await),
             }
         }
     }
+}
+
+/// Whether all servers answer that have something to say: one, or each primary of a cluster.
+async fn ask(client: &Client) -> Result<(), Error> {
+    let primaries = client.cached_cluster_state().map(|cluster| cluster.unique_primary_nodes()).unwrap_or_default();
+    if primaries.is_empty() {
+        return client.ping::<String>(None).await.map(drop);
+    }
+    for server in primaries {
+        client.with_cluster_node(server).ping::<String>(None).await?;
+    }
+    Ok(())
 }

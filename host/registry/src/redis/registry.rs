@@ -11,7 +11,6 @@ use fred::error::Error;
 use fred::interfaces::{HashesInterface as _, KeysInterface as _};
 use heddle_model::{Clock, ConnectionId, DeviceId, NodeId, UserId};
 use tokio::sync::watch;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::keys::{Keys, field, parse_field};
@@ -75,7 +74,7 @@ impl Registry for RedisRegistry {
         if written.is_err() {
             self.inner.stale.store(true, Ordering::Release);
         }
-        written
+        written.map(drop)
     }
 
     async fn unregister(&self, user: &UserId, connection: ConnectionId) -> Result<(), RegistryError> {
@@ -175,8 +174,8 @@ impl Registry for RedisRegistry {
 }
 
 impl Inner {
-    /// Writes what this node holds of these users.
-    async fn write(&self, users: &[UserId]) -> Result<(), RegistryError> {
+    /// Writes what this node holds of these users. Says whether Redis lacked any of it.
+    async fn write(&self, users: &[UserId]) -> Result<bool, RegistryError> {
         let life = self.own.life;
         let mut entries: Vec<(String, Vec<(String, String)>)> = Vec::with_capacity(users.len());
         let mut held = Vec::with_capacity(users.len());
@@ -189,7 +188,7 @@ impl Inner {
             }
         }
         if entries.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let expire = self.routes_ms;
         let write = async move |client: Client| {
@@ -198,12 +197,16 @@ impl Inner {
                 pipeline.hset::<(), _, _>(&key, fields).await?;
                 pipeline.pexpire::<(), _>(&key, expire, None).await?;
             }
-            all::<i64>(pipeline).await.map(drop)
+            // Of each user: how many fields are new, and that it was there.
+            Ok(all::<i64>(pipeline).await?.into_iter().step_by(2).any(|new| new > 0))
         };
-        self.link.call(users.len() * ROUTE_BYTES, write).await?;
+        let lacked = self.link.call(users.len() * ROUTE_BYTES, write).await?;
         // One that ended meanwhile may have been taken out before it was written.
         held.retain(|(user, connection)| !self.own.has(user, *connection));
-        if held.is_empty() { Ok(()) } else { self.remove(held).await }
+        if !held.is_empty() {
+            self.remove(held).await?;
+        }
+        Ok(lacked)
     }
 
     async fn remove(&self, gone: Vec<(UserId, ConnectionId)>) -> Result<(), RegistryError> {
@@ -259,12 +262,56 @@ impl Inner {
             if written.is_err() {
                 break;
             }
-            written = self.write(page).await;
+            written = self.write(page).await.map(drop);
         }
         if written.is_err() {
             self.stale.store(true, Ordering::Release);
         }
         written
+    }
+
+    /// Renews the routes whose turn it is; all, where Redis may have lost some.
+    async fn renew_routes(&self, round: &mut Round) {
+        for page in round.turn(&self.own).chunks(PAGE) {
+            if self.stale.load(Ordering::Acquire) {
+                break;
+            }
+            // Of a cluster one server may have lost what it held, though our lease, at another, stands.
+            let whole = matches!(self.write(page).await, Ok(false));
+            self.stale.fetch_or(!whole, Ordering::AcqRel);
+        }
+        if !self.stale.load(Ordering::Acquire) {
+            return;
+        }
+        match self.write_all().await {
+            Ok(()) => self.found_again.send_modify(|times| *times += 1),
+            Err(error) => tracing::debug!(%error, "routes are written later"),
+        }
+    }
+}
+
+/// Turns in which all routes are renewed, a few each time.
+struct Round {
+    turns: usize,
+    each: usize,
+    due: Vec<UserId>,
+}
+
+impl Round {
+    /// Three rounds within the time that routes are kept.
+    fn new(routes_ms: i64, interval: Duration) -> Self {
+        let round_ms = usize::try_from(routes_ms / 3).unwrap_or(0);
+        let turn_ms = usize::try_from(interval.as_millis()).unwrap_or(usize::MAX).max(1);
+        Self { turns: (round_ms / turn_ms).max(1), each: 0, due: Vec::new() }
+    }
+
+    /// Whose turn it is.
+    fn turn(&mut self, own: &Own) -> Vec<UserId> {
+        if self.due.is_empty() {
+            self.due = own.users();
+            self.each = self.due.len().div_ceil(self.turns);
+        }
+        self.due.split_off(self.due.len().saturating_sub(self.each))
     }
 }
 
@@ -276,12 +323,18 @@ async fn all<R: fred::types::FromValue>(pipeline: Pipeline<Client>) -> Result<Ve
 /// Renews the lease and, in time, the keys of the routes.
 async fn keep(inner: Arc<Inner>, clock: Arc<dyn Clock>) {
     let mut came = inner.link.came();
-    let renew_routes = Duration::from_millis(u64::try_from(inner.routes_ms).unwrap_or(0) / 3);
-    let (mut taken, mut renewed) = (false, Instant::now());
+    let mut round = Round::new(inner.routes_ms, inner.leases.interval());
+    let mut taken = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(inner.leases.interval()) => {}
-            changed = came.changed() => if changed.is_err() { return },
+            changed = came.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // Who answers now may be another server, which knows our lease and not all else.
+                inner.stale.store(true, Ordering::Release);
+            }
         }
         if inner.left.load(Ordering::Acquire) {
             return;
@@ -295,19 +348,8 @@ async fn keep(inner: Arc<Inner>, clock: Arc<dyn Clock>) {
             }
             Ok(renewal) => {
                 taken = true;
-                let due = renewed.elapsed() >= renew_routes;
-                if due || renewal == Renewal::Anew || inner.stale.load(Ordering::Acquire) {
-                    let unknown = renewal == Renewal::Anew || inner.stale.load(Ordering::Acquire);
-                    match inner.write_all().await {
-                        Ok(()) => {
-                            renewed = Instant::now();
-                            if unknown {
-                                inner.found_again.send_modify(|times| *times += 1);
-                            }
-                        }
-                        Err(error) => tracing::debug!(%error, "routes are written later"),
-                    }
-                }
+                inner.stale.fetch_or(renewal == Renewal::Anew, Ordering::AcqRel);
+                inner.renew_routes(&mut round).await;
             }
             Err(error) => {
                 tracing::debug!(%error, "lease is renewed later");

@@ -1,5 +1,6 @@
-//! What becomes of registry and bus when Redis is flushed, killed, frozen, or loses messages.
+//! What becomes of registry and bus when Redis is flushed, killed, frozen, loses messages, or when of a cluster one server is or does.
 
+mod cluster;
 mod lossy;
 mod nodes;
 mod proxy;
