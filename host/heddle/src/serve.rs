@@ -12,7 +12,7 @@ use crate::again::Again;
 use crate::cli::{DevArgs, Output, PolicyFlag, ServeArgs};
 use crate::config::{Config, LogBackend, Sources};
 use crate::failure::Failure;
-use crate::ready::{Ready, RunFile};
+use crate::ready::{Ready, RunFile, program};
 use crate::reload::Reloader;
 use crate::server::sound::startable;
 use crate::server::{Server, Terms, install_telemetry};
@@ -198,11 +198,6 @@ pub(crate) fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(
     run_file.serving(certificates.iter().map(|(_, leaf)| leaf.as_slice()));
     run_file.write(&ready.data)?;
     Ok((ready, run_file))
-}
-
-/// What to type for this binary: as it was typed, if that was a path.
-fn program() -> String {
-    std::env::args().next().filter(|name| name.contains('/')).unwrap_or_else(|| "heddle".to_owned())
 }
 
 fn say(text: &str) -> Result<(), Failure> {
