@@ -456,7 +456,8 @@ sections! {
         log_lines_per_second_max: u64 = 100 [0, 100_000];
         /// Lines of a plugin's log that are kept; the oldest go first.
         log_lines_kept: u64 = 1_000 [1, 100_000];
-        /// CPU time for compiling one component, in a process of its own, behind everybody who serves. By the clock it may take five times as long.
+        /// CPU time for compiling one component, in a process of its own, behind everybody who serves. By the clock it may take five times as long,
+        /// and a minute at least.
         compile_time: Span = "1 min" ["1 s", "1 h"];
         /// Memory for compiling one component.
         compile_memory: Size = "2 GiB" ["64 MiB", "64 GiB"];
