@@ -4,10 +4,13 @@ import json
 import re
 
 from harness.device import Device
+from harness.hostile import compile_bomb
 from harness.operator import changed
 from harness.policies import FOLDER, digest, fixture
 from harness.server import heddle
 from harness.swaps import HOOKS
+from harness.terminal import Terminal
+from harness.waiting import until
 
 # It runs until it is ended: what it says is in test_authoring.
 RUNS_ON = {"dev"}
@@ -98,3 +101,16 @@ async def test_every_verb_answers_programs_and_every_change_stands_in_the_audit(
     for one, other in zip(rows[1:], rows[2:], strict=False):
         assert one["detail"]["after"] == other["detail"]["before"], (one["what"], other["what"])
     assert changed(server, "list")["generation"] == made[-1][3]
+
+
+def test_what_takes_long_shows_on_a_terminal_that_it_is_being_done_and_for_how_long(start):
+    file = compile_bomb()
+    server = start(config={"policies": {"compile_time": "2 s"}})
+    terminal = Terminal("plugin", "deploy", file, "--data", server.data)
+    try:
+        terminal.shows(r"the server compiles .*bomb.* and runs its cases, \d+ s", 60)
+        terminal.shows(r"compiling took more than \d+ s", 120)
+        until(lambda: terminal.child.poll() is not None, "it ends")
+        assert terminal.child.returncode != 0
+    finally:
+        terminal.close()

@@ -65,7 +65,7 @@ impl Reloader {
             }
             let change = if key.secret { key.path.to_owned() } else { format!("{}: {old} -> {new}", key.path) };
             let live = live(key) && !fixed.contains(&key.path);
-            if live { applied.push(change) } else { waiting.push(change) }
+            if live { applied.push(change) } else { waiting.push(change + without_restart(key)) }
         }
         replaced(&mut self.files.lock(), backend_files(&found), &mut applied, &mut waiting);
         let warnings = backend_warnings(&found, SystemClock::new().now());
@@ -86,6 +86,17 @@ impl Reloader {
         }
         *in_force = next;
         Ok((config, Reloaded { applied, waiting, warnings }))
+    }
+}
+
+/// What changes it at once, if not in the configuration.
+fn without_restart(key: &Key) -> &'static str {
+    match key.path {
+        "policies.config" => " (at once: heddle plugin set)",
+        "policies.rate_limit" | "policies.routing" | "policies.fanout" | "policies.presence" => {
+            " (at once: heddle plugin deploy, chain, remove)"
+        }
+        _ => "",
     }
 }
 

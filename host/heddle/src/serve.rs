@@ -275,11 +275,14 @@ pub(crate) async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) 
         0 => String::new(),
         left => format!(" ({left} did not go in time)"),
     };
+    let connections = match drained.connections {
+        1 => "1 connection was".to_owned(),
+        many => format!("{many} connections were"),
+    };
     tell(
         wish,
         &format!(
-            "stopped. {} connections were sent away{left}. Every accepted message is {kept}; devices resume from their position.",
-            drained.connections
+            "stopped. {connections} sent away{left}. Every accepted message is {kept}; devices resume from their position."
         ),
     );
     end
