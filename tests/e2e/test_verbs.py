@@ -104,8 +104,9 @@ async def test_every_verb_answers_programs_and_every_change_stands_in_the_audit(
 
 
 def test_what_takes_long_shows_on_a_terminal_that_it_is_being_done_and_for_how_long(start):
+    """A compiler may take longer than a call of a client: the operator hears what the compiler says."""
     file = compile_bomb()
-    server = start(config={"policies": {"compile_time": "2 s"}})
+    server = start(config={"policies": {"compile_time": "2 s"}, "gateway": {"rest_timeout": "500 ms"}})
     terminal = Terminal("plugin", "deploy", file, "--data", server.data)
     try:
         terminal.shows(r"the server compiles .*bomb.* and runs its cases, \d+ s", 60)

@@ -144,7 +144,7 @@ sections! {
         heartbeat: Span = "30 s" ["100 ms", "1 h"];
         /// How long one write to a socket may take before the client is slow: 4008.
         write_timeout: Span = "10 s" ["100 ms", "10 min"];
-        /// How long a REST call may take, its body included.
+        /// How long a REST call may take, its body included. An operator's may take as long as a compiler on top, see `policies.compile_time`.
         rest_timeout: Span = "30 s" ["100 ms", "10 min"];
         /// Frames that a connection may send a second, on average, twice as many at once; more closes with 4013.
         frames_per_second_max: u64 = 1_000 [1, 1_000_000];
