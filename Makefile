@@ -22,7 +22,8 @@ help: ## Show this
 
 build: ## Build the host and the plugins, and link ./heddle
 	@deploy/setup.sh build
-	@cargo build --quiet --package heddle
+	@# The first one takes minutes: it shows how far it is.
+	@cargo build $(if $(wildcard $(CARGO_TARGET_DIR)/debug/heddle),--quiet) --package heddle
 	@ln -sfn "$(CARGO_TARGET_DIR)/debug/heddle" heddle
 
 run: build ## Start `heddle dev` with data in ./heddle-data (DATA=DIR, ARGS='--no-bot')

@@ -88,10 +88,10 @@ once() {
 }
 
 build_needs() {
+  rust
   command -v cc >/dev/null || debian gcc libc6-dev
   # Not only the `perl-base` that every Debian has; git brings it.
   perl -MFindBin -MIPC::Cmd -e 1 2>/dev/null || debian perl
-  rust
 }
 
 test_needs() {
@@ -149,7 +149,7 @@ helm_needs() {
 
 mkdir -p "$cache" "$target" 2>/dev/null || fail "cannot make $target. Choose another place:" "make run CARGO_TARGET_DIR=DIR"
 case "${1:-}" in
-  build) disk; build_needs ;;
+  build) build_needs; disk ;;
   test)
     room_for_tests
     checkout

@@ -57,3 +57,11 @@ async def test_alice_chats_asks_why_opens_a_group_goes_away_and_finds_what_she_m
             assert seen.group().count("missed 1") == 1, seen
         finally:
             again.close()
+        # It was told nothing since it came, and counts on all the same.
+        later = Terminal("chat", "--user", "alice", "--to", "bob", "--data", server.data)
+        try:
+            await _shows(later, r"missed 2")
+            later.type("back for good\r")
+            await _shows(later, r"(?s)missed 2.*alice  now  ✓.*back for good")
+        finally:
+            later.close()

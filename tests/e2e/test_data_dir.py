@@ -23,7 +23,7 @@ def test_a_directory_in_use_by_another_process_is_refused_with_its_pid(start):
     second = start(data=first.data, launch=False)
     second.side = first.side / "second"
     second.side.mkdir()
-    _refused(second, str(first.data), str(first.pid))
+    _refused(second, str(first.data), f"kill {first.pid}", f"dev --data {first.data}-2 --listen 127.0.0.1:0 --admin 127.0.0.1:0")
     assert first.admin_rest().get("/readyz").status == 200
 
 
@@ -136,7 +136,7 @@ def test_both_ports_that_are_taken_are_said_at_once_by_dev_too(start):
     addresses = iter([first.client, first.admin])
     words = [next(addresses) if word == "127.0.0.1:0" else word for word in second.command()]
     second.command = lambda: words
-    _refused(second, first.client, first.admin, "heddle dev --data", "--listen 127.0.0.1:0")
+    _refused(second, first.client, first.admin, "heddle dev --data", "--listen 127.0.0.1:0 --admin 127.0.0.1:0")
 
 
 def test_a_file_where_the_directory_should_be_is_refused(start, tmp_path):

@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from harness.device import Closed, Device
 from harness.faults import attach, detach, need_strace
 from harness.trace import Trace
-from harness.waiting import until_async
+from harness.waiting import until_async, until_steady
 
 # Clients are sent away, and asked back, at once.
 QUICKLY = {"gateway": {"drain_pace": "50 ms", "drain_reconnect_delay": "10 ms"}}
@@ -42,10 +42,8 @@ async def test_no_accepted_leaves_before_the_fdatasync_of_its_batch_returned(sta
 
 async def _nothing_is_written(server):
     """The copies and cursors of what was sent before are written too: the next sync is that of the next send."""
-    seen = -1
-    while seen != (seen := server.metrics()["heddle_log_commits_total"]):
-        # Cursors are written each second.
-        await asyncio.sleep(1.5)
+    # Cursors are written each second.
+    await until_steady(lambda: server.metrics()["heddle_log_commits_total"], "nothing more is written", 1.5)
 
 
 @pytest.mark.timeout(120)

@@ -6,6 +6,7 @@ import signal
 
 from harness import settings
 from harness.device import Device
+from harness.operator import changed
 from harness.server import heddle
 
 
@@ -33,6 +34,19 @@ async def test_a_limit_takes_effect_and_what_needs_a_restart_is_told(start, name
         assert await third.close_code() == 4403
         await one.ping()
         assert json.loads(reload(server, "--output", "json").stdout)["applied"] == []
+
+
+def test_a_plugin_that_the_configuration_sets_waits_for_a_restart_and_what_changes_it_at_once_is_told(start):
+    """It is no half change: the set that decides goes on as it is, until the restart."""
+    server = start()
+    decides = changed(server, "list")["policies"]
+    rewritten(server, policies={"config": {"token-bucket": {"burst": 7}}, "routing": ["inbox-routing"]})
+    told = reload(server)
+    waits = [line for line in told.stdout.splitlines() if line.startswith("needs a restart: policies.")]
+    assert any("policies.config" in line and "burst = 7" in line and "heddle plugin set" in line for line in waits), told
+    assert any("policies.routing" in line and "heddle plugin deploy, chain, remove" in line for line in waits), told
+    assert "took effect" not in told.stdout, told
+    assert changed(server, "list")["policies"] == decides
 
 
 async def test_a_key_is_changed_without_a_restart_and_old_tokens_end(start, name):

@@ -41,7 +41,7 @@ def decided(server, accepted):
     return json.loads(explained.stdout)["decisions"]
 
 
-def renamed(folder, name, component, version, deadline_ms=5):
+def renamed(folder, name, component, version, deadline_ms=5, config=""):
     """The component of a fixture under another name."""
     folder = folder / f"{name}-{version}"
     folder.mkdir()
@@ -51,7 +51,7 @@ def renamed(folder, name, component, version, deadline_ms=5):
         f'name = "{name}"\nversion = "{version}"\n[hooks.routing]\non_failure = "builtin"\n'
         f"[limits]\ndeadline_ms = {deadline_ms}\n"
         f'[build]\ncommand = {json.dumps(build)}\nartifact = "{artifact}"\n'
-        + ('[config]\nmark = "a"\n' if component == "mark" else "")
+        + '[config]\n' + ('mark = "a"\n' if component == "mark" else config)
     )
     return built(folder, folder / f"{name}.wasm")
 
@@ -138,6 +138,27 @@ async def test_the_breaker_puts_the_version_before_in_its_place(start, name, tmp
     await asyncio.gather(*(person.leave() for person in people))
     with capsys.disabled():
         print(f"\n  the breaker took the plugin back {took:.2f} s after its fifth fault")
+
+
+async def test_the_breaker_opens_as_well_when_more_than_one_call_in_a_hundred_fails(start, name, tmp_path):
+    """Never two in a row, and each time another sender: one message in forty is too long for the new version."""
+    server = start(config=PLENTY)
+    changed(server, "deploy", renamed(tmp_path, "guard", "mark", "1.0.0"))
+    generation = changed(server, "deploy", renamed(tmp_path, "guard", "trap", "1.1.0", config="above = 40\n"))["generation"]
+    bob, rounds = name("bob"), 0
+    while changed(server, "list")["generation"] == generation:
+        rounds += 1
+        assert rounds <= 40, "it is not taken back"
+        async with Device(server, name(f"p{rounds}")) as person:
+            await person.say(bob, "x" * 41)
+            posted = [await person.post(bob, "short") for _ in range(39)]
+            assert {(await person.outcome(client_id))["type"] for client_id in posted} == {"accepted"}
+    newest = changed(server, "history", "-n", "1")["changes"][0]
+    assert (newest["who"], newest["what"]) == ("heddle", "break"), newest
+    failed, asked = map(int, re.match(r"(\d+) faults in (\d+) calls, the last: trap: ", newest["why"]).groups())
+    assert asked >= 100 and failed * 100 > asked and failed < 5 + asked // 40, newest
+    assert {p["version"] for p in changed(server, "list")["policies"] if p["name"] == "guard"} == {"1.0.0"}
+    assert "no routing today" in server.stderr() and 'what="break"' in server.stderr(), server.stderr()
 
 
 async def test_a_counter_in_a_global_is_caught_as_impure_and_taken_back(start, name):

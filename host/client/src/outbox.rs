@@ -75,13 +75,13 @@ impl Outbox {
     }
 
     /// Keeps a send, whose place is taken already.
-    pub(crate) fn add(&mut self, draft: Draft, lamport: u64) -> &ChatMessage {
+    pub(crate) fn add(&mut self, draft: Draft, lamport: Option<u64>) -> &ChatMessage {
         self.waiting.push_back(ChatMessage {
             client_id: draft.client_id,
             target: draft.target,
             text: draft.text,
             data: draft.data,
-            lamport: Some(lamport),
+            lamport,
             tags: std::collections::BTreeMap::new(),
             mentions: draft.mentions,
             resend: false,

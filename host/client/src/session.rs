@@ -124,9 +124,12 @@ impl Session {
         self.outbox.add(draft, lamport);
     }
 
-    fn next_lamport(&mut self) -> u64 {
-        self.lamport = (self.lamport + 1).min(INTEGER_MAX);
-        self.lamport
+    /// None before anything was seen: what others said while this client was away may count far above 1, and the server's clock does not.
+    fn next_lamport(&mut self) -> Option<u64> {
+        (self.lamport > 0).then(|| {
+            self.lamport = (self.lamport + 1).min(INTEGER_MAX);
+            self.lamport
+        })
     }
 
     async fn connection(&mut self) -> End {

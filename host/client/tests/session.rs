@@ -166,6 +166,19 @@ async fn sends_are_repeated_in_order_after_a_reconnect_until_they_are_settled() 
     assert_eq!((&new["client_id"], new.get("resend")), (&json!("d"), None));
 }
 
+/// A chat that was closed and opened again counted from 1: what it sent was shown above all that was said before.
+#[tokio::test]
+async fn who_has_seen_nothing_yet_leaves_the_count_to_the_server() {
+    let (listener, handle, mut events) = start(None).await;
+    let (mut peer, _) = Peer::greet(&listener, 0).await;
+    handle.send(draft("first")).unwrap();
+    assert_eq!(peer.hear("chat_message").await.get("lamport"), None);
+    peer.message(5).await;
+    assert_eq!(next_message(&mut events).await, 5);
+    handle.send(draft("second")).unwrap();
+    assert_eq!(peer.hear("chat_message").await["lamport"], 2, "1 was seen");
+}
+
 #[tokio::test]
 async fn an_unknown_outcome_is_sent_again_and_a_refusal_is_not() {
     let (listener, handle, mut events) = start(None).await;

@@ -53,6 +53,8 @@ pub struct GatewayConfig {
     pub write_timeout_ms: u64,
     /// That a REST call may take, its body included.
     pub rest_timeout_ms: u64,
+    /// That a call of an operator may take: what is deployed may have to be compiled.
+    pub admin_timeout_ms: u64,
     /// Frames that a connection may send a second, on average; acknowledgements that move on are not counted.
     pub frames_per_second_max: u32,
     /// Frames that a connection may send at once.
@@ -110,6 +112,7 @@ impl GatewayConfig {
             heartbeat_ms: 30_000,
             write_timeout_ms: 10_000,
             rest_timeout_ms: 30_000,
+            admin_timeout_ms: 330_000,
             frames_per_second_max: 1_000,
             frames_burst_max: 2_000,
             appending_max: 256,

@@ -209,7 +209,11 @@ async fn answer(
     }
     request.extensions_mut().insert(ClientIp(ip));
     let call = router.oneshot(request.map(Body::new));
-    let mut response = match tokio::time::timeout(Duration::from_millis(core.config().rest_timeout_ms), call).await {
+    let most_ms = match door {
+        Door::Clients => core.config().rest_timeout_ms,
+        Door::Admin => core.config().admin_timeout_ms,
+    };
+    let mut response = match tokio::time::timeout(Duration::from_millis(most_ms), call).await {
         Ok(Ok(response)) => response,
         Err(_) => problem(Problem::new(ErrorCode::Unavailable, "the request took too long: send it again")),
     };

@@ -36,11 +36,14 @@ impl Compiler for ServerCompiler {
     }
 }
 
+/// What compiling one component may use.
+pub(crate) fn bounds(config: &Config) -> CompileBounds {
+    CompileBounds::new(config.policies.compile_time.0, config.policies.compile_memory.0)
+}
+
 /// The child, with its bounds.
 pub(crate) fn child(config: &Config) -> ChildCompiler {
-    let section = &config.policies;
-    let bounds = CompileBounds::new(section.compile_time.0, section.compile_memory.0);
-    ChildCompiler::this_program(&[VERB], bounds)
+    ChildCompiler::this_program(&[VERB], bounds(config))
 }
 
 /// The child. What it says goes to the parent, without a name before it.

@@ -1,7 +1,7 @@
 //! `heddle explain`: asks a running server who decided about a message.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
@@ -41,7 +41,8 @@ pub fn people(answer: &Value) -> String {
     let mut out = String::new();
     let Some(fields) = answer.as_object() else { return answer.to_string() };
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_array() && !value.is_object()) {
-        let _ = writeln!(out, "{:<14} {}", name.replace('_', " "), text(value));
+        let shown = value.as_u64().filter(|_| name.ends_with("_at")).map_or_else(|| text(value), moment);
+        let _ = writeln!(out, "{:<14} {shown}", name.replace('_', " "));
     }
     for decision in decisions(answer) {
         let field = |name: &str| decision.get(name).map_or_else(|| "-".to_owned(), text);
@@ -60,6 +61,10 @@ pub fn people(answer: &Value) -> String {
     out.trim_end().to_owned()
 }
 
+fn moment(at_ms: u64) -> String {
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at_ms)).to_string()
+}
+
 /// Wherever in the answer they stand: every object with a hook and a digest.
 fn decisions(value: &Value) -> Vec<&Value> {
     match value {
@@ -67,5 +72,20 @@ fn decisions(value: &Value) -> Vec<&Value> {
         Value::Object(fields) => fields.values().flat_map(decisions).collect(),
         Value::Array(items) => items.iter().flat_map(decisions).collect(),
         _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_moments_as_dates_and_each_decision_with_its_fallback() {
+        let decision = serde_json::json!({"hook": "routing", "plugin": "guard", "version": "1.1.0", "verdict": "accept",
+            "micros": 27, "digest": "ab12", "fallback": "builtin"});
+        let shown = people(&serde_json::json!({"sent_at": 1_700_000_000_123_u64, "order": 4, "decisions": [decision]}));
+        assert!(shown.contains("sent at        2023-11-14T22:13:20.123Z"), "{shown}");
+        assert!(shown.contains("order          4"), "{shown}");
+        assert!(shown.contains("27 µs, after a fault: builtin"), "{shown}");
     }
 }

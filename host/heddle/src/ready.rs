@@ -110,6 +110,12 @@ impl Ready {
     }
 }
 
+/// What to type for this binary: as it was typed, if that was a path.
+#[must_use]
+pub fn program() -> String {
+    std::env::args().next().filter(|name| name.contains('/')).unwrap_or_else(|| "heddle".to_owned())
+}
+
 /// How other commands find a running server: `run.json` in its data directory, readable by its user only.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunFile {

@@ -131,7 +131,7 @@ impl Changes {
             if live {
                 changes.applied.push(change)
             } else {
-                changes.waiting.push(change)
+                changes.waiting.push(change + without_restart(key))
             }
             if let (true, Some(access)) = (live, ACCESS.iter().find(|access| access.keys.contains(&key.path))) {
                 changes.tell(access.section);
@@ -166,6 +166,17 @@ impl Changes {
         if !self.sections.contains(&section) {
             self.sections.push(section);
         }
+    }
+}
+
+/// What changes it at once, if not in the configuration.
+fn without_restart(key: &Key) -> &'static str {
+    match key.path {
+        "policies.config" => " (at once: heddle plugin set)",
+        "policies.rate_limit" | "policies.routing" | "policies.fanout" | "policies.presence" => {
+            " (at once: heddle plugin deploy, chain, remove)"
+        }
+        _ => "",
     }
 }
 

@@ -12,7 +12,7 @@ use crate::again::Again;
 use crate::cli::{DevArgs, Output, PolicyFlag, ServeArgs};
 use crate::config::{Config, LogBackend, Sources};
 use crate::failure::Failure;
-use crate::ready::{Ready, RunFile};
+use crate::ready::{Ready, RunFile, program};
 use crate::reload::Reloader;
 use crate::server::sound::startable;
 use crate::server::{Server, Terms, install_telemetry};
@@ -200,11 +200,6 @@ pub(crate) fn announce(wish: &Wish, server: &Server, took: Duration) -> Result<(
     Ok((ready, run_file))
 }
 
-/// What to type for this binary: as it was typed, if that was a path.
-fn program() -> String {
-    std::env::args().next().filter(|name| name.contains('/')).unwrap_or_else(|| "heddle".to_owned())
-}
-
 fn say(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| Failure::new(format!("stdout: {error}")))
@@ -280,11 +275,14 @@ pub(crate) async fn until_stopped(wish: &Wish, server: Server, stop: &mut Stop) 
         0 => String::new(),
         left => format!(" ({left} did not go in time)"),
     };
+    let connections = match drained.connections {
+        1 => "1 connection was".to_owned(),
+        many => format!("{many} connections were"),
+    };
     tell(
         wish,
         &format!(
-            "stopped. {} connections were sent away{left}. Every accepted message is {kept}; devices resume from their position.",
-            drained.connections
+            "stopped. {connections} sent away{left}. Every accepted message is {kept}; devices resume from their position."
         ),
     );
     end

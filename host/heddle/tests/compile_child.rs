@@ -79,6 +79,13 @@ fn a_child_that_stands_still_is_killed_at_its_deadline() {
     assert!(matches!(error, CompileError::Wall { .. }), "{error}");
 }
 
+/// With two seconds of CPU time and ten by the clock, good components were refused on a machine whose cores others wanted.
+#[test]
+fn a_short_time_is_a_minute_by_the_clock_and_a_long_one_five_times_as_much() {
+    let wall = |seconds| CompileBounds::new(Duration::from_secs(seconds), 1 << 20).wall.as_secs();
+    assert_eq!((wall(2), wall(60)), (60, 300));
+}
+
 #[test]
 fn what_is_no_component_is_refused_in_the_compilers_words() {
     let error = child(BOUNDS).compile(b"\0asm\x0d\0\x01\0\xff\xff").expect_err("no component");

@@ -23,6 +23,21 @@ def until(condition, what, deadline_s=DEADLINE_S):
         time.sleep(POLL_S)
 
 
+async def until_steady(value, what, for_s, deadline_s=DEADLINE_S * 4):
+    """Waits until `value()` was the same for so many seconds, and returns it."""
+    seen = since = None
+
+    def steady():
+        nonlocal seen, since
+        found, now = value(), time.monotonic()
+        if since is None or found != seen:
+            seen, since = found, now
+        return now - since >= for_s
+
+    await until_async(steady, what, deadline_s)
+    return seen
+
+
 async def until_async(condition, what, deadline_s=DEADLINE_S):
     """As `until`, for conditions that may be coroutines."""
     end = time.monotonic() + deadline_s

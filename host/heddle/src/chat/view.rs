@@ -96,6 +96,13 @@ fn draw_messages(frame: &mut Frame<'_>, chat: &Chat, screen: &Screen<'_>, area: 
     for entry in &thread.entries {
         lines.extend(entry_lines(chat, thread, entry, width, screen.wall));
     }
+    if lines.is_empty() {
+        let hint = format!(
+            "Nothing was said yet. Type, and press Enter to send it to {}; /help lists the rest.",
+            thread.title()
+        );
+        lines.extend(wrap(&clean(&hint), width).into_iter().map(|line| Line::from(line.dark_gray())));
+    }
     let scrollable = lines.len().saturating_sub(height);
     let from = scrollable.saturating_sub(screen.scroll);
     let shown: Vec<Line<'_>> = lines.into_iter().skip(from).take(height).collect();

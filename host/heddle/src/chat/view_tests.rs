@@ -54,6 +54,14 @@ fn a_screen_shows_who_what_and_how_far() {
 }
 
 #[test]
+fn where_nothing_was_said_yet_it_is_said_how_to_begin() {
+    let mut chat = Chat { me: "alice".to_owned(), caught_up: true, ..Chat::default() };
+    chat.select(&Conversation::User("bob".to_owned()));
+    let text = shown(&chat, 110, 12, false);
+    assert!(text.contains("press Enter to send it to bob; /help"), "{text}");
+}
+
+#[test]
 fn every_size_is_drawn() {
     for chat in [chat(), Chat::default()] {
         for width in (1..100).step_by(7) {

@@ -144,7 +144,7 @@ sections! {
         heartbeat: Span = "30 s" ["100 ms", "1 h"];
         /// How long one write to a socket may take before the client is slow: 4008.
         write_timeout: Span = "10 s" ["100 ms", "10 min"];
-        /// How long a REST call may take, its body included.
+        /// How long a REST call may take, its body included. An operator's may take as long as a compiler on top, see `policies.compile_time`.
         rest_timeout: Span = "30 s" ["100 ms", "10 min"];
         /// Frames that a connection may send a second, on average, twice as many at once; more closes with 4013.
         frames_per_second_max: u64 = 1_000 [1, 1_000_000];
@@ -462,7 +462,8 @@ sections! {
         log_lines_per_second_max: u64 = 100 [0, 100_000];
         /// Lines of a plugin's log that are kept; the oldest go first.
         log_lines_kept: u64 = 1_000 [1, 100_000];
-        /// CPU time for compiling one component, in a process of its own, behind everybody who serves. By the clock it may take five times as long.
+        /// CPU time for compiling one component, in a process of its own, behind everybody who serves. By the clock it may take five times as long,
+        /// and a minute at least.
         compile_time: Span = "1 min" ["1 s", "1 h"];
         /// Memory for compiling one component.
         compile_memory: Size = "2 GiB" ["64 MiB", "64 GiB"];

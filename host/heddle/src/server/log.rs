@@ -9,9 +9,10 @@ use heddle_log::{EmbeddedLog, Identity, KafkaConfig, KafkaLog, KafkaOpenError, L
 use heddle_model::Clock;
 use tokio::sync::watch;
 
-use super::settings;
+use super::{FREE_PORTS, settings};
 use crate::config::{Config, KafkaLogin, LogBackend};
 use crate::failure::Failure;
+use crate::ready::program;
 
 /// The longest look at a broker's certificate.
 const LOOK: Duration = Duration::from_secs(3);
@@ -140,14 +141,16 @@ async fn look(broker: &str, trust: &Trust) -> Sight {
 
 /// What the log says, and the command that mends it where one does.
 fn closed(config: &Config, error: &OpenError) -> Failure {
-    let dir = config.node.data_dir.display();
+    let (dir, program) = (config.node.data_dir.display(), program());
     let mend = match error {
         OpenError::InUse { pid, .. } => {
-            format!("\n  stop it:            kill {pid}\n  another directory:  heddle dev --data {dir}-2")
+            format!(
+                "\n  stop it:            kill {pid}\n  beside it:          {program} dev --data {dir}-2 {FREE_PORTS}"
+            )
         }
         OpenError::Full { .. } => {
             format!(
-                "\n  see what is full:   df -h {dir}\n  another directory:  heddle dev --data /a/larger/disk/heddle-data"
+                "\n  see what is full:   df -h {dir}\n  another directory:  {program} dev --data /a/larger/disk/heddle-data"
             )
         }
         OpenError::ReadOnly { .. } => {

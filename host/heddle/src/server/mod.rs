@@ -27,6 +27,7 @@ use tokio::sync::watch;
 
 use crate::config::{Config, LogBackend, backend_warnings};
 use crate::failure::Failure;
+use crate::ready::program;
 use crate::reload::Reloader;
 
 use control::LogControl;
@@ -38,6 +39,8 @@ use roll::Roll;
 use store::OpenStore;
 pub use telemetry::install as install_telemetry;
 
+/// What makes a second `heddle dev` beside the first one.
+const FREE_PORTS: &str = "--listen 127.0.0.1:0 --admin 127.0.0.1:0";
 /// How long the archive may take to catch up at the end. What it does not reach, the next start does.
 const SETTLE: Duration = Duration::from_secs(5);
 /// How long every node that lives may take to load a policy set that one of them proposes.
@@ -264,12 +267,15 @@ fn taken(config: &Config, dev: bool, error: &heddle_gateway::GatewayError) -> Fa
     };
     let too = (*key == "gateway.listen").then(|| sound::taken("admin.listen", config.admin.listen)).flatten();
     let too = too.map(|problem| format!("\n{problem}")).unwrap_or_default();
-    let another = match (dev, *key) {
-        (true, "gateway.listen") => {
-            format!("heddle dev --data {} --listen 127.0.0.1:0", config.node.data_dir.display())
-        }
-        (true, _) => format!("heddle dev --data {} --admin 127.0.0.1:0", config.node.data_dir.display()),
-        (false, key) => format!("heddle serve --config FILE --set {key}={}:0", address.ip()),
+    let free = match *key {
+        "gateway.listen" if !too.is_empty() => FREE_PORTS,
+        "gateway.listen" => "--listen 127.0.0.1:0",
+        _ => "--admin 127.0.0.1:0",
+    };
+    let (program, data) = (program(), config.node.data_dir.display());
+    let another = match dev {
+        true => format!("{program} dev --data {data} {free}"),
+        false => format!("{program} serve --config FILE --set {key}={}:0", address.ip()),
     };
     let port = address.port();
     Failure::new(format!("{error}{too}\n  who has it:       ss -ltnp 'sport = :{port}'\n  another address:  {another}"))

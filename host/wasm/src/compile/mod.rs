@@ -17,6 +17,9 @@ pub trait Compiler: Send + Sync + 'static {
     fn compile(&self, component: &[u8]) -> Result<Vec<u8>, CompileError>;
 }
 
+/// A component that costs a tenth of a second may take this long where others want all cores.
+const WALL_MIN: Duration = Duration::from_secs(60);
+
 /// What compiling one component may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompileBounds {
@@ -29,10 +32,11 @@ pub struct CompileBounds {
 }
 
 impl CompileBounds {
-    /// By the clock it may take five times the CPU time: a machine that is busy serving compiles slowly, for the child has the lowest claim to its cores.
+    /// By the clock it may take five times the CPU time, and a minute at least: a machine that is busy compiles slowly, for the child has the lowest
+    /// claim to its cores.
     #[must_use]
     pub fn new(cpu: Duration, memory_bytes: u64) -> Self {
-        Self { cpu, wall: cpu * 5, memory_bytes }
+        Self { cpu, wall: (cpu * 5).max(WALL_MIN), memory_bytes }
     }
 
     fn cpu_seconds(&self) -> u64 {
@@ -71,7 +75,7 @@ pub enum CompileError {
         "compiling took more than {seconds} s by the clock: try again when the machine is less busy, or raise `policies.compile_time`"
     )]
     Wall {
-        /// Five times what is configured as CPU time.
+        /// See [`CompileBounds::new`].
         seconds: u64,
     },
     /// Too large.

@@ -1,4 +1,5 @@
-//! All four hooks: every decision panics; or only one of them, which the configuration names: `only = "sort"`.
+//! All four hooks: every decision panics; or only one of them, which the configuration names: `only = "sort"`; or, where messages are routed, only
+//! those about messages of more bytes: `above = 40`.
 
 use heddle_sdk::{
     Audience, Config, Decision, Delivery, Envelope, Fanout, Message, Mode, Moment, Observation, Outcome, Policy, Presence,
@@ -9,6 +10,7 @@ use heddle_sdk::{
 #[serde(deny_unknown_fields)]
 struct Trap {
     only: Option<String>,
+    above: Option<u32>,
 }
 
 impl Trap {
@@ -34,8 +36,10 @@ impl RateLimit for Trap {
 }
 
 impl Routing for Trap {
-    fn decide(&self, _at: Moment, _envelope: &Envelope, _message: &dyn Message) -> Decision {
-        self.spring("routing", "no routing today");
+    fn decide(&self, _at: Moment, envelope: &Envelope, _message: &dyn Message) -> Decision {
+        if self.above.is_none_or(|above| envelope.size > above) {
+            self.spring("routing", "no routing today");
+        }
         Decision::Accept
     }
 }

@@ -14,6 +14,7 @@ use heddle_presence::PresenceConfig;
 use heddle_registry::{RedisConfig, RedisMode, RedisTls};
 use heddle_store::{PostgresConfig, PostgresTls, StoreConfig};
 
+use crate::compile;
 use crate::config::{
     Config, KafkaLogin as Sasl, LogBackend, Problem, Problems, ProxyProtocol, RedisKind, RegistryBackend, UnknownUsers,
     admin_certificate, client_certificate, shard_key,
@@ -219,6 +220,7 @@ fn presence(config: &Config) -> PresenceConfig {
 /// All files of `auth.keys` that cannot be read or are no keys, all certificates that cannot serve.
 pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayConfig, Problems> {
     let section = &config.gateway;
+    let compiling_ms = u64::try_from(compile::bounds(config).wall.as_millis()).unwrap_or(u64::MAX / 2);
     let dev = dev.then(|| DevConfig {
         secret: DEVELOPMENT_SECRET.to_owned(),
         users: vec!["alice".to_owned(), "bob".to_owned()],
@@ -254,6 +256,7 @@ pub fn gateway(config: &Config, admin_token: &str, dev: bool) -> Result<GatewayC
         heartbeat_ms: section.heartbeat.millis(),
         write_timeout_ms: section.write_timeout.millis(),
         rest_timeout_ms: section.rest_timeout.millis(),
+        admin_timeout_ms: section.rest_timeout.millis() + compiling_ms,
         frames_per_second_max: small(section.frames_per_second_max),
         frames_burst_max: small(section.frames_per_second_max * 2),
         // Brokers may lose one of two that are under way: only one at a time keeps a connection's order. (DELIVERY 22)

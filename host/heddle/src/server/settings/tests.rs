@@ -186,7 +186,7 @@ fn keys_of_gateway() -> Vec<&'static str> {
         "gateway.handshake_deadline" = "1001 ms", &[] => |made| made.gateway.hello_ms, 1_001;
         "gateway.heartbeat" = "1002 ms", &[] => |made| made.gateway.heartbeat_ms, 1_002;
         "gateway.write_timeout" = "1003 ms", &[] => |made| made.gateway.write_timeout_ms, 1_003;
-        "gateway.rest_timeout" = "1004 ms", &[] => |made| made.gateway.rest_timeout_ms, 1_004;
+        "gateway.rest_timeout" = "1004 ms", &[] => |made| (made.gateway.rest_timeout_ms, made.gateway.admin_timeout_ms), (1_004, 301_004);
         "gateway.frames_per_second_max" = "12", &[] => |made| (made.gateway.frames_per_second_max, made.gateway.frames_burst_max), (12, 24);
         "gateway.sends_in_flight_max" = "13", &[] => |made| made.gateway.appending_max, 13;
         "gateway.unsettled_max" = "14", &[] => |made| made.gateway.unsettled_max, 14;
