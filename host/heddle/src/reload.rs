@@ -122,7 +122,7 @@ impl Changes {
             .collect();
         let differs = |path: &&str| differing.iter().any(|(key, ..)| key.path == *path);
         let mut changes = Self { fixed: fixed(in_force, found), ..Self::default() };
-        for access in ACCESS.iter().filter(|access| access.of.iter().any(|path| differs(path))) {
+        for access in ACCESS.iter().filter(|access| access.of.iter().any(differs)) {
             changes.fixed.extend(access.keys);
         }
         for (key, old, new) in &differing {

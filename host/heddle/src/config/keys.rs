@@ -306,7 +306,8 @@ sections! {
         append_deadline: Span = "5 s" ["100 ms", "25 s"];
         /// A node that the others have not heard of for this long loses its partitions.
         session_timeout: Span = "10 s" ["1 s", "5 min"];
-        /// Brokers answer a node that reads once they have so many bytes for it. More makes fewer and fuller answers: with "64 KiB" and a `fetch_wait` of "10 ms" a message costs a third less processor time, and arrives up to 10 ms later.
+        /// Brokers answer a node that reads once they have so many bytes for it. More makes fewer and fuller answers: with "64 KiB" and a `fetch_wait`
+        /// of "10 ms" a message costs a third less processor time, and arrives up to 10 ms later.
         fetch_bytes: Size = "1 B" ["1 B", "16 MiB"];
         /// They answer after this time even so.
         fetch_wait: Span = "100 ms" ["1 ms", "5 s"];
