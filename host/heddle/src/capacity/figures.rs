@@ -135,10 +135,10 @@ figures! {
         ours 60 Assumed "the rest is for what comes back after a loss";
     server_follows_per_core: "server.follows_per_core", PerSecond [1, 1_000_000_000], "1:1 messages of others per second of a core's time, which a server that reads the whole log only follows";
         original ours;
-        ours 13_000 Measured "three nodes on one core, each with a few hundred messages a second, so that little comes at once; more at once costs less";
+        ours 80_000 Measured "three nodes on one core, beyond what they need while nothing happens";
     server_follow_percent: "server.follow_percent", Percent [1, 99], "share of a server's busy time that following may take";
         original ours;
-        ours 50 Assumed "the rest is for its own clients";
+        ours 10 Assumed "the rest is for its own clients; more makes fewer and larger logs, which brokers send to more servers";
     server_price: "server.price", Dollars [0, 1_000_000_000], "price of a server a month";
         original 150, "";
         ours 150 Design "taken over, for comparison";

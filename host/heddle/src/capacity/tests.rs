@@ -120,16 +120,16 @@ fn messages_need_servers_too() {
 #[test]
 fn whoever_reads_the_whole_log_pays_for_the_messages_of_others() {
     let plan = small(&["--peak", "20_000", "--spare", "none"]);
-    // 1.54 of 4.8 cores follow.
-    assert_eq!(results(&plan, "ours", "messages a server"), [20_547]);
+    // 0.25 of 4.8 cores follow.
+    assert_eq!(results(&plan, "ours", "messages a server"), [28_665]);
     assert_eq!(results(&plan, "ours", "logs"), [1]);
     // 20,000 × 20 servers × 2.7 KB / 500 MB/s.
     assert_eq!(results(&plan, "ours", "brokers by reading"), [3]);
-    // At 8 × 60 % × 50 % × 13,000 following takes half of every server, however many there are.
-    let most = small(&["--peak", "31_200", "--spare", "none"]);
+    // At 8 × 60 % × 10 % × 80,000 following takes a tenth of every server, however many there are.
+    let most = small(&["--peak", "38_400", "--spare", "none"]);
     assert_eq!(results(&most, "ours", "logs"), [1]);
-    assert_eq!(results(&small(&["--peak", "31_201", "--spare", "none"]), "ours", "logs"), [2]);
-    assert_eq!(results(&most, "ours", "messages a server"), [15_120]);
+    assert_eq!(results(&small(&["--peak", "38_401", "--spare", "none"]), "ours", "logs"), [2]);
+    assert_eq!(results(&most, "ours", "messages a server"), [27_216]);
 }
 
 #[test]
