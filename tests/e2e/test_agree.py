@@ -40,8 +40,12 @@ async def test_what_an_operator_sees_of_three_nodes(nodes, name):
         assert sorted(seen) == ["n1", "n2", "n3"]
         assert {node["state"] for node in seen.values()} == {"serving"}
         assert seen["n2"]["clients"] == two.client and seen["n1"]["roles"] == ["gateway", "worker"]
+        generation = changed(two, "set", "token-bucket", "burst=40")["generation"]
+        until(lambda: {node["generation"] for node in roll(three).values()} == {generation}, "each says what decides")
+        until(lambda: not any(node["derive_lag"] or node["archive_lag"] for node in roll(three).values()), "nothing waits")
     shown = heddle("nodes", "--data", one.data).stdout.splitlines()
-    assert shown[0].split()[:3] == ["NODE", "STATE", "ROLES"] and len(shown) == 4, shown
+    heads = "NODE STATE ROLES GENERATION CONNECTIONS PARTITIONS TO DERIVE TO ARCHIVE CLIENTS AT"
+    assert " ".join(shown[0].split()) == heads and len(shown) == 4, shown
     two.kill()
     until(lambda: roll(one)["n2"]["age_ms"] > 10_000, "a node that died is gone", 30)
     assert "gone for" in heddle("nodes", "--data", one.data).stdout

@@ -93,12 +93,14 @@ def test_a_node_is_given_longer_than_its_drain():
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, ("--set", "drain.deadline=300")], ids=["one node", "cluster", "a long drain"])
-def test_a_pod_is_given_longer_than_its_drain_and_runs_as_the_images_user(shape):
+def test_a_pod_is_asked_whether_it_is_ready_is_given_longer_than_its_drain_and_runs_as_the_images_user(shape):
     things = rendered(*shape)
     pod = of_kind(things, "StatefulSet")["spec"]["template"]["spec"]
     before = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     deadline = _seconds(of_kind(things, "ConfigMap")["data"]["HEDDLE_GATEWAY__DRAIN_DEADLINE"])
     assert pod["terminationGracePeriodSeconds"] >= before + deadline + 10
+    probes = {name: pod["containers"][0][f"{name}Probe"]["httpGet"] for name in ("readiness", "liveness")}
+    assert probes == {"readiness": {"path": "/readyz", "port": "admin"}, "liveness": {"path": "/healthz", "port": "admin"}}
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert [rest for name, rest in image() if name == "USER"] == ["{runAsUser}:{runAsGroup}".format(**pod["securityContext"])]
 

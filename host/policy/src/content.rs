@@ -197,7 +197,7 @@ impl Before<'_> {
             let entry = line.entry(hook, name)?;
             let replaced = Previous { digest: entry.digest.clone(), config: entry.config.clone() };
             // Another configuration is no other version to fall back to: the file is the same.
-            let replaced = Some(replaced).filter(|_| entry.digest != digest).filter(good);
+            let replaced = (entry.digest != digest).then_some(replaced).filter(good);
             replaced.or_else(|| entry.previous.clone().filter(good))
         })
     }

@@ -237,3 +237,18 @@ pub(crate) fn handed_in(message: &BorrowedMessage<'_>) -> Option<Millis> {
 pub(crate) fn in_time(handed_in: Millis, appended_at: Millis) -> bool {
     appended_at <= handed_in + LATE_MAX_MS && appended_at + EARLY_MAX_MS >= handed_in
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_stands_if_the_brokers_took_it_from_5_s_before_to_30_s_after_it_was_handed_in() {
+        const AT: Millis = 1_700_000_000_000;
+        for (appended_at, stands) in
+            [(AT, true), (AT + 30_000, true), (AT + 30_001, false), (AT - 5_000, true), (AT - 5_001, false)]
+        {
+            assert_eq!(in_time(AT, appended_at), stands, "{appended_at}");
+        }
+    }
+}

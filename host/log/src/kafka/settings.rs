@@ -57,6 +57,17 @@ pub(crate) fn first_wrong(config: &KafkaConfig, topic: Topic, value: impl Fn(&st
     None
 }
 
+/// What a topic lacks with which a broker could take records along: so many copies, and `min.insync.replicas`. Redpanda does not have that setting: there
+/// a majority of the copies has a record before it counts.
+pub(crate) fn too_few(copies: usize, in_sync: &str) -> Option<String> {
+    let in_sync = in_sync.parse::<u32>().ok();
+    if copies >= 3 && in_sync.is_none_or(|in_sync| in_sync >= 2) {
+        return None;
+    }
+    let in_sync = in_sync.map(|in_sync| format!(" and min.insync.replicas={in_sync}")).unwrap_or_default();
+    Some(format!("has {copies} copies{in_sync}, at least 3 and 2 survive a broker"))
+}
+
 /// A `retention.ms`; none: for ever.
 pub(crate) fn retention(value: String) -> Option<Millis> {
     value.parse().ok()
@@ -119,5 +130,16 @@ mod tests {
         assert_eq!(shorter(retention("-1".to_owned()), retention("7".to_owned())), Some(7));
         assert_eq!(shorter(Some(5), Some(7)), Some(5));
         assert_eq!(shorter(None, retention("-1".to_owned())), None);
+    }
+
+    #[test]
+    fn three_copies_of_which_two_are_in_sync_are_enough_and_so_is_a_majority_where_brokers_know_no_such_setting() {
+        assert_eq!(too_few(3, "2"), None);
+        assert_eq!(too_few(3, ""), None);
+        assert_eq!(
+            too_few(3, "1").as_deref(),
+            Some("has 3 copies and min.insync.replicas=1, at least 3 and 2 survive a broker")
+        );
+        assert_eq!(too_few(1, "").as_deref(), Some("has 1 copies, at least 3 and 2 survive a broker"));
     }
 }

@@ -218,10 +218,7 @@ async fn check(
                 wrong: wrong.has,
             });
         }
-        let in_sync: u32 = value("min.insync.replicas").parse().unwrap_or(1);
-        if !config.lenient && (copies < 3 || in_sync < 2) {
-            let has =
-                format!("has {copies} copies and min.insync.replicas={in_sync}, at least 3 and 2 survive a broker");
+        if let Some(has) = settings::too_few(copies, &value("min.insync.replicas")).filter(|_| !config.lenient) {
             return Err(wrong(name, has, "raise them, or set kafka.lenient = true to lose records with a broker"));
         }
         if topic != Topic::Control {
