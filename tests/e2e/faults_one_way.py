@@ -6,10 +6,12 @@
 import asyncio
 import os
 import random
+import socket
 
 import pytest
 
 from harness.cluster import Cluster, needed
+from harness.needs import missing
 from harness.settings import merged
 from harness.talk import Crowd
 from harness.waiting import until
@@ -43,7 +45,7 @@ def wires():
     try:
         made = Wires()
     except Missing as why:
-        pytest.skip(str(why))
+        missing(str(why))
     yield made
     made.end()
 
@@ -74,6 +76,9 @@ async def test_nothing_is_lost_while_nodes_are_cut_off_in_one_direction(cluster,
             if way == "cut_out":
                 # It can be asked, and cannot ask.
                 assert (await asyncio.to_thread(node.metrics))["heddle_control_known"] == 0
+            else:
+                with pytest.raises(OSError):
+                    socket.create_connection(tuple(node.client.split(":")), timeout=1)
             wire.mend()
             known = lambda node=node: node.metrics().get("heddle_control_known") == 1  # noqa: E731
             await asyncio.to_thread(until, known, f"{node.config['node']['id']} knows what decides", 60)
