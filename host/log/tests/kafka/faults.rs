@@ -1,30 +1,11 @@
 //! Brokers that die and stand still.
 
-use std::time::Duration;
-
-use heddle_log::{AppendError, Appended, Derived, KafkaLog, KafkaOpenError, Log};
+use heddle_log::{AppendError, Derived, KafkaLog, KafkaOpenError, Log};
 use heddle_model::SystemClock;
 use heddle_test_servers::{Kafka, or_skip};
 
 use crate::fixture::{config, follow, log};
-use crate::{P0, all, append, id, text};
-
-/// The longest that a log may take to work again after its broker does.
-const RECOVER: Duration = Duration::from_secs(30);
-
-/// Appends until it works; each failure must say that the outcome is unknown.
-async fn append_again(log: &KafkaLog, n: u8) -> Appended {
-    let again = async {
-        loop {
-            match log.append(P0, Some(id(n)), text(n.into())).await {
-                Ok(appended) => return appended,
-                Err(AppendError::Unknown { .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    };
-    tokio::time::timeout(RECOVER, again).await.unwrap()
-}
+use crate::{P0, RECOVER, all, append, append_again, id, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_dies_makes_outcomes_unknown_within_the_deadline_and_nothing_is_doubled() {

@@ -4,11 +4,16 @@ mod exchange;
 mod faults;
 mod fixture;
 mod shared;
+mod three;
 mod topics;
 
-use heddle_log::{Appended, KafkaLog, Log};
+use std::time::Duration;
+
+use heddle_log::{AppendError, Appended, KafkaLog, Log};
 use heddle_model::{MessageId, Offset, Topic, TopicPartition};
 
+/// The longest that a log may take to work again after its broker does.
+const RECOVER: Duration = Duration::from_secs(30);
 /// One partition.
 const P0: TopicPartition = TopicPartition { topic: Topic::Messages, partition: 0 };
 
@@ -22,6 +27,20 @@ fn text(n: usize) -> bytes::Bytes {
 
 async fn append(log: &KafkaLog, id: Option<MessageId>, n: usize) -> Appended {
     log.append(P0, id, text(n)).await.unwrap()
+}
+
+/// Appends until it works; each failure must say that the outcome is unknown.
+async fn append_again(log: &KafkaLog, n: u8) -> Appended {
+    let again = async {
+        loop {
+            match log.append(P0, Some(id(n)), text(n.into())).await {
+                Ok(appended) => return appended,
+                Err(AppendError::Unknown { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(RECOVER, again).await.unwrap()
 }
 
 /// What readers see of a partition, up to its head.
