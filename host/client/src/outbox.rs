@@ -52,7 +52,7 @@ impl Unsettled {
     /// Takes a place.
     pub(crate) fn enter(&self) -> Result<(), ClientError> {
         let more = |waiting| (waiting < WAITING_MAX).then_some(waiting + 1);
-        let entered = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        let entered = self.0.try_update(Ordering::AcqRel, Ordering::Acquire, more);
         entered.map(drop).map_err(|waiting| ClientError::TooManyWaiting { waiting })
     }
 

@@ -127,8 +127,8 @@ impl RateLimit for TokenBucket {
 fn read(state: &[u8]) -> [u64; 8] {
     let mut instants = [0; 8];
     if state.len() == 64 {
-        for (instant, bytes) in instants.iter_mut().zip(state.chunks_exact(8)) {
-            *instant = u64::from_le_bytes(bytes.try_into().unwrap_or_default());
+        for (instant, bytes) in instants.iter_mut().zip(state.as_chunks().0) {
+            *instant = u64::from_le_bytes(*bytes);
         }
     }
     instants
