@@ -66,7 +66,7 @@ fn write_until_killed(path: &Path) {
     run(async {
         let store = open(path).await;
         let archive = store.store().archive;
-        for nth in whole_batches(&store.store()).await + 1.. {
+        for nth in whole_batches(&store.store()).await + 1..=u64::MAX {
             archive.write(batch(nth)).await.unwrap();
             println!("written {nth}");
         }
