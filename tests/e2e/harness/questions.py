@@ -1,9 +1,9 @@
-"""What a broker says, asked in Kafka's own protocol by hand: who works on which partition, and where partitions end."""
+"""What a broker says, asked in Kafka's own protocol by hand: who works on which partition, and where partitions end; and a record given to it."""
 
 import socket
 import struct
 
-LIST_OFFSETS, DESCRIBE_GROUPS = (2, 1), (15, 0)
+PRODUCE, LIST_OFFSETS, DESCRIBE_GROUPS = (0, 3), (2, 1), (15, 0)
 LATEST = -1
 
 
@@ -71,6 +71,15 @@ class Broker:
 
         return dict(answer.several(one))
 
+    def write(self, topic, value):
+        """Appends a record that no node wrote to partition 0 of the topic."""
+        batch = _batch(value)
+        body = struct.pack(">hhii", -1, -1, 10_000, 1) + _text(f"{self.prefix}.{topic}")
+        answer = self._ask(PRODUCE, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
+        assert answer.number("i") == 1 and answer.text().endswith(topic) and answer.number("i") == 1, "one partition"
+        partition, error = answer.number("i"), answer.number("h")
+        assert not error, f"{topic}/{partition}: error {error}"
+
     def _ask(self, question, body):
         head = struct.pack(">hhih", *question, 1, -1)
         self.link.sendall(struct.pack(">i", len(head + body)) + head + body)
@@ -82,6 +91,33 @@ class Broker:
 
 def _text(text):
     return struct.pack(">h", len(text)) + text.encode()
+
+
+def _batch(value):
+    """One record without a key, as brokers keep it: the batch of version 2."""
+    # Attributes, differences of time and offset, no key, the value, no headers.
+    record = b"".join([b"\0", _varint(0), _varint(0), _varint(-1), _varint(len(value)), value, _varint(0)])
+    last, first_at, last_at, producer, epoch, sequence, records = 0, 0, 0, -1, -1, -1, 1
+    tail = struct.pack(">hiqqqhii", 0, last, first_at, last_at, producer, epoch, sequence, records) + _varint(len(record)) + record
+    head = struct.pack(">ibI", -1, 2, _crc32c(tail))
+    return struct.pack(">qi", 0, len(head + tail)) + head + tail
+
+
+def _crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def _varint(number):
+    """Its sign last, seven bits a byte."""
+    rest, coded = number << 1 ^ number >> 31, b""
+    while rest > 0x7F:
+        coded, rest = coded + bytes([rest & 0x7F | 0x80]), rest >> 7
+    return coded + bytes([rest])
 
 
 def _member(answer):
