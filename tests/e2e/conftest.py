@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
+from harness import versions  # noqa: E402
 from harness.backends import kafka, nodes, postgres  # noqa: E402, F401
 from harness.server import Heddle, binary, end_all  # noqa: E402
 
@@ -29,6 +30,12 @@ def pytest_pyfunc_call(pyfuncitem):
 def pytest_report_header():
     """Names the binary."""
     return f"binary: {binary()}"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Names the servers that were started."""
+    for line in versions.lines():
+        terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(items):

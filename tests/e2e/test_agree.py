@@ -1,4 +1,4 @@
-"""Several nodes, one policy set: on a real Kafka and PostgreSQL, while nodes come, go and stand still."""
+"""Several nodes, one policy set: on a real Kafka, PostgreSQL and Redis, while nodes come, go and stand still."""
 
 import asyncio
 import contextlib
@@ -12,11 +12,14 @@ import pytest
 from harness.device import Device
 from harness.operator import changed, plugin, roll
 from harness.policies import fixture
+from harness.redis import Redis
 from harness.server import heddle
 from harness.speaker import Speaker
 from harness.waiting import until, until_async
 
 SWAPS = int(os.environ.get("HEDDLE_E2E_AGREE_SWAPS", "12"))
+# What `either` does in this state can be told from what it does in any other: members of a group get it quietly.
+QUIET = "a"
 # A node knows within so long what decides, or accepts nothing. (DELIVERY 27)
 CONFIRMED_S = 5
 # Beyond a node's lease, so that nobody waits for it.
@@ -87,21 +90,47 @@ async def test_of_four_deploys_at_once_one_wins(nodes):
     serve(newest, *three)
 
 
+@pytest.fixture
+def redis():
+    """By which nodes find each other."""
+    with Redis() as server:
+        yield server
+
+
+def speakers_to(bob, name, *nodes):
+    """One for each node, who speaks to bob alone and in a group."""
+    users = [(node, name(f"speaker{number}")) for number, node in enumerate(nodes, 1)]
+    return [Speaker(node, user, bob, node.rest(user).group("of two", [bob])) for node, user in users]
+
+
+def agreed(messages, accepted, marks):
+    """Each message was routed, and each of a group handed out, by the generation that its sender was told of. How many of a group were seen to be."""
+    seen, of_group = {m["message_id"]: m for m in messages}, 0
+    for client_id, message_id, generation, _ in accepted:
+        if generation in marks:
+            message, mark = seen[message_id], marks[generation]
+            assert message.get("tags", {}).get("mark") == mark, (client_id, generation, message)
+            if "group" in message:
+                of_group += 1
+                assert message.get("quiet", False) == (mark == QUIET), (client_id, generation, message)
+    return of_group
+
+
 @pytest.mark.heavy
 @pytest.mark.timeout(900)
-async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, name, capsys):
-    one, two, three = nodes(3)
+async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, redis, name, capsys):
+    one, two, three = nodes(3, registry={"backend": "redis", "url": redis.url, "lease": "3 s"})
     bob = name("bob")
     until(lambda: len(roll(one)) == 3, "all are on the roll")
-    changed(one, "deploy", fixture("mark"))
-    speakers = [Speaker(node, name(f"speaker{number}"), bob) for number, node in enumerate((one, two, three), 1)]
+    changed(one, "deploy", fixture("either"))
+    speakers = speakers_to(bob, name, one, two, three)
     marks, news, ended = {}, [], asyncio.Event()
 
     async def swap():
         for number in range(SWAPS):
-            letter = f"v{number}"
+            letter = QUIET if number % 2 else f"v{number}"
             while True:
-                done = await asyncio.to_thread(plugin, one, "set", "mark", f'mark="{letter}"')
+                done = await asyncio.to_thread(plugin, one, "set", "either", f'letter="{letter}"')
                 if done.returncode == 0:
                     break
                 # Who comes or goes at this moment may make it fail: then nothing has changed, and it is tried again.
@@ -133,18 +162,17 @@ async def test_swaps_while_nodes_come_and_go_and_one_lags(nodes, name, capsys):
         accepted = [row for speaker in speakers for row in speaker.accepted]
         await until_async(lambda: len(b.messages) >= len(accepted), "bob has all", 60)
         assert sorted(b.texts()) == sorted(client_id for client_id, *_ in accepted), "each once"
-        tags = {m["message_id"]: m.get("tags", {}).get("mark") for m in b.messages}
     newest = max(marks)
     serve(newest, one, two, three)
-    for client_id, message_id, generation, first in accepted:
+    for client_id, _, generation, first in accepted:
         known = [number for at, number in news if at + CONFIRMED_S < first]
         assert generation >= max(known, default=0), f"{client_id} was decided by {generation}, {max(known)} was known to all"
-        if generation in marks:
-            assert tags[message_id] == marks[generation], (client_id, generation, tags[message_id])
+    of_group = agreed(b.messages, accepted, marks)
+    assert of_group, "nothing was said to a group"
     # Every node tells of a message what its sender was told.
     for client_id, message_id, generation, _ in accepted[:: max(1, len(accepted) // 10)]:
         for node in (one, two, three):
             told = node.explain(message_id)
             assert told.returncode == 0 and f"generation     {generation}\n" in told.stdout, (client_id, generation, told)
     with capsys.disabled():
-        print(f"\n  agreed: {len(marks)} sets by three nodes under {len(accepted)} messages, of which one came and went and one stood still")
+        print(f"\n  agreed: {len(marks)} sets by three nodes under {len(accepted)} messages, {of_group} to groups, of which one came and went and one stood still")

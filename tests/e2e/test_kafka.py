@@ -10,6 +10,7 @@ import pytest
 from harness.device import Device
 from harness.kafka import Kafka
 from harness.operator import roll
+from harness.questions import Broker
 from harness.server import heddle
 from harness.waiting import until, until_async
 
@@ -218,6 +219,36 @@ async def test_what_the_log_may_forget_is_not_added_to(kafka, postgres, start, n
         await a.say(bob, "too much", client_id="late")
         await b.next("new_message", text="too much")
         assert b.texts() == ["before", "meanwhile", "too much"]
+
+
+async def test_a_node_that_cannot_follow_control_accepts_nothing_although_its_brokers_answer(nodes, kafka, postgres, name):
+    # The archive is waited for until it goes on.
+    [server] = nodes(1, store_more={"deadline": "30 s"})
+    broker = Broker(kafka, server.config["kafka"]["prefix"])
+    alice, bob = name("alice"), name("bob")
+    async with Device(server, alice) as a:
+        before = await a.say(bob, "before")
+        asked = sum(server.policy_metrics("calls_total", hook="routing").values())
+        postgres.pause()
+        try:
+            # It is decided while the node knows what decides, and appended only when it has heard whether the recipient mutes.
+            decided = await a.post(name("carol"), "decided")
+            await until_async(lambda: sum(server.policy_metrics("calls_total", hook="routing").values()) > asked, "it is decided")
+            broker.write("control", b'{"type":"reshape","number":2}')
+            await until_async(lambda: server.admin_rest().get("/readyz").status == 503, "it does not follow")
+        finally:
+            postgres.resume()
+            broker.close()
+        told = [await a.outcome(decided), await a.refused("unavailable", bob, "after", client_id="after")]
+        for outcome in told:
+            assert (outcome["type"], outcome["code"], outcome["retryable"]) == ("rejected", "unavailable", True), outcome
+        # The brokers took what was decided: it is not they who refuse. What came later was not given to them.
+        cat = ("log", "cat", "--topic", "messages", "--config", server.side / "heddle.toml")
+        rows = [json.loads(line) for line in heddle(*cat).stdout.splitlines()]
+        assert {row["client_id"] for row in rows if row["kind"] == "direct"} == {before["client_id"], decided}, rows
+        answer = server.admin_rest().get("/readyz")
+        assert answer.status == 503 and "does not read" in answer.raw.decode(), answer
+        await until_async(lambda: server.metrics()["heddle_control_known"] == 0, "its metrics say so")
 
 
 async def test_nodes_that_only_serve_clients_and_nodes_that_only_work(nodes, name):

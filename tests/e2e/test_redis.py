@@ -15,7 +15,6 @@ from harness.waiting import until_async
 def redis():
     """A server of its own for each test."""
     with Redis() as server:
-        print("redis_version:", next(x for x in server.ask("INFO", "server").splitlines() if x.startswith("redis_version")))
         yield server
 
 

@@ -119,7 +119,7 @@ def ground(request, start, kafka, postgres):
     """Three nodes, and the faults of what they find each other by."""
     make, faults = request.param
     redis = make()
-    cluster = Cluster(start, redis=redis, kafka=kafka, postgres=postgres)
+    cluster = Cluster(start, redis=redis, broker=kafka, server=postgres)
     yield cluster, faults
     cluster.end()
 

@@ -1,6 +1,5 @@
 """Fixtures: the real servers that nodes stand on, each started once per file and ended with it; and nodes of one cluster."""
 
-
 import pytest
 
 from .kafka import Kafka
@@ -10,29 +9,26 @@ from .postgres import Missing as NoPostgres
 from .postgres import Postgres
 
 
-def started(make, absent, request):
-    """Starts a server and says which; without it tests are skipped, under CI=true they fail."""
+def started(make, absent):
+    """Starts a server; without it tests are skipped, under CI=true they fail."""
     try:
-        server = make()
+        return make()
     except absent as why:
         missing(str(why))
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n  {make.__name__} {server.version()}")
-    return server
 
 
 @pytest.fixture(scope="module")
-def kafka(request):
+def kafka():
     """One broker."""
-    broker = started(Kafka, NoKafka, request)
+    broker = started(Kafka, NoKafka)
     yield broker
     broker.end()
 
 
 @pytest.fixture(scope="module")
-def postgres(request):
+def postgres():
     """One database server."""
-    server = started(Postgres, NoPostgres, request)
+    server = started(Postgres, NoPostgres)
     yield server
     server.end()
 

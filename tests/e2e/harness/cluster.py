@@ -12,13 +12,13 @@ from .settings import merged
 
 class Cluster:
     """Three nodes and what they stand on. `roles`: those of each, in order, if not all; `host`: where the servers listen; `redis`: it is there, not
-    only in the configuration; or several that are one (`redis_modes.py`), which run; `kafka`, `postgres`: those of somebody else, who ends them;
-    `more` is configuration of all nodes."""
+    only in the configuration; or several that are one (`redis_modes.py`), which run; `broker`, `server`: the Kafka and the PostgreSQL of
+    somebody else, who ends them; `more` is configuration of all nodes, by section."""
 
-    def __init__(self, start, roles=((), (), ()), host="127.0.0.1", redis=True, kafka=None, postgres=None, **more):
+    def __init__(self, start, roles=((), (), ()), host="127.0.0.1", redis=True, broker=None, server=None, **more):
         self._start, self.proxies = start, []
-        self.kafka, self.postgres = kafka or Kafka(host), postgres or Postgres(host)
-        self._own = [server for server, given in ((self.kafka, kafka), (self.postgres, postgres)) if not given]
+        self.kafka, self.postgres = broker or Kafka(host), server or Postgres(host)
+        self._own = [own for own, given in ((self.kafka, broker), (self.postgres, server)) if not given]
         self.redis = Redis(host) if isinstance(redis, bool) else redis
         if redis is True:
             self.redis.start()

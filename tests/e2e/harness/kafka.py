@@ -9,10 +9,16 @@ import socket
 import subprocess
 import tempfile
 
+from . import versions
+from .questions import Broker
 from .server import ROOT
 
 GUARD = ROOT / "tests" / "servers" / "guard.sh"
 CLUSTER = "aGVkZGxlLXRlc3RzLWthZg"
+# The release that brought each level of `metadata.version`: brokers tell that, and not their own.
+RELEASES = {7: "3.3", 8: "3.4", 9: "3.5", 12: "3.6", 15: "3.7", 20: "3.8", 21: "3.9", 22: "4.0", 26: "4.1", 28: "4.2"}
+# The longest that a broker whose port is open may take to answer.
+STARTS_S = 60
 _prefixes = itertools.count(1)
 
 
@@ -34,6 +40,7 @@ class Kafka:
             self.port, controller = _free_port(), _free_port()
             self._configure(controller)
             if self._launch():
+                self._tell()
                 return
         said = self.log()
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -45,8 +52,14 @@ class Kafka:
         return f"{self.host}:{self.port}"
 
     def version(self):
-        """By the name of its file: brokers do not tell."""
-        return next(self.lib.glob("kafka_2.13-*.jar")).stem.split("-")[1]
+        """As the broker tells it over the wire."""
+        broker = Broker(self, timeout_s=STARTS_S)
+        try:
+            level = broker.level()
+        finally:
+            broker.close()
+        newest = max((known for known in RELEASES if known <= level), default=None)
+        return f"metadata.version {level}, of release {RELEASES[newest] if newest else 'before 3.3'}"
 
     def log(self):
         """The last that it said."""
@@ -81,6 +94,9 @@ class Kafka:
         """Stops it for good, and removes its directory."""
         self._end()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _tell(self):
+        versions.told("Kafka", self.version)
 
     def _configure(self, controller):
         (self.directory / "server.properties").write_text("\n".join([

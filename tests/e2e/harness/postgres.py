@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 
+from . import versions
 from .server import ROOT
 
 GUARD = ROOT / "tests" / "servers" / "guard.sh"
@@ -45,6 +46,7 @@ class Postgres:
             with socket.create_server((self.host, 0)) as free:
                 self.port = free.getsockname()[1]
             if self._launch():
+                versions.told("PostgreSQL", self.version)
                 return
         raise Missing(f"PostgreSQL does not start: {self.log()}")
 
@@ -71,7 +73,7 @@ class Postgres:
 
     def version(self):
         """As the server tells it over the wire."""
-        return self.sql("postgres", "SHOW server_version")[0][0]
+        return self.sql("postgres", "SELECT version()")[0][0]
 
     def stop(self):
         """Stops it in order; `start` starts it again on the same port."""

@@ -1,10 +1,12 @@
-"""What a broker says, asked in Kafka's own protocol by hand: who works on which partition, and where partitions end."""
+"""What a broker says, asked in Kafka's own protocol by hand: which it is, who works on which partition, where partitions end; and a record given to it."""
 
 import socket
 import struct
 
-LIST_OFFSETS, DESCRIBE_GROUPS = (2, 1), (15, 0)
+PRODUCE, LIST_OFFSETS, DESCRIBE_GROUPS, API_VERSIONS = (0, 3), (2, 1), (15, 0), (18, 3)
 LATEST = -1
+# The tag, in an answer about versions, of what all brokers agreed on.
+FINALIZED = 2
 
 
 class Reader:
@@ -33,19 +35,48 @@ class Reader:
         """An array."""
         return [one() for _ in range(self.number("i"))]
 
+    def varint(self):
+        """Without a sign, seven bits a byte."""
+        value = shift = 0
+        while (byte := self.number("B")) > 0x7F:
+            value, shift = value | (byte & 0x7F) << shift, shift + 7
+        return value | byte << shift
+
+    def few(self, one):
+        """An array of the compact kind."""
+        return [one() for _ in range(self.varint() - 1)]
+
+    def tags(self):
+        """Bytes by the number of their tag."""
+        return {self.varint(): self.taken(self.varint()) for _ in range(self.varint())}
+
 
 class Broker:
-    """A connection to the one broker, for questions about the topics and the group of that prefix."""
+    """A connection to the one broker, for questions about itself, and about the topics and the group of that prefix."""
 
-    def __init__(self, kafka, prefix):
+    def __init__(self, kafka, prefix=None, timeout_s=10):
         self.prefix = prefix
-        self.link = socket.create_connection(("127.0.0.1", kafka.port), timeout=10)
+        self.link = socket.create_connection((kafka.host, kafka.port), timeout=timeout_s)
         self.stream = self.link.makefile("rb")
 
     def close(self):
         """It asks no more."""
         self.stream.close()
         self.link.close()
+
+    def level(self, feature="metadata.version"):
+        """Of that feature, as all brokers of the cluster agreed on it."""
+        # A head of the newer kind ends with tags: none.
+        answer = self._ask(API_VERSIONS, b"\0" + _compact("heddle-tests") + _compact("1") + b"\0")
+        error, _, _ = answer.number("h"), answer.few(lambda: (answer.taken(6), answer.tags())), answer.number("i")
+        assert not error, f"versions: error {error}"
+        agreed = Reader(answer.tags()[FINALIZED])
+
+        def one():
+            name, highest, _, _ = agreed.taken(agreed.varint() - 1).decode(), agreed.number("h"), agreed.number("h"), agreed.tags()
+            return name, highest
+
+        return dict(agreed.few(one))[feature]
 
     def shares(self):
         """(topic, partition) to the node that works on it; of a group that is about to share out anew: None."""
@@ -71,6 +102,15 @@ class Broker:
 
         return dict(answer.several(one))
 
+    def write(self, topic, value):
+        """Appends a record that no node wrote to partition 0 of the topic."""
+        batch = _batch(value)
+        body = struct.pack(">hhii", -1, -1, 10_000, 1) + _text(f"{self.prefix}.{topic}")
+        answer = self._ask(PRODUCE, body + struct.pack(">iii", 1, 0, len(batch)) + batch)
+        assert answer.number("i") == 1 and answer.text().endswith(topic) and answer.number("i") == 1, "one partition"
+        partition, error = answer.number("i"), answer.number("h")
+        assert not error, f"{topic}/{partition}: error {error}"
+
     def _ask(self, question, body):
         head = struct.pack(">hhih", *question, 1, -1)
         self.link.sendall(struct.pack(">i", len(head + body)) + head + body)
@@ -82,6 +122,37 @@ class Broker:
 
 def _text(text):
     return struct.pack(">h", len(text)) + text.encode()
+
+
+def _compact(text):
+    return bytes([len(text) + 1]) + text.encode()
+
+
+def _batch(value):
+    """One record without a key, as brokers keep it: the batch of version 2."""
+    # Attributes, differences of time and offset, no key, the value, no headers.
+    record = b"".join([b"\0", _varint(0), _varint(0), _varint(-1), _varint(len(value)), value, _varint(0)])
+    last, first_at, last_at, producer, epoch, sequence, records = 0, 0, 0, -1, -1, -1, 1
+    tail = struct.pack(">hiqqqhii", 0, last, first_at, last_at, producer, epoch, sequence, records) + _varint(len(record)) + record
+    head = struct.pack(">ibI", -1, 2, _crc32c(tail))
+    return struct.pack(">qi", 0, len(head + tail)) + head + tail
+
+
+def _crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def _varint(number):
+    """Its sign last, seven bits a byte."""
+    rest, coded = number << 1 ^ number >> 31, b""
+    while rest > 0x7F:
+        coded, rest = coded + bytes([rest & 0x7F | 0x80]), rest >> 7
+    return coded + bytes([rest])
 
 
 def _member(answer):

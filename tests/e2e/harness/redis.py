@@ -6,6 +6,7 @@ import socket
 import subprocess
 import tempfile
 
+from . import versions
 from .needs import need
 from .server import _dies_with_the_tests
 from .waiting import until
@@ -56,7 +57,16 @@ class Redis:
             start_new_session=True, preexec_fn=_dies_with_the_tests,
         )
         until(self._answers, "redis-server answers")
+        self._tell()
         return self
+
+    def version(self):
+        """As the server tells it over the wire."""
+        told = dict(line.split(":", 1) for line in self.ask("INFO", "server").splitlines() if ":" in line)
+        return told["redis_version"]
+
+    def _tell(self):
+        versions.told("Redis", self.version)
 
     def _command(self):
         return ["redis-server", *self._listens(), "--bind", self.host, "--protected-mode", "no", "--save", "", "--appendonly", "no",

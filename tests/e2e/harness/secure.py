@@ -58,6 +58,8 @@ class SecureKafka(Kafka):
         with open(self.directory / "server.properties", "a", encoding="utf-8") as properties:
             properties.write("\n".join([*lines, ""]))
 
+    def _tell(self):
+        """Strangers are told nothing."""
 
     def become(self, authority, *also):
         """When it starts next it is of this authority, and believes it, and those others."""
@@ -89,6 +91,9 @@ class SecureRedis(Redis):
     def address(self):
         """Host and port."""
         return f"127.0.0.1:{self.port}"
+
+    def _tell(self):
+        """Its one user may not ask."""
 
     def _listens(self):
         return ["--port", "0", "--tls-port", str(self.port), "--tls-cert-file", str(self.certificate), "--tls-key-file",

@@ -10,10 +10,10 @@ from .waiting import NotInTime
 
 
 class Speaker:
-    """Sends at one node, one message after another, until each is accepted, whatever happens to the node."""
+    """Sends at one node, one message after another, until each is accepted, whatever happens to the node; with a `group`, every second to that."""
 
-    def __init__(self, node, user, to):
-        self.node, self.user, self.to = node, user, to
+    def __init__(self, node, user, to, group=None):
+        self.node, self.user, self.to, self.group = node, user, to, group
         # (client_id, message_id, generation, when it was sent first)
         self.accepted, self.done = [], False
         self.first = None
@@ -35,7 +35,8 @@ class Speaker:
     async def _send(self, device):
         again = {"resend": True} if self.first else {}
         self.first = self.first or time.monotonic()
-        await device.post(self.to, self.client_id, client_id=self.client_id, **again)
+        group = self.group if len(self.accepted) % 2 else None
+        await device.post(self.to, self.client_id, group=group, client_id=self.client_id, **again)
         outcome = await device.outcome(self.client_id, 20)
         if outcome["type"] != "accepted":
             assert outcome["code"] == "unavailable", outcome

@@ -57,6 +57,44 @@ async fn a_broker_that_stands_still_is_waited_for_by_a_worker_and_nothing_is_lef
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_broker_stands_still_as_many_records_wait_as_may_and_the_others_are_refused_at_once() {
+    let Some(broker) = or_skip(Kafka::start()) else { return };
+    let config = heddle_log::KafkaConfig { queue_max: 16, ..config(&broker, 1) };
+    let log = follow(log(&config).await);
+    append(&log, Some(id(0)), 0).await;
+    broker.freeze();
+    let began = std::time::Instant::now();
+    let failures = (1_000..2_000).map(|n| {
+        let log = std::sync::Arc::clone(&log);
+        async move { (log.append(P0, None, text(n)).await.unwrap_err(), began.elapsed()) }
+    });
+    let failures = futures_util::future::join_all(failures).await;
+    let (mut unknown, mut refused) = (0, 0);
+    for (failed, took) in &failures {
+        let deadline = Duration::from_millis(config.append_ms);
+        match failed {
+            AppendError::Unknown { .. } => {
+                unknown += 1;
+                assert!(*took >= deadline / 2 && *took < deadline * 10, "{took:?}");
+            }
+            AppendError::Refused { .. } => {
+                refused += 1;
+                assert!(failed.to_string().contains("the queue to Kafka is full"), "{failed}");
+                assert!(*took < deadline / 2, "{took:?}");
+            }
+        }
+    }
+    assert!((1..=config.queue_max).contains(&unknown), "{unknown} waited");
+    assert_eq!(unknown + refused, 1_000);
+    // What waited has gone, and there is room again.
+    broker.thaw();
+    append_again(&log, 1).await;
+    append(&log, Some(id(2)), 2).await;
+    let seen: Vec<_> = all(&log).await.into_iter().map(|(_, text)| text).collect();
+    assert!(seen.iter().any(|text| text == "record 2"), "{} records", seen.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_cannot_be_used_says_what_mends_it() {
     let Some(broker) = or_skip(Kafka::shared()) else { return };
     let config = config(broker, 2);
