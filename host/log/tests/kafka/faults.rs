@@ -1,5 +1,7 @@
 //! Brokers that die and stand still.
 
+use std::time::Duration;
+
 use heddle_log::{AppendError, Derived, KafkaLog, KafkaOpenError, Log};
 use heddle_model::SystemClock;
 use heddle_test_servers::{Kafka, or_skip};
