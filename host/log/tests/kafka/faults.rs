@@ -65,10 +65,11 @@ async fn while_a_broker_stands_still_as_many_records_wait_as_may_and_the_others_
     let log = follow(log(&config).await);
     append(&log, Some(id(0)), 0).await;
     broker.freeze();
-    let began = std::time::Instant::now();
+    let clock = SystemClock::new();
+    let began = heddle_model::Clock::monotonic(&clock);
     let failures = (1_000..2_000).map(|n| {
-        let log = std::sync::Arc::clone(&log);
-        async move { (log.append(P0, None, text(n)).await.unwrap_err(), began.elapsed()) }
+        let (log, clock) = (std::sync::Arc::clone(&log), &clock);
+        async move { (log.append(P0, None, text(n)).await.unwrap_err(), heddle_model::Clock::monotonic(clock) - began) }
     });
     let failures = futures_util::future::join_all(failures).await;
     let (mut unknown, mut refused) = (0, 0);

@@ -4,7 +4,6 @@ mod exchange;
 mod faults;
 mod fixture;
 mod shared;
-mod three;
 mod topics;
 
 use std::time::Duration;
