@@ -15,7 +15,7 @@ REBALANCES ?= 50
 SWAPS ?= 1000
 # Each Rust brings lints that nobody saw before: of a newer one than these were last looked at with they are shown, and fail nothing.
 LINTED := 99
-LINTS := $(shell rustc --version | awk -F. '{ print ($$2 > $(LINTED)) ? "-W warnings" : "-D warnings" }')
+LINTS = $(shell rustc --version | awk -F. '{ print ($$2 > $(LINTED)) ? "-W warnings" : "-D warnings" }')
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test lint faults figures clean-data
