@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks what the Makefile needs, installs what is missing, and says so.
-#   deploy/setup.sh build    for `make run`: rustc, disk, a C compiler, perl (OpenSSL's build asks for it), the wasm32-wasip2 target
+#   deploy/setup.sh build    for `make run`: rustc, disk, compilers of C and C++, perl (OpenSSL's build asks for it), the wasm32-wasip2 target
 #   deploy/setup.sh test     for `make test`: Python with a virtual environment, Node with `ws`, strace, openssl, redis-server, HAProxy,
 #                            PostgreSQL, Kafka, Chromium, and what judges the files of deploy/: promtool, hadolint, dclint, Helm (where there is Go)
 # A stamp file makes the second time of the latter quick; it lies beside the build and goes with it.
@@ -90,6 +90,8 @@ once() {
 build_needs() {
   rust
   command -v cc >/dev/null || debian gcc libc6-dev
+  # librdkafka is C, but does not configure itself without one.
+  command -v c++ >/dev/null || debian g++
   # Not only the `perl-base` that every Debian has; git brings it.
   perl -MFindBin -MIPC::Cmd -e 1 2>/dev/null || debian perl
 }

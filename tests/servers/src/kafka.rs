@@ -1,4 +1,4 @@
-//! Apache Kafka: one broker that is its own controller.
+//! Apache Kafka: one broker that is its own controller, or three that are it together.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -41,38 +41,72 @@ impl Kafka {
         let lib = lib()?;
         let mut last = Missing("Kafka was not started".to_owned());
         for _ in 0..STARTS {
-            let directory = tempfile::Builder::new().prefix("heddle-kafka-").tempdir();
-            let directory = directory.map_err(|error| Missing(format!("Kafka: no directory: {error}")))?;
-            let mut broker =
-                Self { directory: directory.path().to_owned(), lib: lib.clone(), port: free_port(), guard: None };
-            broker.configure(free_port()).map_err(|error| Missing(format!("Kafka: {error}")))?;
-            match broker.launch() {
-                Ok(()) => {
-                    // Its guard removes it.
-                    let _ = directory.keep();
-                    return Ok(broker);
-                }
+            match Self::of_several(&lib, 1, &[free_port()]) {
+                Ok(broker) => return Ok(broker),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
 
-    fn configure(&self, controller: u16) -> std::io::Result<()> {
-        let (port, dir) = (self.port, self.directory.display());
+    /// Three of one cluster, any of which a test may stop, kill and pause. They end when they are dropped.
+    ///
+    /// # Errors
+    /// Java or Kafka's files are not here, or they do not start.
+    pub fn three() -> Result<Vec<Self>, Missing> {
+        let lib = lib()?;
+        let mut last = Missing("Kafka was not started".to_owned());
+        for _ in 0..STARTS {
+            let controllers = [free_port(), free_port(), free_port()];
+            // None is ready before the second has come.
+            let started: Vec<Result<Self, Missing>> = std::thread::scope(|scope| {
+                let start = |number| Self::of_several(&lib, number, &controllers);
+                let threads: Vec<_> =
+                    (1..=controllers.len()).map(|number| scope.spawn(move || start(number))).collect();
+                let ended = || Missing("Kafka: a start ended early".to_owned());
+                threads.into_iter().map(|thread| thread.join().map_err(|_| ended())?).collect()
+            });
+            match started.into_iter().collect() {
+                Ok(brokers) => return Ok(brokers),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    fn of_several(lib: &Path, number: usize, controllers: &[u16]) -> Result<Self, Missing> {
+        let directory = tempfile::Builder::new().prefix("heddle-kafka-").tempdir();
+        let directory = directory.map_err(|error| Missing(format!("Kafka: no directory: {error}")))?;
+        let mut broker =
+            Self { directory: directory.path().to_owned(), lib: lib.to_owned(), port: free_port(), guard: None };
+        broker.configure(number, controllers)?;
+        broker.launch()?;
+        // Its guard removes it.
+        let _ = directory.keep();
+        Ok(broker)
+    }
+
+    /// As the broker of that number, from 1, of as many as there are controllers.
+    fn configure(&self, number: usize, controllers: &[u16]) -> Result<(), Missing> {
+        let (port, dir, copies) = (self.port, self.directory.display(), controllers.len());
+        let controller = controllers[number - 1];
+        let voters: Vec<_> =
+            controllers.iter().zip(1..).map(|(port, number)| format!("{number}@127.0.0.1:{port}")).collect();
+        let voters = voters.join(",");
         let properties = format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+            "process.roles=broker,controller\nnode.id={number}\ncontroller.quorum.voters={voters}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\n\
              listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
              log.dirs={dir}/data\nauto.create.topics.enable=false\n\
-             offsets.topic.replication.factor=1\noffsets.topic.num.partitions=1\n\
+             offsets.topic.replication.factor={copies}\noffsets.topic.num.partitions=1\n\
              transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
              group.initial.rebalance.delay.ms=0\ngroup.min.session.timeout.ms=1000\n\
              broker.session.timeout.ms=1000\nbroker.heartbeat.interval.ms=200\n"
         );
-        std::fs::write(self.directory.join("server.properties"), properties)
+        let written = std::fs::write(self.directory.join("server.properties"), properties);
+        written.map_err(|error| Missing(format!("Kafka: {error}")))
     }
 
     /// A Java machine without what makes it slow to start.
@@ -163,4 +197,11 @@ fn lib() -> Result<PathBuf, Missing> {
 fn version(lib: &Path) -> Option<String> {
     let names = std::fs::read_dir(lib).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     names.filter_map(|name| Some(name.strip_prefix("kafka_2.13-")?.strip_suffix(".jar")?.to_owned())).next()
+}
+
+impl Drop for Kafka {
+    /// At once: in order, one that lost the others of its cluster would try to say goodbye to them for minutes.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
 }

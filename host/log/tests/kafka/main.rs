@@ -4,6 +4,7 @@ mod exchange;
 mod faults;
 mod fixture;
 mod shared;
+mod three;
 mod topics;
 
 use std::time::Duration;
