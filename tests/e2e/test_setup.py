@@ -23,7 +23,7 @@ class Machine:
             made.mkdir()
         for name in USUAL:
             (self.bin / name).symlink_to(pathlib.Path(shutil.which(name)).resolve())
-        for name in ("cargo", "cc", "perl"):
+        for name in ("cargo", "cc", "c++", "perl"):
             self.has(name, "true")
         self.has_rust("1.95.0")
         self.has("df", "echo 'Avail'; echo '  50000'")
@@ -97,17 +97,18 @@ def test_a_target_that_cannot_be_installed_is_told_with_the_command(machine, rus
     assert code == 69 and "rustup target add wasm32-wasip2" in said.splitlines()[-1], said
 
 
-def test_a_compiler_that_is_missing_is_installed_or_the_command_is_told(machine):
-    machine.lacks("cc")
+@pytest.mark.parametrize(("lacks", "packages"), [("cc", "gcc libc6-dev"), ("c++", "g++")])
+def test_a_compiler_that_is_missing_is_installed_or_the_command_is_told(machine, lacks, packages):
+    machine.lacks(lacks)
     machine.has("sudo", f'echo "$*" >> {machine.home}/asked')
     machine.has("apt-get", f'echo "apt-get $*" >> {machine.home}/asked')
     code, said = machine.set_up()
-    assert code == 0 and "installing Debian packages: gcc libc6-dev" in said, said
-    assert "apt-get install -y --no-install-recommends gcc libc6-dev" in (machine.home / "asked").read_text()
+    assert code == 0 and f"installing Debian packages: {packages}" in said, said
+    assert f"apt-get install -y --no-install-recommends {packages}" in (machine.home / "asked").read_text()
     for name in ("sudo", "apt-get"):
         machine.has(name, "false")
     code, said = machine.set_up()
-    assert code == 69 and "sudo apt-get update && sudo apt-get install -y gcc libc6-dev" in said, said
+    assert code == 69 and f"sudo apt-get update && sudo apt-get install -y {packages}" in said, said
 
 
 def test_a_disk_that_is_too_small_is_told_with_a_way_to_build_elsewhere(machine):
