@@ -100,7 +100,7 @@ impl Ready {
         lines.push("# In another terminal:".to_owned());
         let partner = if self.bot { "   # bob answers" } else { "" };
         lines.push(format!("{program} chat --user alice{in_data}{partner}"));
-        lines.push(format!("xdg-open {for_you}://{admin}/try   # two panes and the raw frames"));
+        lines.push(format!("# In a browser, two panes and the raw frames: {for_you}://{admin}/try"));
         lines.push(format!(
             "curl -H \"Authorization: Bearer $({program} token --user alice)\" {for_clients}://{client}/v1/conversations"
         ));

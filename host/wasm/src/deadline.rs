@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Store, StoreContextMut, UpdateDeadline};
 
@@ -7,6 +10,22 @@ use crate::host::Host;
 /// Ticks before the first look. Fewer would find innocent calls that begin just before a tick.
 const FIRST_TICKS: u64 = 2;
 const WALL_FACTOR: u64 = 10;
+
+/// Whether a call began or was looked at since the clock last asked. A flag that is mostly read costs calls nothing, which a count would.
+#[derive(Clone, Default)]
+pub(crate) struct Activity(Arc<AtomicBool>);
+
+impl Activity {
+    fn note(&self) {
+        if !self.0.load(Ordering::Relaxed) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
 
 /// The time of one call. The CPU clock is first read after two ticks (reading it costs half a microsecond), so that most calls never pay for it.
 #[derive(Default)]
@@ -19,6 +38,7 @@ pub(crate) struct Deadline {
 /// Gives the guest `deadline_ms` of CPU time from now, and ten times that by the wall.
 pub(crate) fn start(store: &mut Store<Host>, deadline_ms: u32) {
     store.data_mut().deadline = Deadline { deadline_ms, looks: 0, cpu_base_ns: None };
+    store.data().activity.note();
     store.set_epoch_deadline(FIRST_TICKS);
 }
 
@@ -27,6 +47,7 @@ pub(crate) fn install(store: &mut Store<Host>) {
 }
 
 fn look(mut store: StoreContextMut<'_, Host>) -> wasmtime::Result<UpdateDeadline> {
+    store.data().activity.note();
     let deadline = &mut store.data_mut().deadline;
     let now_ns = thread_cpu_ns();
     let base_ns = *deadline.cpu_base_ns.get_or_insert(now_ns);

@@ -9,11 +9,15 @@ use wasmtime::component::Linker;
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy, WasmBacktraceDetails};
 
 use crate::compile::Compiler;
+use crate::deadline::Activity;
 use crate::host::{self, Host};
 use crate::native::InUse;
 use crate::wasi;
 
+/// While something runs.
 const TICK: Duration = Duration::from_millis(1);
+/// While nothing does: a call that begins then is looked at as much later.
+const IDLE_TICK: Duration = Duration::from_millis(5);
 
 /// What plugins may use, whatever their manifests say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +94,8 @@ pub(crate) struct Inner {
     pub(crate) compiling: Mutex<()>,
     /// Files of native code that loaded plugins came from.
     pub(crate) in_use: InUse,
+    /// Whether anything runs whose time the clock keeps.
+    pub(crate) activity: Activity,
 }
 
 impl Engine {
@@ -119,6 +125,7 @@ impl Engine {
             compiler,
             compiling: Mutex::new(()),
             in_use: InUse::default(),
+            activity: Activity::default(),
         });
         let weak = Arc::downgrade(&inner);
         let spawned = thread::Builder::new().name("policy-clock".to_owned()).spawn(move || tick(&weak));
@@ -188,7 +195,8 @@ pub(crate) fn code_config() -> Config {
 fn tick(engine: &Weak<Inner>) {
     while let Some(inner) = engine.upgrade() {
         inner.engine.increment_epoch();
+        let pause = if inner.activity.take() { TICK } else { IDLE_TICK };
         drop(inner);
-        thread::sleep(TICK);
+        thread::sleep(pause);
     }
 }

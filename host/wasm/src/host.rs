@@ -6,7 +6,7 @@ use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
 use crate::bindings::heddle::policy::{log, message, types};
-use crate::deadline::Deadline;
+use crate::deadline::{Activity, Deadline};
 use crate::engine::Limits;
 use crate::fault::Stop;
 use crate::log::{LINE_BYTES_MAX, Level, LogLine, LogSink, LogSource, cut};
@@ -19,6 +19,7 @@ pub(crate) struct Host {
     pub(crate) at: Moment,
     pub(crate) message: Option<Held>,
     pub(crate) deadline: Deadline,
+    pub(crate) activity: Activity,
     pub(crate) output: Output,
     pub(crate) random: u64,
     pub(crate) wasi: WasiCtx,
@@ -43,6 +44,7 @@ impl Host {
         reads_body: bool,
         memory_bytes_max: usize,
         limits: &Limits,
+        activity: Activity,
     ) -> Self {
         let mut table = ResourceTable::new();
         // Nothing of ours puts anything into it: streams and pollables are numbers (see `wasi`).
@@ -51,6 +53,7 @@ impl Host {
             at: Moment::default(),
             message: None,
             deadline: Deadline::default(),
+            activity,
             output: Output {
                 sink,
                 pending: Vec::new(),

@@ -239,7 +239,8 @@ impl Blueprint {
     pub(crate) fn instance(&self, inner: &Inner, config: &str) -> Result<Instance, Failure> {
         let (log, memory_bytes_max) = (Arc::clone(&self.log), self.memory_bytes_max);
         let limits = inner.limits.load();
-        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &limits);
+        let activity = inner.activity.clone();
+        let host = Host::new(log, self.random_seed, self.reads_body, memory_bytes_max, &limits, activity);
         let mut store = Store::new(&inner.engine, host);
         store.limiter(|host| host);
         store.set_hostcall_fuel(limits.hostcall_bytes_max);
