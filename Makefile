@@ -25,8 +25,9 @@ help: ## Show this
 
 build: ## Build the host and the plugins, and link ./heddle
 	@deploy/setup.sh build
-	@# The first one takes minutes: it shows how far it is.
-	@cargo build $(if $(wildcard $(CARGO_TARGET_DIR)/debug/heddle),--quiet) --package heddle
+	@# For a test that runs the binary, and so with the features that all tests have: else neither `make run` nor `make test` could use what the
+	@# other built. The first one takes minutes: it shows how far it is.
+	@cargo test $(if $(wildcard $(CARGO_TARGET_DIR)/debug/heddle),--quiet) --workspace --test compile_child --no-run
 	@ln -sfn "$(CARGO_TARGET_DIR)/debug/heddle" heddle
 
 run: build ## Start `heddle dev` with data in ./heddle-data (DATA=DIR, ARGS='--no-bot')
@@ -49,7 +50,7 @@ test: lint ## Run everything: lints, unit tests, those of the SDK and the plugin
 
 faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS=200 in FAULTS_CONVERSATIONS=60, REBALANCES=50, SWAPS=1000 under load, then builds with planted defects
 	@deploy/setup.sh test
-	cargo build --quiet --package heddle-checker
+	cargo test --quiet --workspace --test planted --no-run
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" HEDDLE_E2E_FAULTS_S="$(FAULTS_S)" \
 	  HEDDLE_E2E_FAULTS_CLIENTS="$(FAULTS_CLIENTS)" HEDDLE_E2E_FAULTS_CONVERSATIONS="$(FAULTS_CONVERSATIONS)" HEDDLE_E2E_OUTAGE_S="$(OUTAGE_S)" \
 	  HEDDLE_E2E_AGREE_SWAPS=100 HEDDLE_E2E_ROLLING_CLIENTS=200 \

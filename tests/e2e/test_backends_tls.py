@@ -1,49 +1,28 @@
 """TLS and logins between a node and real Kafka, PostgreSQL and Redis: what is encrypted, what is refused, and in which words."""
 
 import asyncio
-import os
 from urllib.parse import quote
 
 import pytest
 from harness import settings
-from harness.authority import Authority
 from harness.chat import Chat
 from harness.device import Device
-from harness.kafka import Missing as NoKafka
-from harness.postgres import Missing as NoPostgres
 from harness.secure import PASSWORD, PLAIN, SECOND, SECOND_PLAIN, USER, SecureKafka, SecurePostgres, SecureRedis
 from harness.server import heddle
+from harness.trusted import authority_called, believing
 from harness.waiting import until, until_async
 
 QUOTED = quote(PASSWORD, safe="")
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """Whom all servers and nodes of this file believe."""
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory):
-    """Whom nobody believes."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
-
-
-def made(make, authority):
-    """The server; skips where it is not installed, in CI that is a failure."""
-    try:
-        return make(authority)
-    except (NoKafka, NoPostgres) as why:
-        if os.environ.get("CI") == "true":
-            pytest.fail(str(why))
-        pytest.skip(str(why))
+# Whom all servers and nodes of this file believe, and whom nobody does.
+authority, stranger = authority_called("authority"), authority_called("stranger")
 
 
 @pytest.fixture(scope="module")
 def kafka(authority):
     """One broker for this file."""
-    broker = made(SecureKafka, authority)
+    broker = believing(SecureKafka, authority)
     yield broker
     broker.end()
 
@@ -51,7 +30,7 @@ def kafka(authority):
 @pytest.fixture(scope="module")
 def postgres(authority):
     """One database server for this file."""
-    server = made(SecurePostgres, authority)
+    server = believing(SecurePostgres, authority)
     yield server
     server.end()
 
@@ -59,7 +38,7 @@ def postgres(authority):
 @pytest.fixture(scope="module")
 def redis(authority):
     """One Redis for this file."""
-    with made(SecureRedis, authority) as server:
+    with believing(SecureRedis, authority) as server:
         yield server
 
 
@@ -224,7 +203,7 @@ def test_a_database_and_a_node_that_do_not_believe_each_other_keep_it_from_start
 
 def test_a_database_without_tls_is_told_from_one_that_is_away(start, authority):
     from harness.postgres import Postgres  # noqa: PLC0415
-    plain = made(lambda _: Postgres(), authority)
+    plain = believing(lambda _: Postgres(), authority)
     try:
         store = {"backend": "postgres", "url": plain.url(plain.database()), "tls_ca": str(authority.ca)}
         code, said = start(config={"store": store}, launch=False).refused()
@@ -357,7 +336,7 @@ async def test_another_login_at_kafka_takes_effect_and_a_wrong_one_is_refused(st
 
 
 async def test_a_broker_that_comes_back_as_somebody_else_gets_nothing_and_the_log_says_so(start, name, authority, stranger):
-    broker = made(SecureKafka, authority)
+    broker = believing(SecureKafka, authority)
     try:
         server = start(config=on_kafka(with_login(broker, authority, "scram-sha-256")))
         own = broker.directory / "login.pem"

@@ -1,20 +1,17 @@
 //! The handle that a gateway holds, and what all parts of delivery share.
 
 use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_log::Log;
-use heddle_model::{
-    Clock, Decision, Message, MessageId, NodeId, Offset, Partitioning, Position, Record, Topic, TopicPartition, UserId,
-};
+use heddle_model::{Clock, NodeId, Offset, Partitioning, Position, TopicPartition};
 use heddle_policy::Policies;
 use heddle_presence::Presence;
 use heddle_registry::{Bus, Registry};
 use heddle_store::{DeadLetterRow, Hole, Store, StoreError};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,13 +20,12 @@ use crate::denials::Denials;
 use crate::groups::Groups;
 use crate::hub::Hub;
 use crate::judge::Judge;
-use crate::late::Marks;
 use crate::numbering::Numbering;
 use crate::pace::Pace;
+use crate::partition::{Partition, partitions};
 use crate::people::{NodeSink, People, StoreRelations};
 use crate::receipts::Receipts;
 use crate::send::InFlight;
-use crate::tail::Tail;
 use crate::{NodeMessage, archiver, denials, drain, late, neighbours, pace, share, worker};
 
 /// The longest that a start waits for the workers.
@@ -75,25 +71,6 @@ pub enum DeliveryError {
         /// What the decoder said.
         source: postcard::Error,
     },
-}
-
-/// What delivery keeps of one partition.
-pub(crate) struct Partition {
-    pub(crate) tail: Tail,
-    /// Everything below was read by the worker: judged, in the tail, pushed.
-    pub(crate) worked: watch::Sender<Offset>,
-    /// What records below make is durable, as far as this node makes it.
-    pub(crate) made: watch::Sender<Offset>,
-    /// Everything below is in the archive.
-    pub(crate) archived: watch::Sender<Offset>,
-    /// Where the archive's judge stood at a cursor that was stored, which is the other half.
-    pub(crate) base: Mutex<(Offset, Judge)>,
-    /// This node works on it: derives and archives. Of a log of its own it does so always.
-    pub(crate) owned: watch::Sender<bool>,
-    /// Group messages above the archive that do not stand, and why.
-    pub(crate) void: Mutex<std::collections::BTreeSet<Position>>,
-    /// When its records were appended, as the worker met them.
-    pub(crate) marks: Mutex<Marks>,
 }
 
 /// What all parts share.
@@ -180,19 +157,6 @@ pub struct Owned {
     pub partitions: u32,
     /// Their records that nobody has worked on yet.
     pub derive_lag: u64,
-}
-
-/// Who decided a message, and where it stands.
-#[derive(Debug, Clone)]
-pub struct Explained {
-    /// The message, with its stamp.
-    pub message: Arc<Message>,
-    /// Where its first record stands.
-    pub partition: TopicPartition,
-    /// At which position: its `order`.
-    pub position: Position,
-    /// How its members were sorted, if it went to a group and this much is in the archive.
-    pub sorted: Vec<Decision>,
 }
 
 impl Delivery {
@@ -355,20 +319,6 @@ impl Delivery {
         Owned { partitions, derive_lag }
     }
 
-    /// Who decided a message. Asks the log first, then the archive.
-    ///
-    /// # Errors
-    /// The store does not answer.
-    pub async fn explain(&self, id: &MessageId) -> Result<Option<Explained>, StoreError> {
-        let Some((partition, position, message)) = self.shared.first_record(id).await? else { return Ok(None) };
-        let mut sorted = Vec::new();
-        if partition.topic == Topic::GroupMessages {
-            let home = self.shared.numbering.partitioning.home(&message.sender);
-            sorted = self.shared.sorted(home, &message, position).await;
-        }
-        Ok(Some(Explained { message, partition, position, sorted }))
-    }
-
     /// The records that were given up, those of last first. (DELIVERY 13)
     ///
     /// # Errors
@@ -410,66 +360,6 @@ impl Shared {
     pub(crate) fn owned(&self) -> impl Iterator<Item = TopicPartition> + '_ {
         self.numbering.partitioning.all().filter(|partition| *self.partition(*partition).owned.borrow())
     }
-
-    /// The first record of a message.
-    pub(crate) async fn first_record(
-        &self,
-        id: &MessageId,
-    ) -> Result<Option<(TopicPartition, Position, Arc<Message>)>, StoreError> {
-        let place = self.log.lookup(id, false).await.ok().flatten();
-        let place = place.filter(|at| self.starts.get(&at.partition).is_none_or(|start| at.offset >= *start));
-        if let Some(place) = place {
-            let read = self.log.read(place.partition, place.offset, 1).await;
-            let first = read.ok().and_then(|batch| batch.records.into_iter().next());
-            let record = first.filter(|stored| stored.offset == place.offset).map(|stored| stored.bytes);
-            if let Some(message) = record.and_then(|bytes| decode_message(&bytes)) {
-                return Ok(Some((place.partition, self.numbering.position(place.offset), message)));
-            }
-        }
-        let archived = self.store.archive.message(id).await?;
-        Ok(archived.and_then(|row| decode_message(&row.bytes).map(|message| (row.partition, row.position, message))))
-    }
-
-    /// How the chunk that its sender has was sorted.
-    async fn sorted(&self, home: TopicPartition, message: &Message, order: Position) -> Vec<Decision> {
-        let sender: &UserId = &message.sender;
-        let tail = &self.partition(home).tail;
-        let tail = match tail.read(sender, tail.low(), usize::MAX) {
-            crate::tail::TailRead::Events { events, .. } => events,
-            crate::tail::TailRead::Below => Vec::new(),
-        };
-        let chunk = tail.iter().find_map(|event| chunk_decisions(&event.record, message));
-        if let Some(decisions) = chunk {
-            return decisions;
-        }
-        let query = self.store.archive.history(heddle_store::HistoryQuery {
-            viewer: sender.clone(),
-            conversation: message.to.clone(),
-            home,
-            group_home: None,
-            anchor: heddle_store::HistoryAnchor::Newest,
-            limit: self.config.page_events,
-        });
-        let rows = query.await.map(|page| page.rows).unwrap_or_default();
-        rows.iter()
-            .filter(|row| row.order == order)
-            .find_map(|row| Record::decode(&row.bytes).ok().and_then(|record| chunk_decisions(&record, message)))
-            .unwrap_or_default()
-    }
-}
-
-fn chunk_decisions(record: &Record, message: &Message) -> Option<Vec<Decision>> {
-    match record {
-        Record::GroupChunk(chunk) if chunk.message.id == message.id => Some(chunk.decisions.clone()),
-        _ => None,
-    }
-}
-
-fn decode_message(bytes: &[u8]) -> Option<Arc<Message>> {
-    match Record::decode(bytes) {
-        Ok(Record::Direct(message) | Record::Group(message)) => Some(message),
-        _ => None,
-    }
 }
 
 /// When the bus may have lost messages, or others did not know whom this node holds, every connection of this node looks into its stream.
@@ -495,39 +385,4 @@ async fn listen_for_losses(shared: Arc<Shared>) {
         }
         before = now;
     }
-}
-
-/// Each partition from its archive's cursor.
-async fn partitions(
-    config: &DeliveryConfig,
-    ports: &Ports,
-    numbering: Numbering,
-) -> Result<HashMap<TopicPartition, Partition>, DeliveryError> {
-    let mut cursors: HashMap<_, _> =
-        ports.store.archive.cursors().await?.into_iter().map(|cursor| (cursor.partition, cursor)).collect();
-    let users_max = NonZeroUsize::new(config.users_cached).unwrap_or(NonZeroUsize::MIN);
-    let mut partitions = HashMap::new();
-    for partition in numbering.partitioning.all() {
-        let cursor = cursors.remove(&partition);
-        let judge = cursor.as_ref().map_or(Ok(Judge::default()), |cursor| Judge::decode(&cursor.judge));
-        let judge = judge.map_err(|source| DeliveryError::Cursor { partition, source })?;
-        let archived = cursor.and_then(|cursor| numbering.next(cursor.upto)).unwrap_or(0);
-        ports.log.archived(partition, archived);
-        ports.log.follow(partition, archived);
-        let tail = Tail::new(numbering.upto(archived), config.tail_events_max, users_max);
-        partitions.insert(
-            partition,
-            Partition {
-                tail,
-                worked: watch::Sender::new(archived),
-                made: watch::Sender::new(0),
-                archived: watch::Sender::new(archived),
-                base: Mutex::new((archived, judge)),
-                owned: watch::Sender::new(!ports.log.layout().shared),
-                void: Mutex::default(),
-                marks: Mutex::new(Marks::new(ports.log.kept_for())),
-            },
-        );
-    }
-    Ok(partitions)
 }

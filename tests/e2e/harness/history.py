@@ -34,7 +34,8 @@ def checker():
 
 
 class History:
-    """Lines in a file. HEDDLE_E2E_HISTORIES names a folder in which the files stay."""
+    """Lines in a file. HEDDLE_E2E_HISTORIES names a folder in which the files stay. Of the cluster: its `nodes`, and where its archive is (`postgres`,
+    `database`)."""
 
     def __init__(self, cluster, groups):
         kept = os.environ.get("HEDDLE_E2E_HISTORIES")

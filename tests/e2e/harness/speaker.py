@@ -10,10 +10,12 @@ from .waiting import NotInTime
 
 
 class Speaker:
-    """Sends at one node, one message after another, until each is accepted, whatever happens to the node; with a `group`, every second to that."""
+    """Sends at one node, one message after another, until each is accepted, whatever happens to the node; with a `group`, every second to that.
+    `history`: where what it meets is recorded, if it is."""
 
     def __init__(self, node, user, to, group=None):
         self.node, self.user, self.to, self.group = node, user, to, group
+        self.history = None
         # (client_id, message_id, generation, when it was sent first)
         self.accepted, self.done = [], False
         self.first = None
@@ -26,7 +28,9 @@ class Speaker:
         """Until `done`, and what is under way is accepted."""
         while not self.done or self.first:
             try:
-                async with Device(self.node, self.user) as device:
+                device = Device(self.node, self.user)
+                device.history = self.history
+                async with device:
                     while not self.done or self.first:
                         await self._send(device)
             except (Closed, NotInTime, OSError, WebSocketException):

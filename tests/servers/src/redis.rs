@@ -116,49 +116,62 @@ impl Redis {
     }
 }
 
-/// A primary, its replica, and a Sentinel that watches them.
+/// A primary, its replica, and Sentinels that watch them.
 #[derive(Debug)]
 pub struct RedisSentinel {
     /// The primary of the beginning.
     pub primary: Redis,
     /// Its replica.
     pub replica: Redis,
-    sentinel: Redis,
+    /// In the order in which [`url`](Self::url) names them.
+    pub sentinels: Vec<Redis>,
 }
 
 impl RedisSentinel {
-    /// Starts all three; none if the program is missing here.
+    /// Starts them with one Sentinel; none if the program is missing here.
+    pub async fn start() -> Option<Self> {
+        Self::with_sentinels(1).await
+    }
+
+    /// Starts all; none if the program is missing here.
     ///
     /// # Panics
     /// They do not find each other.
-    pub async fn start() -> Option<Self> {
+    pub async fn with_sentinels(count: usize) -> Option<Self> {
         if crate::missing("redis-server", "redis-server") {
             return None;
         }
         let primary = Redis::with(&["--repl-diskless-sync-delay".to_owned(), "0".to_owned()]).await;
         let of = primary.port.to_string();
         let replica = Redis::with(&["--replicaof".to_owned(), "127.0.0.1".to_owned(), of.clone()]).await;
-        let sentinel = Self::watch(&of).await;
+        let mut sentinels = Vec::new();
+        for _ in 0..count {
+            sentinels.push(Self::watch(&of, count / 2 + 1).await);
+        }
         let found = async {
-            let replicas = || async { sentinel.ask(&["SENTINEL", "REPLICAS", "heddle"]).await };
-            while matches!(replicas().await, Reply::Many(found) if found.is_empty()) {
-                sleep(LOOK).await;
+            for sentinel in &sentinels {
+                for (what, wanted) in [("REPLICAS", 1), ("SENTINELS", count - 1)] {
+                    let known = || async { sentinel.ask(&["SENTINEL", what, "heddle"]).await };
+                    while matches!(known().await, Reply::Many(found) if found.len() < wanted) {
+                        sleep(LOOK).await;
+                    }
+                }
             }
             while !replica.ask(&["INFO", "replication"]).await.text().contains("master_link_status:up") {
                 sleep(LOOK).await;
             }
         };
-        timeout(START_MAX, found).await.expect("Sentinel finds the replica");
-        Some(Self { primary, replica, sentinel })
+        timeout(START_MAX, found).await.expect("Sentinels find the replica and each other");
+        Some(Self { primary, replica, sentinels })
     }
 
     /// Sentinel takes its settings from a file that it writes to.
-    async fn watch(port: &str) -> Redis {
+    async fn watch(port: &str, quorum: usize) -> Redis {
         for _ in 0..TRIES {
             let dir = TempDir::with_prefix("heddle-sentinel-").expect("there is a temporary directory");
             let own = free_port();
             let settings = format!(
-                "port {own}\nbind 127.0.0.1\nprotected-mode no\nsentinel monitor heddle 127.0.0.1 {port} 1\n\
+                "port {own}\nbind 127.0.0.1\nprotected-mode no\nsentinel monitor heddle 127.0.0.1 {port} {quorum}\n\
                  sentinel down-after-milliseconds heddle 500\nsentinel failover-timeout heddle 3000\n"
             );
             let file = dir.path().join("sentinel.conf");
@@ -180,6 +193,8 @@ impl RedisSentinel {
     /// For a client.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}?sentinelServiceName=heddle", self.sentinel.port)
+        let ports: Vec<String> = self.sentinels.iter().map(|sentinel| sentinel.port.to_string()).collect();
+        let more: String = ports[1..].iter().map(|port| format!("&node=127.0.0.1:{port}")).collect();
+        format!("redis://127.0.0.1:{}?sentinelServiceName=heddle{more}", ports[0])
     }
 }

@@ -1,6 +1,8 @@
 //! Arrows between crates point down, and each heavy dependency has one home.
 
-use heddle_structure::crates;
+use std::collections::BTreeSet;
+
+use heddle_structure::{crates, root, shown, text};
 
 /// From DESIGN, section 6; a crate depends on floors below its own only.
 const FLOORS: &[(&str, u8)] = &[
@@ -47,6 +49,9 @@ const HOMES: &[(&str, &[&str])] = &[
     // Only the gateway checks tokens; the binary mints those of `heddle dev` and `heddle token`.
     ("jsonwebtoken", &["gateway", "heddle"]),
 ];
+
+/// Packages in the lock of a policy in Rust, itself and the SDK among them. Their authors wait for each with their first build.
+const POLICY_PACKAGES_MAX: usize = 18;
 
 fn floor(name: &str) -> u8 {
     let found = FLOORS.iter().find(|(known, _)| *known == name);
@@ -110,5 +115,36 @@ fn the_model_does_no_input_or_output() {
     let model = crates().into_iter().find(|c| c.name == "model").expect("host/model is there");
     for name in ["tokio", "metrics", "tracing", "rustix"] {
         assert!(!model.dependencies.contains(name), "model depends on {name}: it is values only");
+    }
+}
+
+#[test]
+fn a_policy_in_rust_is_built_from_few_crates_and_none_of_them_is_the_hosts() {
+    // What `heddle plugin build` compiles the first time; a plugin of `heddle plugin new` has the lock of a first-party one.
+    let heavy = HOMES.iter().map(|(name, _)| (*name).to_owned());
+    let hosts: BTreeSet<String> =
+        crates().into_iter().map(|of| format!("heddle-{}", of.name)).chain(["tokio".to_owned()]).chain(heavy).collect();
+    let mut locks = vec![root().join("sdk/rust/Cargo.lock")];
+    for entry in std::fs::read_dir(root().join("plugins")).expect("plugins/ is there") {
+        locks.push(entry.expect("plugins/ can be listed").path().join("Cargo.lock"));
+    }
+    let locks: Vec<_> = locks.into_iter().filter(|lock| lock.is_file()).collect();
+    assert!(locks.len() >= 5, "the SDK's and those of four policies: {locks:?}");
+    for lock in locks {
+        let table: toml::Table = text(&lock).parse().unwrap_or_else(|error| panic!("{lock:?}: {error}"));
+        let packages = table["package"].as_array().expect("a lock lists packages");
+        let names: Vec<&str> = packages.iter().filter_map(|package| package.get("name")?.as_str()).collect();
+        let lock = shown(&lock);
+        let count = names.len();
+        assert!(
+            count <= POLICY_PACKAGES_MAX,
+            "{lock} has {count} packages, more than {POLICY_PACKAGES_MAX}: {names:?}"
+        );
+        for name in names {
+            assert!(
+                !hosts.contains(name),
+                "{lock} has {name}, which the host is made of: a guest stands on the SDK alone"
+            );
+        }
     }
 }

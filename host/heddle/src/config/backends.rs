@@ -6,7 +6,8 @@ use heddle_client::{Address, Trust, TrustError};
 use heddle_gateway::authorities_until;
 use heddle_model::Millis;
 
-use super::keys::{Config, KafkaLogin, StoreBackend};
+use super::choices::{KafkaLogin, StoreBackend};
+use super::keys::Config;
 use super::problem::Problem;
 use super::tls::certificate;
 

@@ -1,7 +1,8 @@
 //! Where the store's databases are: `store.url`, and `store.shards` beside it.
 
+use super::choices::{LogBackend, StoreBackend};
 use super::from_file;
-use super::keys::{Config, LogBackend, StoreBackend, StoreSection};
+use super::keys::{Config, StoreSection};
 
 const WRITE: &str = "write postgres://USER:PASSWORD@HOST:5432/DATABASE";
 

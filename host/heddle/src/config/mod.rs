@@ -3,6 +3,7 @@
 //! [`keys`] is the table that all of it comes from; [`Sources`] says where values are; [`Config`] is what the rest of the binary sees.
 
 mod backends;
+mod choices;
 mod databases;
 mod keys;
 mod problem;
@@ -17,11 +18,11 @@ mod tls;
 use std::path::{Path, PathBuf};
 
 pub use backends::{BackendFile, backend_expired, backend_files, backend_warnings};
-pub use databases::shard_key;
-pub use keys::{
-    Config, KEYS, KafkaLogin, KafkaSection, LogBackend, LogFormat, PoliciesSection, ProxyProtocol, RedisKind,
-    RegistryBackend, RegistrySection, StoreBackend, UnknownUsers,
+pub use choices::{
+    KafkaLogin, LogBackend, LogFormat, ProxyProtocol, RedisKind, RegistryBackend, StoreBackend, UnknownUsers,
 };
+pub use databases::shard_key;
+pub use keys::{Config, KEYS, KafkaSection, PoliciesSection, RegistrySection};
 pub(crate) use problem::meant;
 pub use problem::{Problem, Problems};
 pub use render::{annotated, effective};

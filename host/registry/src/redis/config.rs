@@ -18,6 +18,9 @@ use super::current::Current;
 const HOUSEKEEPING: usize = 1_024;
 /// Messages that a listener may be behind before the oldest are lost.
 const LISTENER_MESSAGES_MAX: usize = 4_096;
+/// Whom a server without passwords takes everybody for, whatever they say.
+const OPEN_USER: &str = "default";
+const OPEN_PASSWORD: &str = "none";
 
 /// How Redis is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,6 +139,14 @@ impl RedisConfig {
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             // Else it would ask nobody but those of the URL where the cluster is, though they be the ones that died.
             *policy = ClusterDiscoveryPolicy::UseCache;
+        }
+        if let ServerConfig::Sentinel { username, password, .. } = &mut config.server
+            && password.is_none()
+        {
+            // Without a login the client says nothing to a Sentinel that took its connection, and for ever begins with the same one, though it
+            // stand still. With one it asks, and goes to the next if no answer comes; where none is needed any is right.
+            username.get_or_insert_with(|| OPEN_USER.to_owned());
+            *password = Some(OPEN_PASSWORD.to_owned());
         }
         // It never waits for the first connection, and messages and answers come on one connection.
         config.fail_fast = false;

@@ -1,6 +1,7 @@
 //! One server of a cluster is flushed, killed, frozen, or gives its slots away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use heddle_registry::{Bus as _, RedisConfig, RedisMode, Registry as _};
 use heddle_test_servers as servers;
@@ -85,6 +86,35 @@ async fn what_one_server_of_a_cluster_forgot_is_known_again_though_the_leases_st
     })
     .await;
     until("it is told that others did not know them", async || *n1.registry.found_again().borrow() > found).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_one_primary_stands_still_that_nobody_can_replace_each_node_goes_by_what_it_holds_and_waits_for_nothing()
+{
+    let Some(cluster) = servers::RedisCluster::start().await else { return };
+    let (n1, n2) = (Node::start(of(&cluster, "n1")).await, Node::start(of(&cluster, "n2")).await);
+    assert!(n1.connect("alice", 1).await && n2.connect("alice", 2).await);
+    let frozen = cluster.owner("heddle:user:alice").await;
+    cluster.servers[frozen].freeze();
+    until("the nodes know it", async || {
+        // Whoever asks for what it holds is told no later than anybody who asks a Redis that is away.
+        let calls = async { drop((n1.seen("alice").await, n2.seen("alice").await)) };
+        assert!(tokio::time::timeout(Duration::from_secs(10), calls).await.is_ok(), "each call has a deadline");
+        !n1.redis.answers() && !n2.redis.answers()
+    })
+    .await;
+    // Those of the others too: the client does nothing else while it has not all of them. (ARCHITECTURE.md)
+    for name in ["alice", "bob", "carol", "dave", "erin"] {
+        assert_eq!(n1.seen(name).await, None, "nobody is asked where {name} is");
+    }
+    let here = n1.registry.here(&user("alice"));
+    assert_eq!(here.into_iter().map(|route| route.connection.0).collect::<Vec<_>>(), [1], "what it holds it knows");
+    assert!(n1.send("n1", "to itself").await && n1.got.lock().contains(&"to itself".to_owned()));
+    assert!(!n1.send("n2", "refused").await);
+    cluster.servers[frozen].thaw();
+    until("all is right again", async || n1.seen("alice").await == Some(vec![1, 2])).await;
+    the_bus_carries(&n1, &n2, "again").await;
+    assert!(!n2.got.lock().contains(&"refused".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

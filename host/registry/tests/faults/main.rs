@@ -4,5 +4,6 @@ mod cluster;
 mod lossy;
 mod nodes;
 mod proxy;
+mod sentinel;
 mod server;
 mod stalled;
