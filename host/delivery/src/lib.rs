@@ -23,6 +23,7 @@ mod neighbours;
 mod numbering;
 mod pace;
 mod people;
+mod push;
 mod rebuild;
 mod receipts;
 mod repartition;
