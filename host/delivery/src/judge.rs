@@ -30,10 +30,12 @@ impl Judge {
         if numbering.strays(partition, record) {
             return Standing::Stray;
         }
-        match record.source() {
-            Some(source) => self.derived(source),
-            None => Standing::Stands,
-        }
+        self.made_of(record.source())
+    }
+
+    /// The same of a record that does not stray, by what it was derived from.
+    pub(crate) fn made_of(&mut self, source: Option<Source>) -> Standing {
+        source.map_or(Standing::Stands, |source| self.derived(source))
     }
 
     fn derived(&mut self, source: Source) -> Standing {

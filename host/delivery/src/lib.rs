@@ -25,6 +25,7 @@ mod numbering;
 mod pace;
 mod partition;
 mod people;
+mod push;
 mod rebuild;
 mod receipts;
 mod repartition;

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use heddle_model::{Position, UserId};
+use bytes::Bytes;
+use heddle_model::{Position, Record, UserId};
 use lru::LruCache;
 use parking_lot::RwLock;
 
@@ -19,6 +20,53 @@ pub(crate) enum TailRead {
     Below,
 }
 
+/// One that is kept.
+#[derive(Debug, Clone)]
+enum Kept {
+    /// Somebody was here to get it.
+    Event(Arc<Event>),
+    /// As it stands in the log: nobody was.
+    Folded(Arc<Folded>),
+}
+
+/// A record that was passed by.
+#[derive(Debug)]
+struct Folded {
+    position: Position,
+    reader: UserId,
+    bytes: Bytes,
+}
+
+impl Kept {
+    fn position(&self) -> Position {
+        match self {
+            Self::Event(event) => event.position,
+            Self::Folded(folded) => folded.position,
+        }
+    }
+
+    fn audience(&self) -> Vec<&UserId> {
+        match self {
+            Self::Event(event) => event.record.audience(),
+            Self::Folded(folded) => vec![&folded.reader],
+        }
+    }
+
+    /// None for what is no event after all, which no glance takes.
+    fn event(self) -> Option<Arc<Event>> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Folded(folded) => unfold(folded.position, &folded.bytes),
+        }
+    }
+}
+
+/// The event that these bytes are at a position.
+pub(crate) fn unfold(position: Position, bytes: &[u8]) -> Option<Arc<Event>> {
+    let record = Record::decode(bytes).inspect_err(|error| tracing::error!(%position, %error, "an event is left out"));
+    Event::new(position, record.ok()?, bytes.len()).map(Arc::new)
+}
+
 /// Events of one partition in (`low`, `upto`].
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -30,8 +78,8 @@ pub(crate) struct Tail {
 struct Inner {
     low: Position,
     upto: Position,
-    events: VecDeque<Arc<Event>>,
-    users: HashMap<UserId, VecDeque<Arc<Event>>>,
+    events: VecDeque<Kept>,
+    users: HashMap<UserId, VecDeque<Kept>>,
     /// The last event of users, also of those that the archive has already.
     last: LruCache<UserId, Position>,
     users_max: usize,
@@ -71,18 +119,27 @@ impl Tail {
             return Vec::new();
         }
         let audience: Vec<UserId> = event.record.audience().into_iter().cloned().collect();
+        let kept = Kept::Event(Arc::clone(event));
         let mut readers = Vec::with_capacity(audience.len());
         for user in audience {
-            let after = inner.moved(&user, event.position);
-            inner.users.entry(user.clone()).or_default().push_back(Arc::clone(event));
+            let after = inner.keep(&user, &kept);
             readers.push((user, after));
         }
-        inner.events.push_back(Arc::clone(event));
-        inner.upto = event.position;
-        while inner.events.len() > self.events_max {
-            inner.evict_first();
-        }
+        inner.grow(kept, self.events_max);
         readers
+    }
+
+    /// Adds a record of which only the reader is known: it becomes an event when somebody reads it. As [`push`](Self::push) otherwise; none: it was
+    /// there.
+    pub(crate) fn pass(&self, position: Position, reader: &UserId, bytes: Bytes) -> Option<Position> {
+        let mut inner = self.inner.write();
+        if position <= inner.upto {
+            return None;
+        }
+        let kept = Kept::Folded(Arc::new(Folded { position, reader: reader.clone(), bytes }));
+        let after = inner.keep(reader, &kept);
+        inner.grow(kept, self.events_max);
+        Some(after)
     }
 
     /// Notes that there is nothing else up to `upto`.
@@ -94,7 +151,7 @@ impl Tail {
     /// Drops what the archive has.
     pub(crate) fn archived(&self, upto: Position) {
         let mut inner = self.inner.write();
-        while inner.events.front().is_some_and(|event| event.position <= upto) {
+        while inner.events.front().is_some_and(|event| event.position() <= upto) {
             inner.evict_first();
         }
         let reached = inner.upto;
@@ -103,20 +160,23 @@ impl Tail {
 
     /// The user's events above `after`, at most `limit`.
     pub(crate) fn read(&self, user: &UserId, after: Position, limit: usize) -> TailRead {
-        let inner = self.inner.read();
-        if after < inner.low {
-            return TailRead::Below;
-        }
-        let Some(queue) = inner.users.get(user) else {
-            return TailRead::Events { events: Vec::new(), upto: inner.upto };
+        let (kept, upto) = {
+            let inner = self.inner.read();
+            if after < inner.low {
+                return TailRead::Below;
+            }
+            let Some(queue) = inner.users.get(user) else {
+                return TailRead::Events { events: Vec::new(), upto: inner.upto };
+            };
+            let start = queue.partition_point(|event| event.position() <= after);
+            let kept: Vec<Kept> = queue.range(start..).take(limit).cloned().collect();
+            let upto = match kept.last() {
+                Some(last) if start + kept.len() < queue.len() => last.position(),
+                _ => inner.upto,
+            };
+            (kept, upto)
         };
-        let start = queue.partition_point(|event| event.position <= after);
-        let events: Vec<_> = queue.range(start..).take(limit).cloned().collect();
-        let upto = match events.last() {
-            Some(last) if start + events.len() < queue.len() => last.position,
-            _ => inner.upto,
-        };
-        TailRead::Events { events, upto }
+        TailRead::Events { events: kept.into_iter().filter_map(Kept::event).collect(), upto }
     }
 
     /// Below it: the archive.
@@ -131,11 +191,30 @@ impl Tail {
 }
 
 impl Inner {
+    /// Adds it to what a user has, and answers above what the user had nothing before it.
+    fn keep(&mut self, user: &UserId, kept: &Kept) -> Position {
+        match self.users.get_mut(user) {
+            Some(queue) => queue.push_back(kept.clone()),
+            None => drop(self.users.insert(user.clone(), VecDeque::from([kept.clone()]))),
+        }
+        self.moved(user, kept.position())
+    }
+
+    /// Adds it to what there is, and lets go of the first beyond the bound.
+    fn grow(&mut self, kept: Kept, events_max: usize) {
+        self.upto = kept.position();
+        self.events.push_back(kept);
+        while self.events.len() > events_max {
+            self.evict_first();
+        }
+    }
+
     /// Notes a user's newest event, and answers above what the user had nothing before it.
     fn moved(&mut self, user: &UserId, position: Position) -> Position {
-        match self.last.put(user.clone(), position) {
-            Some(before) => before,
+        match self.last.get_mut(user) {
+            Some(last) => std::mem::replace(last, position),
             None => {
+                self.last.put(user.clone(), position);
                 let after = self.floor;
                 if self.last.len() > self.users_max
                     && let Some((_, evicted)) = self.last.pop_lru()
@@ -149,10 +228,11 @@ impl Inner {
 
     fn evict_first(&mut self) {
         let Some(event) = self.events.pop_front() else { return };
-        self.low = self.low.max(event.position);
-        for user in event.record.audience() {
+        let position = event.position();
+        self.low = self.low.max(position);
+        for user in event.audience() {
             if let Some(queue) = self.users.get_mut(user) {
-                if queue.front().is_some_and(|first| first.position == event.position) {
+                if queue.front().is_some_and(|first| first.position() == position) {
                     queue.pop_front();
                 }
                 if queue.is_empty() {
@@ -229,5 +309,26 @@ mod tests {
         tail.archived(Position(2));
         assert_eq!(positions(tail.read(&a, Position(1), 2)), None);
         assert_eq!(positions(tail.read(&a, Position(2), 2)), Some((vec![3], 7)));
+    }
+
+    #[test]
+    fn a_record_that_was_passed_by_is_read_as_the_event_that_it_is() {
+        let (a, b) = (UserId::new("a").unwrap(), UserId::new("b").unwrap());
+        let tail = tail(10, 2);
+        let pass = |position, user: &UserId| {
+            tail.pass(Position(position), user, event(user.as_str(), position).record.encode())
+        };
+        assert_eq!(pass(11, &a), Some(Position(10)));
+        assert_eq!(pass(11, &a), None, "it is there");
+        assert_eq!(tail.push(&event("a", 12)), [(a.clone(), Position(11))]);
+        let TailRead::Events { events, .. } = tail.read(&a, Position(10), 9) else { panic!("it is there") };
+        assert_eq!(events.iter().map(|event| &event.record).collect::<Vec<_>>(), [&event("a", 11).record; 2]);
+        assert_eq!(positions(tail.read(&a, Position(10), 1)), Some((vec![11], 11)));
+        assert_eq!(pass(13, &b), Some(Position(10)));
+        assert_eq!(positions(tail.read(&a, Position(10), 9)), None, "11 was let go of");
+        assert_eq!(positions(tail.read(&a, Position(11), 9)), Some((vec![12], 13)));
+        tail.archived(Position(13));
+        assert_eq!(positions(tail.read(&b, Position(13), 9)), Some((vec![], 13)));
+        assert_eq!(tail.inner.read().users.len(), 0);
     }
 }

@@ -1,12 +1,10 @@
 //! One partition's worker: reads what is durable, judges it, fills the tail, pushes, and derives. (DELIVERY 8, 10, 14)
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use heddle_log::{AppendError, Batch, Derived, Stored};
-use heddle_model::{ConnectionId, NodeId, Offset, Plan, Position, Record, RecordError, TopicPartition, UserId};
-use heddle_registry::Route;
+use heddle_model::{Offset, Plan, Position, Record, RecordError, TopicPartition, UserId};
 use heddle_store::{ArchiveBatch, DeadLetter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -15,6 +13,7 @@ use crate::delivery::Shared;
 use crate::denials::Pair;
 use crate::expand::{self, Made, NotYet};
 use crate::judge::{Judge, Standing};
+use crate::push::{pass, push};
 use crate::{Event, NodeMessage};
 
 /// Derived records waiting for those before them; beyond it the worker reads no further.
@@ -187,9 +186,24 @@ impl Worker {
 
     async fn batch(&mut self, batch: Batch) -> Result<(), Stop> {
         let next = batch.next;
+        let shared = Arc::clone(&self.shared);
+        let part = shared.partition(self.partition);
+        // Passed by since it was said how far this has come.
+        let mut passed = 0;
         for (stored, first) in batch.in_order() {
-            let position = self.shared.numbering.position(stored.offset);
-            self.shared.partition(self.partition).marks.lock().note(stored.offset, stored.appended_at);
+            let position = shared.numbering.position(stored.offset);
+            part.marks.lock().note(stored.offset, stored.appended_at);
+            if first.is_none()
+                && pass(&shared, self.partition, &mut self.judge, self.owns, position, &stored.bytes).await
+            {
+                self.next = stored.offset + 1;
+                part.tail.reached(position);
+                passed += 1;
+                continue;
+            }
+            if passed > 0 {
+                self.passed(std::mem::take(&mut passed));
+            }
             match Record::decode(&stored.bytes) {
                 Ok(record) if first.is_some() => self.repeat(position, stored.offset, first, &record).await?,
                 Ok(record) => self.record(position, stored.offset, record, stored.bytes.len()).await?,
@@ -197,13 +211,18 @@ impl Worker {
                 Err(error) => self.bury(position, &stored, &error.to_string()).await,
             }
             self.next = stored.offset + 1;
-            self.shared.partition(self.partition).tail.reached(position);
+            part.tail.reached(position);
             self.worked();
         }
         // Beyond the last there may be some that do not stand.
         self.next = self.next.max(next);
-        self.worked();
+        self.passed(passed);
         Ok(())
+    }
+
+    fn passed(&self, records: u64) {
+        metrics::counter!("heddle_records_passed_total").increment(records);
+        self.worked();
     }
 
     fn worked(&self) {
@@ -379,60 +398,5 @@ async fn derived(
             (upto, done.unwrap_or_else(|error| Err(lost(error))))
         }
         None => std::future::pending().await,
-    }
-}
-
-/// Puts the event in the tail, and tells the connections of its readers.
-async fn push(shared: &Shared, partition: TopicPartition, event: Arc<Event>, live: bool) {
-    let readers = shared.partition(partition).tail.push(&event);
-    if !live {
-        return;
-    }
-    let (users, afters): (Vec<UserId>, Vec<Position>) = readers.into_iter().unzip();
-    let mut nodes: HashMap<NodeId, Vec<(ConnectionId, Position)>> = HashMap::new();
-    for (routes, after) in shared.routes_for(&users, shared.follows).await.into_iter().zip(afters) {
-        for route in routes {
-            nodes.entry(route.node).or_default().push((route.connection, after));
-        }
-    }
-    for (node, to) in nodes {
-        let message = NodeMessage::Push { event: Arc::clone(&event), to };
-        if let Err(error) = shared.bus.send(&node, Arc::new(message)).await {
-            tracing::debug!(%node, %error, "push lost, the gateway finds it");
-        }
-    }
-}
-
-impl Shared {
-    /// The connections of each of these users; where nobody can tell, those of this node.
-    pub(crate) async fn routes(&self, users: &[UserId]) -> Vec<Vec<Route>> {
-        if users.is_empty() {
-            return Vec::new();
-        }
-        match self.registry.routes(users).await {
-            Ok(routes) => routes,
-            Err(error) => {
-                tracing::debug!(%error, "other nodes' connections find out by themselves");
-                users.iter().map(|user| self.registry.here(user)).collect()
-            }
-        }
-    }
-
-    /// As [`routes`](Self::routes); `here`: of this node only, for every other node sees the same record itself.
-    async fn routes_for(&self, users: &[UserId], here: bool) -> Vec<Vec<Route>> {
-        if here { users.iter().map(|user| self.registry.here(user)).collect() } else { self.routes(users).await }
-    }
-
-    /// Sends a hint to every connection of these users, or to those of this node. Lossy.
-    pub(crate) async fn tell(&self, users: &[UserId], here: bool, message: impl Fn(Vec<ConnectionId>) -> NodeMessage) {
-        let mut nodes: HashMap<NodeId, Vec<ConnectionId>> = HashMap::new();
-        for route in self.routes_for(users, here).await.into_iter().flatten() {
-            nodes.entry(route.node).or_default().push(route.connection);
-        }
-        for (node, to) in nodes {
-            if let Err(error) = self.bus.send(&node, Arc::new(message(to))).await {
-                tracing::debug!(%node, %error, "hint lost");
-            }
-        }
     }
 }

@@ -50,6 +50,7 @@ async fn a_record_that_does_not_decode_is_given_up_by_worker_and_archiver_and_wh
     assert!(world.counters.dead.load(Ordering::Relaxed) >= 1, "it is not counted");
     // The sender's own copies too: the worker went on.
     world.until(async || archived(&world, "alice").await.len() == 2, "the own copies are archived").await;
+    assert_eq!(world.counters.passed.load(Ordering::Relaxed), 0, "a log of one node has all its readers here");
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 /// Why a text is not the id that it should be.
@@ -46,8 +47,7 @@ pub enum IdError {
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $what:literal, $max:literal, $unit:literal, $size:expr) => {
         $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -56,6 +56,12 @@ macro_rules! text_id {
             /// # Errors
             /// Empty, too long, or with a control character.
             pub fn new(text: &str) -> Result<Self, IdError> {
+                Self::check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// Whether [`new`](Self::new) takes it.
+            pub(crate) fn check(text: &str) -> Result<(), IdError> {
                 let size = $size(text);
                 if !(1..=$max).contains(&size) {
                     return Err(IdError::Length { what: $what, size, max: $max, unit: $unit });
@@ -63,7 +69,7 @@ macro_rules! text_id {
                 if let Some((at, _)) = text.char_indices().find(|(_, c)| c.is_control()) {
                     return Err(IdError::Control { what: $what, value: text.to_owned(), at });
                 }
-                Ok(Self(text.into()))
+                Ok(())
             }
 
             /// The text.
@@ -73,16 +79,30 @@ macro_rules! text_id {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = IdError;
-            fn try_from(text: String) -> Result<Self, IdError> {
-                Self::new(&text)
+        // Without a `String` between: each record that is read has several of them.
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
             }
         }
 
-        impl From<$name> for String {
-            fn from(id: $name) -> Self {
-                id.0.as_ref().to_owned()
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                struct Text;
+
+                impl Visitor<'_> for Text {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("a string")
+                    }
+
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$name, E> {
+                        $name::new(text).map_err(E::custom)
+                    }
+                }
+
+                from.deserialize_str(Text)
             }
         }
 

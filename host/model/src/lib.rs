@@ -4,6 +4,7 @@
 //! Read [`Position`] first (what a device resumes from), then [`Record`] (what stands in the log).
 
 mod clock;
+mod glance;
 mod ids;
 mod message;
 mod partition;
@@ -12,6 +13,7 @@ mod record;
 mod stamp;
 
 pub use clock::{Clock, ManualClock, Millis, SystemClock};
+pub use glance::Glance;
 pub use ids::{BodyHash, ClientId, ConnectionId, Conversation, DeviceId, GroupId, IdError, MessageId, NodeId, UserId};
 pub use message::{Message, Plan, Tag};
 pub use partition::{Partitioning, Topic, TopicPartition, brief_hash};

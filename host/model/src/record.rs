@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
     ClientId, Conversation, Decision, GroupId, Message, MessageId, Millis, Partitioning, Position, TopicPartition,
@@ -11,17 +11,17 @@ use crate::{
 };
 
 /// The version that this build writes; it reads all up to it.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// A record of `messages` or `group_messages`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// `messages`, the recipient's home: a direct message, by its gateway.
-    Direct(Arc<Message>),
+    Direct(#[serde(deserialize_with = "shared")] Arc<Message>),
     /// `messages`, the sender's home: its own copy of a message to somebody else, or to a pulled group, by the worker.
     OwnCopy(OwnCopy),
     /// `group_messages`: a message to a group, by its gateway.
-    Group(Arc<Message>),
+    Group(#[serde(deserialize_with = "shared")] Arc<Message>),
     /// `messages`: a group message for members of one home partition, by the worker.
     GroupChunk(GroupChunk),
     /// `messages`, the home of the one who sent what was received: by the reader's gateway.
@@ -32,6 +32,11 @@ pub enum Record {
     Membership(MembershipNotice),
     /// `messages`, the sender's home: its accepted message does not stand, by the worker.
     Rejection(Rejection),
+}
+
+/// At once where it stays: serde would put it into a box first.
+fn shared<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<Message>, D::Error> {
+    Message::deserialize(from).map(Arc::new)
 }
 
 /// From what a derived record was made: a duplicate is one not above the largest seen from its partition. (DELIVERY rule 8.)
@@ -49,6 +54,7 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnCopy {
     /// What was sent.
+    #[serde(deserialize_with = "shared")]
     pub message: Arc<Message>,
     /// The position of its first record.
     pub order: Position,
@@ -60,6 +66,7 @@ pub struct OwnCopy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupChunk {
     /// What was sent.
+    #[serde(deserialize_with = "shared")]
     pub message: Arc<Message>,
     /// The position of its record in `group_messages`.
     pub order: Position,

@@ -14,10 +14,10 @@ use crate::machine::{Machine, Side};
 use crate::row;
 use crate::server::Server;
 use crate::socket::Socket;
-use crate::table::{median, print, spread, verdict};
+use crate::table::{median, print, ratios, spread, verdict};
 
 const NODES: usize = 3;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const WARM_UP: f64 = 3.0;
 const SECONDS: f64 = 5.0;
 /// Enough for three nodes on the cores of one machine, and few to open.
@@ -94,23 +94,20 @@ impl Cluster {
         anyhow::bail!("the nodes are still busy after {LOOKS_MAX} s");
     }
 
-    /// What all nodes need while nothing happens, as a share of a core; and seconds of their time for a message beyond that, archive and receipts
-    /// included, of each round.
-    fn cost(&self, machine: &Machine) -> anyhow::Result<(f64, Vec<f64>)> {
-        let mut load = Load::over(&self.nodes)?;
-        load.run(machine, WARM_UP, u64::MAX)?;
+    /// What all nodes need while nothing happens, as a share of a core.
+    fn idle(&self, machine: &Machine) -> anyhow::Result<f64> {
         self.quiet(machine)?;
         let (cpu, began) = (self.cpu()?, machine.now());
         machine.pause(IDLE);
-        let idle = (self.cpu()? - cpu) / (machine.now() - began);
-        let mut cost = Vec::with_capacity(ROUNDS);
-        for _ in 0..ROUNDS {
-            let (cpu, began) = (self.cpu()?, machine.now());
-            let sent = load.run(machine, SECONDS, u64::MAX)? as f64;
-            self.quiet(machine)?;
-            cost.push((self.cpu()? - cpu - idle * (machine.now() - began)) / sent);
-        }
-        Ok((idle, cost))
+        Ok((self.cpu()? - cpu) / (machine.now() - began))
+    }
+
+    /// Seconds of all nodes' time for a message of this load, archive and receipts included, beyond what they need while nothing happens.
+    fn cost(&self, machine: &Machine, load: &mut Load, idle: f64) -> anyhow::Result<f64> {
+        let (cpu, began) = (self.cpu()?, machine.now());
+        let sent = load.run(machine, SECONDS, u64::MAX)? as f64;
+        self.quiet(machine)?;
+        Ok((self.cpu()? - cpu - idle * (machine.now() - began)) / sent)
     }
 
     /// Bytes of all nodes' memory for a connection that waits.
@@ -132,6 +129,21 @@ impl Cluster {
     }
 }
 
+/// What each needs while nothing happens, and for a message in each round. They take turns: what the machine does otherwise meets both.
+fn in_turn(machine: &Machine, clusters: [&Cluster; 2]) -> anyhow::Result<[(f64, Vec<f64>); 2]> {
+    let mut loads = [Load::over(&clusters[0].nodes)?, Load::over(&clusters[1].nodes)?];
+    for load in &mut loads {
+        load.run(machine, WARM_UP, u64::MAX)?;
+    }
+    let mut needed = [(clusters[0].idle(machine)?, Vec::new()), (clusters[1].idle(machine)?, Vec::new())];
+    for _ in 0..ROUNDS {
+        for ((cluster, load), (idle, cost)) in clusters.iter().zip(&mut loads).zip(&mut needed) {
+            cost.push(cluster.cost(machine, load, *idle)?);
+        }
+    }
+    Ok(needed)
+}
+
 pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
     let needed = MANY as u64 * 2;
     ensure!(
@@ -143,19 +155,19 @@ pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
     let redis =
         runtime.block_on(Redis::start()).context("redis-server is not installed: deploy/setup.sh test installs it")?;
     let ground = Ground { kafka: Kafka::start()?, postgres: Postgres::start_durable()?, redis };
-    // One after the other: idle nodes would take time of the others. Memory first: what a load leaves free would be given to the connections.
-    let of = |name: &str, count: usize| -> anyhow::Result<(f64, f64, Vec<f64>)> {
+    // Memory first: what a load leaves free would be given to the connections.
+    let begin = |name: &str, count: usize| -> anyhow::Result<(Cluster, f64)> {
         let cluster = Cluster::start(machine, &ground, name, count)?;
         let memory = cluster.memory(machine)?;
-        cluster.quiet(machine)?;
-        let (idle, cost) = cluster.cost(machine)?;
-        Ok((memory, idle, cost))
+        Ok((cluster, memory))
     };
-    let (memory_one, idle_one, one) = of("one", 1)?;
-    let (memory_three, idle_three, three) = of("three", NODES)?;
-    let messages = NODES as f64 * median(&one) / median(&three);
+    let (one, memory_one) = begin("one", 1)?;
+    let (three, memory_three) = begin("three", NODES)?;
+    let [(idle_one, cost_one), (idle_three, cost_three)] = in_turn(machine, [&one, &three])?;
+    let carried: Vec<f64> = ratios(&cost_one, &cost_three).iter().map(|ratio| NODES as f64 * ratio).collect();
+    let messages = median(&carried);
     let connections = NODES as f64 * memory_one / memory_three;
-    let follows = (median(&three) - median(&one)) / (NODES - 1) as f64;
+    let follows = (median(&cost_three) - median(&cost_one)) / (NODES - 1) as f64;
     let micros = |seconds: &[f64]| spread(&seconds.iter().map(|seconds| seconds * 1e6).collect::<Vec<_>>(), 1);
     let goal = format!("at least {GOAL}");
     print(
@@ -164,9 +176,9 @@ pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
         &[
             row![
                 "processor time of all nodes for a 1:1 message, µs",
-                micros(&one),
-                micros(&three),
-                format!("{messages:.2}"),
+                micros(&cost_one),
+                micros(&cost_three),
+                spread(&carried, 2),
                 goal,
                 verdict(messages >= GOAL)
             ],
@@ -190,7 +202,7 @@ pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
         &format!(
             "Kafka {}, PostgreSQL and Redis on the same machine, not counted; the nodes share one core, so what three machines carry is reckoned: \
              3 x (what one node needs for a message) / (what three need together), beyond what they need while nothing happens. Each node has as many \
-             clients in both. Archive and receipts included; {ROUNDS} rounds of {SECONDS} s; sender and recipient at different nodes. To follow a message of others costs a node {:.1} µs. Connections: slope from {FEW} to {MANY}.",
+             clients in both. Archive and receipts included; {ROUNDS} rounds of {SECONDS} s, in turn; sender and recipient at different nodes. To follow a message of others costs a node {:.1} µs. Connections: slope from {FEW} to {MANY}.",
             ground.kafka.version(),
             follows * 1e6,
         ),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use heddle_delivery::{Delivery, DeliveryConfig, Ports};
-use heddle_log::MemoryLog;
+use heddle_log::{Log, MemoryLog};
 use heddle_model::{
     BodyHash, ClientId, Conversation, Hook, Message, MessageId, NodeId, Partitioning, Plan, Record, Stamp, SystemClock,
     TopicPartition, UserId,
@@ -62,10 +62,15 @@ impl World {
 
     /// Starts it.
     pub(crate) async fn deliver(&self) -> Delivery {
+        self.deliver_from(self.log.clone()).await
+    }
+
+    /// The same, on another view of the log.
+    pub(crate) async fn deliver_from(&self, log: Arc<dyn Log>) -> Delivery {
         let node = NodeId::new("node-1").unwrap();
         let at = node.clone();
         let ports = Ports {
-            log: self.log.clone(),
+            log,
             store: self.store.clone(),
             registry: Arc::new(EmbeddedRegistry::new(node.clone())),
             bus: Box::new(move |inbox| Arc::new(EmbeddedBus::new(at, inbox))),
@@ -176,10 +181,11 @@ impl Component for Allowing {
     }
 }
 
-/// Counts dead letters, of whoever runs on this thread.
+/// Counts dead letters, and records that were passed by, of whoever runs on this thread.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) dead: Arc<AtomicU64>,
+    pub(crate) passed: Arc<AtomicU64>,
 }
 
 impl Recorder for Counters {
@@ -190,6 +196,7 @@ impl Recorder for Counters {
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
         match key.name() {
             "heddle_dead_letters_total" => Counter::from_arc(Arc::clone(&self.dead)),
+            "heddle_records_passed_total" => Counter::from_arc(Arc::clone(&self.passed)),
             _ => Counter::noop(),
         }
     }

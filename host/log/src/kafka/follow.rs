@@ -1,6 +1,6 @@
 //! The one reader of a node: follows every partition that somebody asked for, judges what stands, and fills the rings. (DELIVERY 15, 23)
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -54,19 +54,29 @@ pub(crate) fn run(shared: &Arc<Shared>, mut consumer: Consumer, mut clients: wat
         let (ids, waiting) = shared.ids.sizes();
         metrics::gauge!("heddle_log_ids", "kind" => "recent").set(ids as f64);
         metrics::gauge!("heddle_log_ids", "kind" => "not_archived").set(waiting as f64);
-        for _ in 0..LOOK_RECORDS {
-            match consumer.poll(LOOK) {
-                Some(Ok(message)) => {
-                    answered();
-                    meet(shared, consumer, &message);
-                }
-                Some(Err(error)) => tracing::debug!(%error, "reading from Kafka"),
-                None => break,
+        take(shared, consumer);
+    }
+}
+
+/// Takes what has come, or what comes soon. Who waits for a partition is woken when there is no more at once: a wake-up for each record costs more than
+/// the record, and they come in batches.
+fn take(shared: &Shared, consumer: &Consumer) {
+    let mut met = BTreeMap::new();
+    for _ in 0..LOOK_RECORDS {
+        match consumer.poll(if met.is_empty() { LOOK } else { Duration::ZERO }) {
+            Some(Ok(message)) => {
+                answered();
+                met.extend(meet(shared, consumer, &message));
             }
-            if shared.wake.load(Ordering::Acquire) {
-                break;
-            }
+            Some(Err(error)) => tracing::debug!(%error, "reading from Kafka"),
+            None => break,
         }
+        if shared.wake.load(Ordering::Acquire) {
+            break;
+        }
+    }
+    for (slot, end) in met {
+        shared.reached(slot, end);
     }
 }
 
@@ -175,8 +185,9 @@ fn list(shared: &Shared, slots: &[usize]) -> TopicPartitionList {
     list
 }
 
-fn meet(shared: &Shared, consumer: &Consumer, message: &BorrowedMessage<'_>) {
-    let Some((slot, record)) = read(shared, message) else { return };
+/// The partition's place, and up to where it was met now.
+fn meet(shared: &Shared, consumer: &Consumer, message: &BorrowedMessage<'_>) -> Option<(usize, Offset)> {
+    let (slot, record) = read(shared, message)?;
     let (offset, at) = (record.offset, record.appended_at);
     let met = met(shared, slot, &record, message);
     let first = match met {
@@ -188,18 +199,19 @@ fn meet(shared: &Shared, consumer: &Consumer, message: &BorrowedMessage<'_>) {
         shared.skipped[slot].add(offset, at, first, archived, shared.config.skipped_max);
         metrics::counter!("heddle_log_records_skipped_total").increment(1);
     }
+    shared.meets(slot, offset);
     let ahead = {
         let mut ring = shared.rings[slot].lock();
         ring.push(offset, met.is_some().then_some(record), first, shared.ring_bytes());
         ring.ahead_bytes()
     };
-    shared.reached(slot, offset + 1);
     if (ahead > shared.ring_bytes() || !remembers(shared, slot)) && shared.paused.lock().insert(slot) {
         // A slow worker holds its partition back, and no other; so does an archive that is away while much does not stand.
         if let Err(error) = consumer.pause(&list(shared, &[slot])) {
             tracing::warn!(%error, "partition is not paused");
         }
     }
+    Some((slot, offset + 1))
 }
 
 /// The record, and its partition's place.

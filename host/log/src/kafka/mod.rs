@@ -122,10 +122,18 @@ impl Shared {
         self.slots.index(TopicPartition { topic: *topic, partition: u32::try_from(partition).ok()? })
     }
 
-    /// The reader has met everything below.
+    /// The reader has met everything below. Whoever waits is told in any case: [`meets`](Self::meets) told nobody.
     fn reached(&self, slot: usize, end: Offset) {
-        self.grown(slot, end);
-        self.ends[slot].send_if_modified(|known| std::mem::replace(known, end.max(*known)) < end);
+        self.heads[slot].send_modify(|known| *known = end.max(*known));
+        self.ends[slot].send_modify(|known| *known = end.max(*known));
+    }
+
+    /// The reader meets a record, before anybody can read it: nothing that is read lies above the head. A wake-up follows.
+    fn meets(&self, slot: usize, offset: Offset) {
+        self.heads[slot].send_if_modified(|known| {
+            *known = (offset + 1).max(*known);
+            false
+        });
     }
 
     /// The partition has at least this many.

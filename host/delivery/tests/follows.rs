@@ -1,0 +1,115 @@
+//! A node that follows a log which others work on: what is for nobody here is passed by, and is there for whoever comes.
+
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use heddle_delivery::{Delivery, Opening, Outgoing, Session};
+use heddle_log::{AppendError, Appended, Batch, Derived, Layout, Log, LookupError, MemoryLog, Place, ReadError};
+use heddle_model::{ConnectionId, DeviceId, MessageId, Offset, TopicPartition};
+use heddle_presence::Mark;
+use tokio::sync::watch;
+use world::{World, direct, user};
+
+/// Nothing here takes so long, unless it never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A log that others work on.
+struct Followed {
+    log: Arc<MemoryLog>,
+    none: watch::Sender<Vec<TopicPartition>>,
+}
+
+#[async_trait]
+impl Log for Followed {
+    fn layout(&self) -> Layout {
+        Layout { shared: true, ..self.log.layout() }
+    }
+
+    async fn append(&self, at: TopicPartition, id: Option<MessageId>, bytes: Bytes) -> Result<Appended, AppendError> {
+        self.log.append(at, id, bytes).await
+    }
+
+    async fn derive(&self, derived: Derived) -> Result<Vec<Offset>, AppendError> {
+        self.log.derive(derived).await
+    }
+
+    async fn read(&self, at: TopicPartition, from: Offset, bytes_max: usize) -> Result<Batch, ReadError> {
+        self.log.read(at, from, bytes_max).await
+    }
+
+    async fn lookup(&self, id: &MessageId, elsewhere: bool) -> Result<Option<Place>, LookupError> {
+        self.log.lookup(id, elsewhere).await
+    }
+
+    fn head(&self, at: TopicPartition) -> watch::Receiver<Offset> {
+        self.log.head(at)
+    }
+
+    fn derived(&self, at: TopicPartition) -> Offset {
+        self.log.derived(at)
+    }
+
+    fn archived(&self, at: TopicPartition, upto: Offset) {
+        self.log.archived(at, upto);
+    }
+
+    fn assigned(&self) -> watch::Receiver<Vec<TopicPartition>> {
+        self.none.subscribe()
+    }
+}
+
+/// A session that begins with the log.
+async fn open(delivery: &Delivery, number: u64, name: &str) -> Session {
+    let opening = Opening {
+        user: user(name),
+        device: DeviceId::new("d").unwrap(),
+        issued: 1,
+        connection: ConnectionId(number),
+        resume: Some(delivery.numbering().upto(0)),
+        mark: Mark::default(),
+    };
+    delivery.open(opening).await.unwrap().0
+}
+
+/// Texts of so many messages, as they come.
+async fn texts(session: &mut Session, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        let out = tokio::time::timeout(PATIENCE, session.next()).await.expect("it comes").unwrap();
+        texts.extend(out.into_iter().filter_map(|out| match out {
+            Outgoing::Event { event, .. } => Some(event.message()?.text.as_deref()?.to_owned()),
+            _ => None,
+        }));
+    }
+    texts
+}
+
+#[tokio::test]
+async fn what_is_for_nobody_here_is_passed_by_and_is_there_for_who_comes_and_who_is_here_gets_the_rest() {
+    let world = World::new().await;
+    let _counting = metrics::set_default_local_recorder(&*world.counters);
+    let passed = || world.counters.passed.load(Ordering::Relaxed);
+    let followed = Followed { log: world.log.clone(), none: watch::Sender::new(Vec::new()) };
+    let delivery = world.deliver_from(Arc::new(followed)).await;
+    let send = async |to: &str, text: &str| {
+        let record = direct("alice", to, text, 1);
+        world.log.append(world.home(to), record.message_id(), record.encode()).await.unwrap();
+    };
+    for text in ["one", "two"] {
+        send("bob", text).await;
+    }
+    world.until(async || passed() == 2, "both are passed by").await;
+    let mut bob = open(&delivery, 1, "bob").await;
+    assert_eq!(texts(&mut bob, 2).await, ["one", "two"]);
+    send("bob", "three").await;
+    send("carol", "four").await;
+    assert_eq!(texts(&mut bob, 1).await, ["three"]);
+    world.until(async || passed() == 3, "carol's is passed by, bob's is not").await;
+    assert_eq!(texts(&mut open(&delivery, 2, "carol").await, 1).await, ["four"]);
+    assert_eq!(world.counters.dead.load(Ordering::Relaxed), 0);
+}
