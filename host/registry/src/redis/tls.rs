@@ -110,6 +110,13 @@ impl RedisTls {
             ErrorKind::IO | ErrorKind::Tls | ErrorKind::Timeout => {
                 ("away", format!("no connection to Redis: {error}; this node tries again"))
             }
+            ErrorKind::Sentinel => (
+                "sentinel",
+                format!(
+                    "registry.url: no Sentinel leads to a primary: {reason}; this node tries again; name several Sentinels, and \
+                     sentinelUsername and sentinelPassword if they ask for them"
+                ),
+            ),
             _ => return None,
         };
         Some(Reason { kind, line })
@@ -127,4 +134,21 @@ fn unreadable(key: &'static str, path: &Path, error: impl std::fmt::Display) -> 
 fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, RedisSettingError> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     read.map_err(|error| unreadable(key, path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentinels_that_lead_nowhere_are_told_of() {
+        let error = Error::new(ErrorKind::Sentinel, "Failed to connect to all sentinel nodes.");
+        let line = RedisTls::default().explained(&error).map(|reason| reason.line).unwrap_or_default();
+        assert!(
+            line.starts_with("registry.url: ")
+                && line.contains("all sentinel nodes")
+                && line.contains("sentinelPassword"),
+            "{line}"
+        );
+    }
 }
