@@ -2,6 +2,7 @@
 
 #[path = "../kafka/fixture.rs"]
 mod kafka;
+mod outages;
 
 use std::sync::{Arc, Once};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Brokers that die and stand still.
+//! Brokers that die and stand still: what only this log does then. The rest is in the contract.
 
 use std::time::Duration;
 
@@ -10,22 +10,13 @@ use crate::fixture::{config, follow, log};
 use crate::{P0, RECOVER, all, append, append_again, id, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_dies_makes_outcomes_unknown_within_the_deadline_and_nothing_is_doubled() {
+async fn a_login_that_is_exchanged_while_a_broker_is_dead_is_used_when_it_is_back() {
     let Some(mut broker) = or_skip(Kafka::start()) else { return };
-    let config = config(&broker, 1);
-    let log = follow(log(&config).await);
+    let log = follow(log(&config(&broker, 1)).await);
     append(&log, Some(id(0)), 0).await;
-    assert_eq!(all(&log).await.len(), 1);
     broker.kill();
-    let clock = SystemClock::new();
-    let before = heddle_model::Clock::now(&clock);
     let failed = log.append(P0, Some(id(1)), text(1)).await;
     assert!(matches!(failed, Err(AppendError::Unknown { .. })), "{failed:?}");
-    // Bounded by its own deadline, whatever the machine does beside.
-    let took = heddle_model::Clock::now(&clock) - before;
-    assert!(took >= config.append_ms / 2 && took < 10 * config.append_ms, "{took} ms");
-    // What is in memory is read as before.
-    assert_eq!(all(&log).await.len(), 1);
     // Whether it would take another login is seen when it is back.
     let exchanging = std::sync::Arc::clone(&log);
     tokio::task::spawn_blocking(move || exchanging.exchange(None, None)).await.unwrap().unwrap();

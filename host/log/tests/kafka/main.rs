@@ -3,6 +3,7 @@
 mod exchange;
 mod faults;
 mod fixture;
+mod late;
 mod shared;
 mod three;
 mod topics;
