@@ -126,10 +126,11 @@ impl<T: Send + Sync + 'static> Receiver<T> {
     async fn listen(&mut self) {
         self.listened = Instant::now();
         self.listens = true;
+        // Longer, and it would be noticed late that the bus is silent.
+        let patience = self.patience.min(AGAIN);
         // One at a time: on a cluster they are in different slots.
         for channel in [self.keys.channel(&self.sender.node), self.keys.channel_all()] {
-            let subscribed =
-                tokio::time::timeout(self.patience, subscribe(&self.client, self.keys.sharded, channel)).await;
+            let subscribed = tokio::time::timeout(patience, subscribe(&self.client, self.keys.sharded, channel)).await;
             match subscribed {
                 Ok(Ok(())) => continue,
                 Ok(Err(error)) => tracing::warn!(%error, "cannot listen on the bus, trying again"),

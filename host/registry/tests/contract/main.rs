@@ -1,6 +1,7 @@
 //! What every registry, bus and keyed state must do: one function per rule, run on each implementation.
 
 mod bus;
+mod outages;
 mod registry;
 mod states;
 mod worlds;
@@ -43,4 +44,31 @@ macro_rules! contract {
     };
 }
 
+/// Makes a test of each way in which what a world stands on can be away; or says why there is none.
+macro_rules! outages {
+    ($($world:ident $(has none: $why:literal)? $(: $($outage:ident as $how:ident)+)?;)+) => {
+        mod while_its_servers_are {
+            $(mod $world {
+                $(#[test]
+                fn nothing_that_it_stands_on_can_be_away() {
+                    heddle_test_servers::say(concat!("outages are not applicable to ", stringify!($world), ": ", $why));
+                })?
+                $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $outage() {
+                    if let Some(world) = crate::worlds::$world().await {
+                        crate::outages::go_through(world, crate::worlds::Outage::$how).await;
+                    }
+                })+)?
+            })+
+        }
+    };
+}
+
 contract! { embedded redis redis_cluster redis_sentinel }
+
+outages! {
+    embedded has none: "they are memory of the process that asks, without a server or a network";
+    redis: dead as Dead frozen as Frozen;
+    redis_cluster: dead as Dead frozen as Frozen;
+    redis_sentinel: dead as Dead frozen as Frozen;
+}

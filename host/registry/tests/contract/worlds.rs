@@ -15,6 +15,9 @@ use parking_lot::Mutex;
 /// The longest that anything may take; what is late by this much does not come.
 const LATE: Duration = Duration::from_secs(20);
 
+/// How long a server may take to answer.
+pub(crate) const DEADLINE_MS: u64 = 2_000;
+
 /// One node: its ports, and what the bus brought it.
 pub(crate) struct Node {
     pub(crate) name: NodeId,
@@ -41,7 +44,23 @@ impl Node {
 /// What nodes stand on.
 pub(crate) struct World {
     ground: Ground,
-    _servers: Vec<Box<dyn Send + Sync>>,
+    servers: Servers,
+}
+
+enum Servers {
+    None,
+    One(servers::Redis),
+    Cluster(servers::RedisCluster),
+    Sentinel(servers::RedisSentinel),
+}
+
+/// How servers can be away.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Outage {
+    /// Killed, and started again without what they held.
+    Dead,
+    /// They keep their connections, and say nothing.
+    Frozen,
 }
 
 enum Ground {
@@ -73,7 +92,7 @@ impl World {
             Ground::Redis { url, mode } => {
                 let config = RedisConfig {
                     lease_ms: 1_500,
-                    deadline_ms: 2_000,
+                    deadline_ms: DEADLINE_MS,
                     ..RedisConfig::new(url.clone(), *mode, name.clone())
                 };
                 let redis = Redis::connect(config, Arc::new(SystemClock::new())).unwrap();
@@ -103,12 +122,44 @@ impl World {
         drop(node);
     }
 
+    /// All that can be away is away.
+    pub(crate) fn broken(&mut self, outage: Outage) {
+        for server in self.servers.all() {
+            match outage {
+                Outage::Dead => server.kill(),
+                Outage::Frozen => server.freeze(),
+            }
+        }
+    }
+
+    /// It is back.
+    pub(crate) async fn mended(&mut self, outage: Outage) {
+        for server in self.servers.all() {
+            match outage {
+                Outage::Dead => server.restart().await,
+                Outage::Frozen => server.thaw(),
+            }
+        }
+    }
+
     /// Lets time pass until something holds.
     pub(crate) async fn pass(&self, what: &str, step_ms: u64, holds: impl AsyncFn() -> bool) {
         if let Ground::Embedded { clock, .. } = &self.ground {
             clock.advance(step_ms);
         }
         until(what, holds).await;
+    }
+}
+
+impl Servers {
+    /// Those that hold something.
+    fn all(&mut self) -> Vec<&mut servers::Redis> {
+        match self {
+            Self::None => Vec::new(),
+            Self::One(server) => vec![server],
+            Self::Cluster(cluster) => cluster.servers.iter_mut().collect(),
+            Self::Sentinel(world) => vec![&mut world.primary, &mut world.replica],
+        }
     }
 }
 
@@ -143,26 +194,26 @@ pub(crate) async fn embedded() -> Option<World> {
     registry.leave().await;
     let bus = EmbeddedBus::new(NodeId::new("first").unwrap(), Arc::new(|_: &String| {}));
     let ground = Ground::Embedded { registry, bus, states: Arc::new(states), clock };
-    Some(World { ground, _servers: Vec::new() })
+    Some(World { ground, servers: Servers::None })
 }
 
 pub(crate) async fn redis() -> Option<World> {
     let server = servers::Redis::start().await?;
     tell(&server.ask(&["INFO", "server"]).await);
     let ground = Ground::Redis { url: server.url(), mode: RedisMode::Standalone };
-    Some(World { ground, _servers: vec![Box::new(server)] })
+    Some(World { ground, servers: Servers::One(server) })
 }
 
 pub(crate) async fn redis_cluster() -> Option<World> {
     let cluster = servers::RedisCluster::start().await?;
     let ground = Ground::Redis { url: cluster.url(), mode: RedisMode::Cluster };
-    Some(World { ground, _servers: vec![Box::new(cluster)] })
+    Some(World { ground, servers: Servers::Cluster(cluster) })
 }
 
 pub(crate) async fn redis_sentinel() -> Option<World> {
     let sentinel = servers::RedisSentinel::start().await?;
     let ground = Ground::Redis { url: sentinel.url(), mode: RedisMode::Sentinel };
-    Some(World { ground, _servers: vec![Box::new(sentinel)] })
+    Some(World { ground, servers: Servers::Sentinel(sentinel) })
 }
 
 /// The version as the server tells it.
