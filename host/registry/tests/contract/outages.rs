@@ -108,6 +108,7 @@ async fn the_bus_says_that_it_is_not_whole_and_carries_again_by_itself(stage: &S
     until("it carries", async || !n2.got.lock().is_empty()).await;
     stage.broken().await;
 
+    // Who tries to listen anew must not be too busy to notice.
     until("its absence is noticed", async || !whole(&n1) && !whole(&n2)).await;
     let mut refused = Vec::new();
     for n in 2..200 {

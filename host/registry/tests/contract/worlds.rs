@@ -51,7 +51,7 @@ enum Servers {
     None,
     One(servers::Redis),
     Cluster(servers::RedisCluster),
-    Sentinel(servers::RedisSentinel),
+    Sentinel(Box<servers::RedisSentinel>),
 }
 
 /// How servers can be away.
@@ -213,7 +213,7 @@ pub(crate) async fn redis_cluster() -> Option<World> {
 pub(crate) async fn redis_sentinel() -> Option<World> {
     let sentinel = servers::RedisSentinel::start().await?;
     let ground = Ground::Redis { url: sentinel.url(), mode: RedisMode::Sentinel };
-    Some(World { ground, servers: Servers::Sentinel(sentinel) })
+    Some(World { ground, servers: Servers::Sentinel(Box::new(sentinel)) })
 }
 
 /// The version as the server tells it.

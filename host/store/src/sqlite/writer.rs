@@ -1,7 +1,7 @@
 //! The one writer: a task that owns the writing connection behind a bounded queue.
 //!
 //! What waits in the queue is committed together, so that small writes share an fsync. If one of them fails, the transaction is rolled back
-//! and each is tried alone, so that a bad one fails for itself only. A caller that goes away takes nothing back.
+//! and each is tried alone, so that a bad one fails for itself only; where none could begin, all are told. A caller that goes away takes nothing back.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +24,14 @@ const WORKS_PER_COMMIT: usize = 64;
 
 /// How long a caller waits for room in the queue.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why works were not committed.
+enum Failed {
+    /// None of them began: the database takes none, and each alone would wait as long to hear it.
+    Before(StoreError),
+    /// One of them failed, or all at the end.
+    Within(StoreError),
+}
 
 type Reply = oneshot::Sender<Result<Outcome, StoreError>>;
 
@@ -124,31 +132,35 @@ impl Writer {
                     let _ = reply.send(Ok(outcome));
                 }
             }
-            Err(error) if works.len() == 1 => {
-                tracing::warn!(%error, "store: a write failed");
-                for (_, reply) in works {
-                    let _ = reply.send(Err(error.clone()));
-                }
-            }
-            Err(error) => {
+            Err(Failed::Within(error)) if works.len() > 1 => {
                 tracing::debug!(%error, works = works.len(), "store: a shared commit failed, each is tried alone");
                 for (work, reply) in works {
                     let alone = self.transact(std::iter::once(&*work)).await;
-                    let _ = reply.send(alone.map(|outcomes| outcomes.into_iter().next().unwrap_or(Outcome::Done)));
+                    let alone = alone.map(|outcomes| outcomes.into_iter().next().unwrap_or(Outcome::Done));
+                    let _ = reply.send(alone.map_err(|(Failed::Before(error) | Failed::Within(error))| error));
+                }
+            }
+            Err(Failed::Before(error) | Failed::Within(error)) => {
+                tracing::warn!(%error, works = works.len(), "store: a write failed");
+                for (_, reply) in works {
+                    let _ = reply.send(Err(error.clone()));
                 }
             }
         }
     }
 
-    async fn transact<'a>(&mut self, works: impl Iterator<Item = &'a Work>) -> Result<Vec<Outcome>, StoreError> {
+    async fn transact<'a>(&mut self, works: impl Iterator<Item = &'a Work>) -> Result<Vec<Outcome>, Failed> {
         let started = self.clock.monotonic();
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => open::connect_writer(&self.path).await.map_err(|error| of(Fault::from(error), "connect"))?,
+            None => {
+                let connected = open::connect_writer(&self.path).await;
+                connected.map_err(|error| Failed::Before(of(Fault::from(error), "connect")))?
+            }
         };
         let result = match connection.begin_with("BEGIN IMMEDIATE").await {
-            Ok(transaction) => run(transaction, works).await,
-            Err(error) => Err((of(Fault::from(error), "begin"), false)),
+            Ok(transaction) => run(transaction, works).await.map_err(|(error, sound)| (Failed::Within(error), sound)),
+            Err(error) => Err((Failed::Before(of(Fault::from(error), "begin")), false)),
         };
         metrics::histogram!("heddle_store_write_seconds").record((self.clock.monotonic() - started).as_secs_f64());
         match result {
@@ -157,7 +169,7 @@ impl Writer {
                 metrics::counter!("heddle_store_commits_total").increment(1);
                 Ok(outcomes)
             }
-            Err((error, sound)) => {
+            Err((failed, sound)) => {
                 metrics::counter!("heddle_store_failed_commits_total").increment(1);
                 // A connection whose transaction did not end as asked is not used again.
                 if sound {
@@ -165,7 +177,7 @@ impl Writer {
                 } else if let Err(error) = connection.close().await {
                     tracing::warn!(%error, "store: giving up a connection");
                 }
-                Err(error)
+                Err(failed)
             }
         }
     }

@@ -11,6 +11,7 @@ mod fixture;
 mod groups;
 mod history;
 mod nodes;
+mod outages;
 mod rebuild;
 
 use std::sync::{Arc, Once};

@@ -18,7 +18,7 @@ mod writers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_model::{Clock as _, SystemClock};
+use heddle_model::SystemClock;
 use heddle_store::{ArchiveBatch, PostgresConfig, PostgresStore, StoreError};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -109,10 +109,4 @@ async fn write_stubbornly(store: &PostgresStore, batch: &ArchiveBatch) -> u64 {
         }
         tokio::time::sleep(POLL).await;
     }
-}
-
-/// Milliseconds since some moment.
-fn clock() -> impl Fn() -> Duration {
-    let clock = SystemClock::new();
-    move || clock.monotonic()
 }

@@ -1,4 +1,4 @@
-//! Servers that stall, callers that go away, connections that are cut.
+//! Connections to servers that stall, callers that go away, connections that are cut.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{batch, config, connect, number, open, until, whole_batches, write_st
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_says_nothing_hangs_no_caller() {
+async fn calls_that_a_server_never_answers_keep_no_connection() {
     let Some(server) = or_skip(Postgres::start()) else { return };
     let url = server.database();
     let store = open(config(&url)).await;
