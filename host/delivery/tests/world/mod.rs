@@ -1,4 +1,5 @@
 //! Delivery on a log in memory and a store in a file, with policies that allow everything.
+#![allow(dead_code, reason = "each test binary uses a part")]
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
