@@ -109,7 +109,7 @@ test_needs() {
   command -v openssl >/dev/null || debian openssl
   command -v postgres >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || debian postgresql
   # The page at /try is a page only in a browser.
-  command -v chromium >/dev/null || command -v google-chrome >/dev/null || debian chromium
+  command -v chromium >/dev/null || command -v google-chrome >/dev/null || debian chromium chromium-sandbox
   # For promtool. The server that its package brings is not used either.
   command -v promtool >/dev/null || (debian prometheus) || say "without promtool the tests of the alerts are skipped"
   say "Python packages of the tests go into $cache/venv"
