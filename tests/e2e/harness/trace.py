@@ -38,6 +38,10 @@ class Trace:
                 self._sync(index, index, call["args"])
             elif call["name"] in WRITES:
                 self._write(call["name"], call["args"], index, index)
+        # Under way when the tracer went: their bytes may have arrived.
+        for name, began, args in open_calls.values():
+            if name in WRITES:
+                self._write(name, args, began, began)
 
     def _sync(self, began, ended, args):
         self.syncs += 1
