@@ -127,11 +127,17 @@ impl Carried {
     }
 }
 
+/// The newest generation, and the number that the one after it has: whoever takes it first has followed this one.
+pub(crate) struct Newest {
+    pub(crate) row: CatalogGeneration,
+    pub(crate) content: Content,
+    pub(crate) next: u64,
+}
+
 /// What a next set follows.
 pub(crate) struct Next<'a> {
-    /// The newest generation: if another comes before this one is ready, this one is not taken.
-    pub(crate) newest: &'a CatalogGeneration,
-    pub(crate) before: &'a Content,
+    /// If another comes before this one is ready, this one is not taken.
+    pub(crate) newest: &'a Newest,
     /// As in [`Before::lines`].
     pub(crate) lines: Vec<&'a Content>,
     pub(crate) carried: Carried,
@@ -139,8 +145,8 @@ pub(crate) struct Next<'a> {
 
 impl<'a> Next<'a> {
     /// A change of what decides.
-    pub(crate) fn after(newest: &'a CatalogGeneration, before: &'a Content) -> Self {
-        Self { newest, before, lines: vec![before], carried: Carried::of(before) }
+    pub(crate) fn after(newest: &'a Newest) -> Self {
+        Self { newest, lines: vec![&newest.content], carried: Carried::of(&newest.content) }
     }
 }
 
@@ -173,14 +179,15 @@ impl Policies {
     pub async fn change(&self, request: Request) -> Result<Changed, ChangeError> {
         let _only = self.shared.changing.try_lock().map_err(|_| ChangeError::Busy)?;
         let floor = &self.shared.floor;
-        let (newest, before) = self.newest().await?;
+        let newest = self.newest().await?;
+        let (before, now) = (&newest.content, newest.row.number);
         let base = match &request.change {
-            Change::Rollback { to } => Content { trial: None, ..older(floor, newest.number, *to).await? },
-            Change::Revoke { generation } if generation.is_none_or(|it| it == newest.number) => {
-                Content { trial: None, ..older(floor, newest.number, None).await? }
+            Change::Rollback { to } => Content { trial: None, ..older(floor, now, *to).await? },
+            Change::Revoke { generation } if generation.is_none_or(|it| it == now) => {
+                Content { trial: None, ..older(floor, now, None).await? }
             }
             Change::Revoke { generation: Some(number) } => {
-                older(floor, newest.number, Some(*number)).await?;
+                older(floor, now, Some(*number)).await?;
                 before.clone()
             }
             _ => before.clone(),
@@ -193,15 +200,15 @@ impl Policies {
         if let Change::Deploy { file, .. } = &request.change {
             prove(floor, file).await?;
         }
-        let mut carried = Carried::of(&before);
+        let mut carried = Carried::of(before);
         if let Change::Revoke { generation } = &request.change {
-            let number = generation.unwrap_or(newest.number);
+            let number = generation.unwrap_or(now);
             carried.revoked.insert(number);
-            carried.failed.extend(older(floor, newest.number, Some(number)).await?.versions());
+            carried.failed.extend(older(floor, now, Some(number)).await?.versions());
         }
         carried.allow_downgrade = matches!(&request.change, Change::Deploy { seal, .. } if seal.allow_downgrade);
         let said = (&*request.who, request.change.word(), &*request.why);
-        let next = Next { lines: vec![&base], carried, ..Next::after(&newest, &before) };
+        let next = Next { lines: vec![&base], carried, ..Next::after(&newest) };
         self.decide(next, &config, said).await
     }
 
@@ -212,7 +219,8 @@ impl Policies {
         config: &PolicyConfig,
         said: (&str, &str, &str),
     ) -> Result<Changed, ChangeError> {
-        let Next { newest, before, lines, carried } = next;
+        let Next { newest: Newest { row: newest, content: before, next: number }, lines, carried } = next;
+        let number = *number;
         let shared = &*self.shared;
         let floor = &shared.floor;
         let plan = Plan::check(config, &floor.deps.builtins).map_err(|problems| ChangeError::Refused { problems })?;
@@ -231,8 +239,6 @@ impl Policies {
         // Whatever somebody puts there is given another try.
         let came: Vec<String> = content.versions().difference(&before.versions()).cloned().collect();
         let before = self.current().number();
-        let least = shared.following.as_ref().map_or(0, |following| following.next_number());
-        let number = least.max(newest.number + 1);
         let audit = AuditRow { said, before: Some(newest), number, after: &content };
         let audit = audit.entry(floor.deps.clock.now(), carried.allow_downgrade);
         let generation = Self::warm(floor.load(&plan, &content, number).await?).await?;
@@ -286,15 +292,18 @@ impl Policies {
         before
     }
 
-    /// The newest generation, and its content.
-    pub(crate) async fn newest(&self) -> Result<(CatalogGeneration, Content), ChangeError> {
-        let newest = match &self.shared.following {
-            Some(following) => following.newest(),
-            None => self.shared.floor.deps.catalog.newest_generation().await?,
+    /// The newest generation; not while nodes agree on the one after it.
+    pub(crate) async fn newest(&self) -> Result<Newest, ChangeError> {
+        let (row, next) = match &self.shared.following {
+            Some(following) => following.newest_and_next()?,
+            None => {
+                let row = self.shared.floor.deps.catalog.newest_generation().await?.ok_or(ChangeError::Conflict)?;
+                let next = row.number + 1;
+                (row, next)
+            }
         };
-        let newest = newest.ok_or(ChangeError::Conflict)?;
-        let content = parsed(newest.number, &newest.json)?;
-        Ok((newest, content))
+        let content = parsed(row.number, &row.json)?;
+        Ok(Newest { row, content, next })
     }
 }
 

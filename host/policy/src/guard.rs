@@ -157,29 +157,30 @@ impl Policies {
     }
 
     async fn abandon(&self, why: &str) -> Result<(), ChangeError> {
-        let (newest, before) = self.newest().await?;
-        let mut config = resolve(&before, &self.shared.floor).await?;
+        let newest = self.newest().await?;
+        let mut config = resolve(&newest.content, &self.shared.floor).await?;
         if config.trial.take().is_none() {
             return Ok(());
         }
-        self.decide(Next::after(&newest, &before), &config, (HEDDLE, ABANDON, why)).await.map(drop)
+        self.decide(Next::after(&newest), &config, (HEDDLE, ABANDON, why)).await.map(drop)
     }
 
     /// The present set, with the last version of this plugin that did not fail.
     async fn take_back(&self, member: &Member, why: &str) -> Result<(), ChangeError> {
         let (hook, name) = (member.hook, &*member.name);
         let floor = &self.shared.floor;
-        let (newest, before) = self.newest().await?;
+        let newest = self.newest().await?;
+        let before = &newest.content;
         let failed = version(&member.digest.to_string(), &member.config);
         // Somebody else has just changed it.
         if before.entry(hook, name).is_none_or(|entry| entry.of_version() != failed) {
             return Ok(());
         }
-        let mut config = resolve(&before, floor).await?;
-        let (with, of) = self.earlier(newest.number, &before, hook, name).await?;
+        let mut config = resolve(before, floor).await?;
+        let (with, of) = self.earlier(newest.row.number, before, hook, name).await?;
         replace(&mut config, hook, name, with);
-        let carried = Carried { failed: vec![failed], ..Carried::of(&before) };
-        let next = Next { lines: vec![&of, &before], carried, ..Next::after(&newest, &before) };
+        let carried = Carried { failed: vec![failed], ..Carried::of(before) };
+        let next = Next { lines: vec![&of, before], carried, ..Next::after(&newest) };
         self.decide(next, &config, (HEDDLE, BREAK, why)).await.map(drop)
     }
 

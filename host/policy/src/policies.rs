@@ -129,17 +129,27 @@ impl Policies {
     /// an older build, say) keeps this one from nothing.
     async fn propose_configured(&self, config: &PolicyConfig) -> Result<(), StartError> {
         let _only = self.shared.changing.lock().await;
-        let (newest, before) = self.newest().await?;
-        let grown = grown(config, Some(&newest), &self.shared.floor).await?;
-        let carried = Carried { configured: load::fingerprint(config), ..Carried::of(&before) };
+        if let Some(following) = &self.shared.following {
+            following.settled().await;
+        }
+        let newest = match self.newest().await {
+            Ok(newest) => newest,
+            Err(error @ ChangeError::Busy) => {
+                keep_theirs(&error);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let grown = grown(config, Some(&newest.row), &self.shared.floor).await?;
+        let carried = Carried { configured: load::fingerprint(config), ..Carried::of(&newest.content) };
         let said = ("heddle", "start", NAMES_ANOTHER);
-        let next = Next { carried, ..Next::after(&newest, &before) };
+        let next = Next { carried, ..Next::after(&newest) };
         match self.decide(next, grown.as_ref().unwrap_or(config), said).await {
             Ok(_) => Ok(()),
             // What cannot be loaded here is this node's own fault.
             Err(error @ (ChangeError::Refused { .. } | ChangeError::Unknown { .. })) => Err(error.into()),
             Err(error) => {
-                tracing::warn!(%error, generation = newest.number, "the nodes keep their policy set, this one's configuration or build names another");
+                keep_theirs(&error);
                 Ok(())
             }
         }
@@ -357,4 +367,8 @@ impl heddle_presence::PresencePolicy for Policies {
     fn reveal(&self, now: Millis, subject: &UserId, relations: &[u8]) -> Vec<heddle_presence::Visibility> {
         self.current().reveal(now, subject, relations)
     }
+}
+
+fn keep_theirs(error: &ChangeError) {
+    tracing::warn!(%error, "the nodes keep their policy set, this one's configuration or build names another");
 }

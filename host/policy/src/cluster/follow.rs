@@ -99,6 +99,16 @@ impl Following {
         self.active().map(|agreed| agreed.row())
     }
 
+    /// What decides, and the number of what follows it: taken at once, so that whatever decides in between has this number or one above it.
+    pub(crate) fn newest_and_next(&self) -> Result<(CatalogGeneration, u64), ChangeError> {
+        let ledger = self.ledger.borrow();
+        if ledger.pending.is_some() {
+            return Err(ChangeError::Busy);
+        }
+        let active = ledger.active.as_ref().ok_or(ChangeError::Conflict)?;
+        Ok((active.row(), ledger.last + 1))
+    }
+
     /// The least number that was not prepared yet.
     pub(crate) fn next_number(&self) -> u64 {
         self.ledger.borrow().last + 1

@@ -99,8 +99,8 @@ pub(crate) struct Ledger {
     pub(crate) last: u64,
     pub(crate) active: Option<Arc<Agreed>>,
     pub(crate) pending: Option<Pending>,
-    /// The last that was abandoned: its number, and who says why.
-    pub(crate) abandoned: Option<(u64, String)>,
+    /// The last that was abandoned, and who says why.
+    pub(crate) abandoned: Option<(Arc<Agreed>, String)>,
     pub(crate) cut: Cut,
 }
 
@@ -146,8 +146,8 @@ impl Ledger {
                 None => News::Void,
             },
             Entry::Abandon { number, by, why } => match self.take(number) {
-                Some(_) => {
-                    self.abandoned = Some((number, format!("{by}: {why}")));
+                Some(agreed) => {
+                    self.abandoned = Some((agreed, format!("{by}: {why}")));
                     News::Abandoned
                 }
                 None => News::Void,
@@ -225,7 +225,8 @@ mod tests {
         let won = all([prepare(1, "a"), activate(1, "a"), abandon(1, "b")]);
         assert_eq!((won.active.map(|it| it.number), won.abandoned), (Some(1), None));
         let lost = all([prepare(1, "a"), abandon(1, "b"), activate(1, "a")]);
-        assert_eq!((lost.active, lost.abandoned), (None, Some((1, "b: too slow".to_owned()))));
+        let abandoned = lost.abandoned.map(|(agreed, why)| (agreed.number, why));
+        assert_eq!((lost.active, abandoned), (None, Some((1, "b: too slow".to_owned()))));
     }
 
     #[test]

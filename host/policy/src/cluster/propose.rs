@@ -35,8 +35,12 @@ impl Following {
         self.knows().map_err(apart)?;
         // Without the store nobody knows who lives: no deploy.
         self.control().members().await.map_err(apart)?;
-        if self.ledger.borrow().pending.is_some() {
-            return Err(ChangeError::Busy);
+        {
+            let ledger = self.ledger.borrow();
+            // What it follows decides no more, or whoever took its number was abandoned: it is not written, for nobody would obey it.
+            if ledger.last >= number {
+                return Err(ChangeError::Conflict);
+            }
         }
         // One at a time is carried through, of an operator's and of what takes a plugin back.
         if self.proposing.compare_exchange(0, number, Ordering::AcqRel, Ordering::Acquire).is_err() {
@@ -69,10 +73,18 @@ impl Following {
         }
         drop(carrying);
         let ledger = self.ledger.borrow();
-        if let Some((_, why)) = ledger.abandoned.as_ref().filter(|(abandoned, _)| *abandoned == number) {
+        if let Some((_, why)) = ledger.abandoned.as_ref().filter(|(abandoned, _)| abandoned.number == number) {
             return Err(ChangeError::Abandoned { why: why.clone() });
         }
         Ok(())
+    }
+
+    /// Waits until nodes do not agree on anything, for as long as that may take.
+    pub(crate) async fn settled(&self) {
+        let mut ledger = self.ledger.subscribe();
+        let none = ledger.wait_for(|ledger| ledger.pending.is_none());
+        // Else the caller is told that it came too early.
+        let _late = timeout(HEARD_WITHIN, none).await.is_err();
     }
 
     /// Ends what is pending, if somebody asked for it: a plugin that goes on failing is taken back first.
@@ -141,6 +153,6 @@ fn won(ledger: &Ledger, number: u64, proposal: &Proposal) -> bool {
     let mine = |agreed: &Arc<super::Agreed>| agreed.number == number && agreed.proposal == *proposal;
     pending.is_some_and(mine) || ledger.active.as_ref().is_some_and(mine) || {
         // It won, and another node could not load it.
-        pending.is_none() && ledger.abandoned.as_ref().is_some_and(|(abandoned, _)| *abandoned == number)
+        pending.is_none() && ledger.abandoned.as_ref().is_some_and(|(abandoned, _)| mine(abandoned))
     }
 }
