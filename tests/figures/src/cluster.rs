@@ -1,8 +1,10 @@
 //! Three nodes against one, on a real Kafka, PostgreSQL and Redis: what a message costs all nodes together, and what a connection does.
 //!
 //! All of it shares the cores of one machine, where three nodes can never do more than one. So what is counted is the nodes' own time and
-//! memory: how many times as much three machines carry follows from that, as long as brokers and databases keep up. Each node has as many clients in
-//! both. What nodes need when nothing happens, each on a machine of its own, is told apart, and is not taken for the cost of a message.
+//! memory: how many times as much three machines carry follows from that, as long as brokers and databases keep up. The one node is there three
+//! times, each a platform of its own, which three machines would carry three times as much as one: so in both as many processes share a core and its
+//! caches, each with as many clients and as full batches, and what differs is that the nodes are one platform. What nodes need when nothing happens,
+//! each on a machine of its own, is told apart, and is not taken for the cost of a message.
 
 use std::time::Duration;
 
@@ -40,17 +42,22 @@ struct Ground {
     redis: Redis,
 }
 
-/// Nodes of one platform, of a log and a database of their own.
-struct Cluster {
+/// Three nodes: of one platform, or each a platform of its own, with a log and a database of its own.
+struct Nodes {
     nodes: Vec<Server>,
+    together: bool,
     _dir: tempfile::TempDir,
 }
 
-impl Cluster {
-    fn start(machine: &Machine, ground: &Ground, name: &str, count: usize) -> anyhow::Result<Self> {
+impl Nodes {
+    fn start(machine: &Machine, ground: &Ground, together: bool) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
-        let url = ground.postgres.database();
+        let shared = ground.postgres.database();
         let node = |at: usize| {
+            let (name, url) = match together {
+                true => ("together".to_owned(), shared.clone()),
+                false => (format!("apart{at}"), ground.postgres.database()),
+            };
             let more = format!(
                 "[log]\nbackend = \"kafka\"\n\
                  [kafka]\nbrokers = \"{}\"\nprefix = \"{name}\"\npartitions = {PARTITIONS}\nreplication = 1\nmin_in_sync = 1\nlenient = true\n\
@@ -67,8 +74,13 @@ impl Cluster {
                 &more,
             )
         };
-        let nodes = (1..=count).map(node).collect::<anyhow::Result<_>>()?;
-        Ok(Self { nodes, _dir: dir })
+        let nodes = (1..=NODES).map(node).collect::<anyhow::Result<_>>()?;
+        Ok(Self { nodes, together, _dir: dir })
+    }
+
+    /// As many clients of each node; whoever can has the other of a pair at another node.
+    fn load(&self) -> anyhow::Result<Load> {
+        if self.together { Load::over(&self.nodes) } else { Load::of_each(&self.nodes) }
     }
 
     /// Seconds of processor time of all nodes.
@@ -130,15 +142,15 @@ impl Cluster {
 }
 
 /// What each needs while nothing happens, and for a message in each round. They take turns: what the machine does otherwise meets both.
-fn in_turn(machine: &Machine, clusters: [&Cluster; 2]) -> anyhow::Result<[(f64, Vec<f64>); 2]> {
-    let mut loads = [Load::over(&clusters[0].nodes)?, Load::over(&clusters[1].nodes)?];
+fn in_turn(machine: &Machine, all: [&Nodes; 2]) -> anyhow::Result<[(f64, Vec<f64>); 2]> {
+    let mut loads = [all[0].load()?, all[1].load()?];
     for load in &mut loads {
         load.run(machine, WARM_UP, u64::MAX)?;
     }
-    let mut needed = [(clusters[0].idle(machine)?, Vec::new()), (clusters[1].idle(machine)?, Vec::new())];
+    let mut needed = [(all[0].idle(machine)?, Vec::new()), (all[1].idle(machine)?, Vec::new())];
     for _ in 0..ROUNDS {
-        for ((cluster, load), (idle, cost)) in clusters.iter().zip(&mut loads).zip(&mut needed) {
-            cost.push(cluster.cost(machine, load, *idle)?);
+        for ((nodes, load), (idle, cost)) in all.iter().zip(&mut loads).zip(&mut needed) {
+            cost.push(nodes.cost(machine, load, *idle)?);
         }
     }
     Ok(needed)
@@ -156,55 +168,57 @@ pub(crate) fn measure(machine: &Machine) -> anyhow::Result<()> {
         runtime.block_on(Redis::start()).context("redis-server is not installed: deploy/setup.sh test installs it")?;
     let ground = Ground { kafka: Kafka::start()?, postgres: Postgres::start_durable()?, redis };
     // Memory first: what a load leaves free would be given to the connections.
-    let begin = |name: &str, count: usize| -> anyhow::Result<(Cluster, f64)> {
-        let cluster = Cluster::start(machine, &ground, name, count)?;
-        let memory = cluster.memory(machine)?;
-        Ok((cluster, memory))
+    let begin = |together: bool| -> anyhow::Result<(Nodes, f64)> {
+        let nodes = Nodes::start(machine, &ground, together)?;
+        let memory = nodes.memory(machine)?;
+        Ok((nodes, memory))
     };
-    let (one, memory_one) = begin("one", 1)?;
-    let (three, memory_three) = begin("three", NODES)?;
-    let [(idle_one, cost_one), (idle_three, cost_three)] = in_turn(machine, [&one, &three])?;
-    let carried: Vec<f64> = ratios(&cost_one, &cost_three).iter().map(|ratio| NODES as f64 * ratio).collect();
+    let (apart, memory_apart) = begin(false)?;
+    let (together, memory_together) = begin(true)?;
+    let [(idle_apart, cost_apart), (idle_together, cost_together)] = in_turn(machine, [&apart, &together])?;
+    let carried: Vec<f64> = ratios(&cost_apart, &cost_together).iter().map(|ratio| NODES as f64 * ratio).collect();
     let messages = median(&carried);
-    let connections = NODES as f64 * memory_one / memory_three;
-    let follows = (median(&cost_three) - median(&cost_one)) / (NODES - 1) as f64;
+    let connections = NODES as f64 * memory_apart / memory_together;
+    let more = (median(&cost_together) - median(&cost_apart)) / (NODES - 1) as f64;
     let micros = |seconds: &[f64]| spread(&seconds.iter().map(|seconds| seconds * 1e6).collect::<Vec<_>>(), 1);
     let goal = format!("at least {GOAL}");
     print(
         "Three nodes against one",
-        &["", "one node", "three nodes", "three carry, times one", "goal", ""],
+        &["", "each alone", "together", "three carry, times one", "goal", ""],
         &[
             row![
                 "processor time of all nodes for a 1:1 message, µs",
-                micros(&cost_one),
-                micros(&cost_three),
+                micros(&cost_apart),
+                micros(&cost_together),
                 spread(&carried, 2),
                 goal,
                 verdict(messages >= GOAL)
             ],
             row![
                 "memory of all nodes for an idle connection, KiB",
-                format!("{:.1}", memory_one / 1024.0),
-                format!("{:.1}", memory_three / 1024.0),
+                format!("{:.1}", memory_apart / 1024.0),
+                format!("{:.1}", memory_together / 1024.0),
                 format!("{connections:.2}"),
                 goal,
                 verdict(connections >= GOAL)
             ],
             row![
                 "processor time of all nodes while nothing happens, % of a core",
-                format!("{:.1}", idle_one * 100.0),
-                format!("{:.1}", idle_three * 100.0),
+                format!("{:.1}", idle_apart * 100.0),
+                format!("{:.1}", idle_together * 100.0),
                 "",
                 "",
                 ""
             ],
         ],
         &format!(
-            "Kafka {}, PostgreSQL and Redis on the same machine, not counted; the nodes share one core, so what three machines carry is reckoned: \
-             3 x (what one node needs for a message) / (what three need together), beyond what they need while nothing happens. Each node has as many \
-             clients in both. Archive and receipts included; {ROUNDS} rounds of {SECONDS} s, in turn; sender and recipient at different nodes. To follow a message of others costs a node {:.1} µs. Connections: slope from {FEW} to {MANY}.",
+            "Kafka {}, PostgreSQL and Redis on the same machine, not counted. In both three nodes share one core, each with as many clients: once each is a \
+             platform of its own, once they are one. What three machines carry is reckoned: 3 x (what a node that is alone needs for a message) / (what the \
+             nodes of one platform need together), beyond what they need while nothing happens. Archive and receipts included; {ROUNDS} rounds of \
+             {SECONDS} s, in turn; together, sender and recipient are at different nodes. That they are one platform costs a message {:.1} µs for each other \
+             node. Connections: slope from {FEW} to {MANY}.",
             ground.kafka.version(),
-            follows * 1e6,
+            more * 1e6,
         ),
     );
     Ok(())

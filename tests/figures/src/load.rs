@@ -73,6 +73,15 @@ impl Load {
         Self::over(std::slice::from_ref(server))
     }
 
+    /// As many pairs at each of these, which know nothing of each other.
+    pub(crate) fn of_each(servers: &[Server]) -> anyhow::Result<Self> {
+        let mut pairs = Vec::new();
+        for server in servers {
+            pairs.append(&mut Self::new(server)?.pairs);
+        }
+        Ok(Self { pairs })
+    }
+
     /// Spread over nodes; the two of a pair are at different ones.
     pub(crate) fn over(nodes: &[Server]) -> anyhow::Result<Self> {
         let pair = |at: usize| {
