@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -65,8 +66,11 @@ impl Guard {
         if with_children {
             all.extend(children(self.pid));
         }
-        for child in all {
-            let _ = kill_process(child, signal);
+        for child in &all {
+            let _ = kill_process(*child, signal);
+        }
+        if signal == Signal::STOP {
+            std::iter::once(self.pid).chain(all).for_each(stands_still);
         }
     }
 
@@ -80,6 +84,28 @@ impl Drop for Guard {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Looks at a process that was told to stand still, and how long to wait between two.
+const LOOKS_MAX: usize = 2_000;
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Waits until the process does: one of its threads has to take the signal before the others hear of it, and on a busy machine that one's turn may
+/// come when they have answered more.
+///
+/// # Panics
+/// It goes on.
+pub(crate) fn stands_still(pid: Pid) {
+    for _ in 0..LOOKS_MAX {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return };
+        let runs = |stat: String| !stat.rsplit(") ").next().unwrap_or_default().starts_with(['T', 't', 'Z', 'X']);
+        let mut stats = threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok());
+        if !stats.any(runs) {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+    panic!("process {} does not stand still", pid.as_raw_nonzero());
 }
 
 /// Processes whose parent is this one.

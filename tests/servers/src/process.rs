@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::guard::stands_still;
+
 /// The longest that a server may take to start.
 pub(crate) const START_MAX: Duration = Duration::from_secs(20);
 
@@ -73,6 +75,9 @@ impl Process {
     pub(crate) fn signal(&self, signal: Signal) {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
         kill_process(id, signal).expect("the server is ours and lives");
+        if signal == Signal::STOP {
+            stands_still(id);
+        }
     }
 
     pub(crate) fn kill(&mut self) {
