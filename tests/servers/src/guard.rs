@@ -103,7 +103,7 @@ pub(crate) fn stands_still(pid: Pid) {
         if !stats.any(runs) {
             return;
         }
-        std::thread::sleep(LOOK);
+        std::thread::park_timeout(LOOK);
     }
     panic!("process {} does not stand still", pid.as_raw_nonzero());
 }
