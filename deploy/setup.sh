@@ -73,7 +73,9 @@ room_for_tests() {
 checkout() {
   local stamp="$target/.setup-checkout"
   [ "$(cat "$stamp" 2>/dev/null)" = "$PWD" ] && return
-  find host plugins sdk tests wit -type f -not -path '*/node_modules/*' -print0 | xargs -0 touch
+  if [ -e "$stamp" ] || [ -e "$target/debug/heddle" ]; then
+    find host plugins sdk tests wit -type f -not -path '*/node_modules/*' -print0 | xargs -0 touch
+  fi
   printf '%s' "$PWD" >"$stamp"
 }
 

@@ -66,6 +66,21 @@ def test_a_machine_that_has_all_is_told_how_long_the_first_build_takes_and_no_ot
     assert machine.set_up() == (0, "")
 
 
+def test_what_another_checkout_built_last_is_built_again_for_this_one(machine):
+    asked = machine.home / "asked"
+    machine.has("find", f'echo "$*" >> {asked}')
+    machine.has("xargs", f'echo "xargs $*" >> {asked}')
+    assert machine.set_up()[0] == 0
+    stamp = machine.home / ".cache" / "heddle" / "target" / ".setup-checkout"
+    assert (stamp.read_text(), asked.exists()) == (str(ROOT), False), "nothing was built yet"
+    stamp.write_text("/another/checkout")
+    assert machine.set_up()[0] == 0
+    said = asked.read_text()
+    assert "host plugins sdk tests wit" in said and "xargs -0 touch" in said, said
+    asked.unlink()
+    assert machine.set_up()[0] == 0 and not asked.exists() and stamp.read_text() == str(ROOT)
+
+
 @pytest.mark.parametrize("name", ["rustc", "cargo"])
 def test_without_rust_the_command_that_installs_it_is_told(machine, name):
     machine.lacks(name)
