@@ -79,7 +79,7 @@ impl Following {
         Ok(())
     }
 
-    /// Waits until nodes do not agree on anything, for as long as that may take.
+    /// Waits until nodes do not agree on anything just now, but no longer than the log may take to carry what ends it.
     pub(crate) async fn settled(&self) {
         let mut ledger = self.ledger.subscribe();
         let none = ledger.wait_for(|ledger| ledger.pending.is_none());
