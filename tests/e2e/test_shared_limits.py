@@ -69,15 +69,17 @@ async def _on_all(nodes, user, to):
 
 
 async def _one_limit_for_all(nodes, name):
-    """On a busy machine Redis may be late for once, and then a node decides alone and says so: another user tries again."""
+    """On a busy machine Redis may be late for once, and then a node decides alone and says so: then no more passes beyond the limit than what
+    was decided so, and another user tries again."""
     for attempt in range(20):
         shared, alone = _count(nodes, "shared"), _count(nodes, "away")
         passed = await _on_all(nodes, name(f"user{attempt}"), name("bob"))
         assert _count(nodes, "shared") > shared
-        if _count(nodes, "away") == alone:
+        alone = _count(nodes, "away") - alone
+        if alone == 0:
             assert sum(passed) == MESSAGES, passed
             return
-        assert max(passed) <= MESSAGES, passed
+        assert sum(passed) <= MESSAGES + alone, (passed, alone)
     raise AssertionError("Redis was late each time")
 
 

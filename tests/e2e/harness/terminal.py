@@ -32,7 +32,8 @@ class Terminal:
             env={**os.environ, "TERM": "xterm-256color"},
         )
         os.close(side)
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self):
         kept = b""
@@ -105,4 +106,7 @@ class Terminal:
         if self.child.poll() is None:
             os.killpg(self.child.pid, signal.SIGTERM)
             self.child.wait(timeout=10)
+        # The number of what is closed is the next terminal's: who still read there would take its output away.
+        self.reader.join(timeout=10)
+        assert not self.reader.is_alive(), "what ran on the terminal is gone, and somebody holds it still"
         os.close(self.main)
