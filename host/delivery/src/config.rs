@@ -63,7 +63,7 @@ impl Default for DeliveryConfig {
             read_bytes: 256 << 10,
             tail_events_max: 16_384,
             archive_batch_records: 2_000,
-            archive_interval_ms: 1_000,
+            archive_interval_ms: 5_000,
             unacked_events_max: 1_000,
             unacked_bytes_max: 1 << 20,
             slow_ms: 60_000,

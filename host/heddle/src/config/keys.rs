@@ -256,7 +256,7 @@ sections! {
         /// Records in one archive transaction.
         archive_records_max: u64 = 2_000 [1, 100_000];
         /// Pause between archive transactions while there is little to write and nobody waits for it.
-        archive_interval: Span = "1 s" ["0 ms", "1 min"];
+        archive_interval: Span = "5 s" ["0 ms", "1 min"];
     }
     /// From the log to devices.
     delivery: DeliverySection {

@@ -3,6 +3,7 @@
 mod archive;
 mod catalog;
 mod conversations;
+mod courtesy;
 mod denials;
 mod devices;
 mod directory;
@@ -67,7 +68,7 @@ impl SqliteStore {
     pub async fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let StoreConfig { path, readers, queue_max } = config;
         let lock = open::take(&path)?;
-        let connection = open::prepare(&path).await?;
+        let connection = open::prepare(&path, Arc::clone(&clock)).await?;
         let readers = readers.max(1);
         let pool = SqlitePoolOptions::new()
             .max_connections(readers)

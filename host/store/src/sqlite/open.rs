@@ -2,11 +2,14 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use heddle_model::Clock;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{Connection as _, Executor as _};
 
+use super::courtesy::give_way;
 use super::fault::{code, sqlite_code};
 use super::lock::{Lock, LockError};
 
@@ -140,13 +143,13 @@ fn refuse_short(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Connects the writer, refuses what is not ours or too new, and brings the schema up to date.
-pub(super) async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> {
+pub(super) async fn prepare(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteConnection, OpenError> {
     let at = |operation| move |error| from_database(path, operation, error);
     // Nothing is written before we know that the file is ours: no journal mode yet.
     let bare = SqliteConnectOptions::new().filename(path).create_if_missing(true).busy_timeout(BUSY_TIMEOUT);
     let mut connection = SqliteConnection::connect_with(&bare).await.map_err(at("connect"))?;
     let version = version(path, &mut connection).await?;
-    tune(&mut connection).await.map_err(at("set up"))?;
+    tune(&mut connection, clock).await.map_err(at("set up"))?;
     for migration in MIGRATIONS.iter().copied().skip(version) {
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(at("migrate"))?;
         transaction.execute(sqlx::raw_sql(migration)).await.map_err(at("migrate"))?;
@@ -156,10 +159,10 @@ pub(super) async fn prepare(path: &Path) -> Result<SqliteConnection, OpenError> 
 }
 
 /// The writer's connection to a database that [`prepare`] has seen.
-pub(super) async fn connect_writer(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+pub(super) async fn connect_writer(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteConnection, sqlx::Error> {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(BUSY_TIMEOUT);
     let mut connection = SqliteConnection::connect_with(&options).await?;
-    tune(&mut connection).await?;
+    tune(&mut connection, clock).await?;
     Ok(connection)
 }
 
@@ -174,8 +177,8 @@ pub(super) fn reader(path: &Path) -> SqliteConnectOptions {
         .pragma("temp_store", "memory")
 }
 
-/// WAL with a sync at each commit; a larger cache and rarer checkpoints than SQLite's defaults.
-async fn tune(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+/// WAL with a sync at each commit; a larger cache and rarer checkpoints than SQLite's defaults; gives way to whoever delivers.
+async fn tune(connection: &mut SqliteConnection, clock: Arc<dyn Clock>) -> Result<(), sqlx::Error> {
     connection
         .execute(sqlx::raw_sql(
             "PRAGMA journal_mode = WAL;
@@ -186,7 +189,7 @@ async fn tune(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
              PRAGMA journal_size_limit = 67108864;",
         ))
         .await?;
-    Ok(())
+    give_way(connection, clock).await
 }
 
 /// The schema's version; 0 for an empty file.

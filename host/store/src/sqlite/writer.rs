@@ -154,7 +154,7 @@ impl Writer {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => {
-                let connected = open::connect_writer(&self.path).await;
+                let connected = open::connect_writer(&self.path, Arc::clone(&self.clock)).await;
                 connected.map_err(|error| Failed::Before(of(Fault::from(error), "connect")))?
             }
         };
