@@ -9,13 +9,13 @@ use sqlx::sqlite::SqliteConnection;
 
 /// Instructions of SQLite's machine between two offers: some 20 µs of inserts.
 const INSTRUCTIONS: i32 = 300;
-/// Time given to others without any of one's own. As much comes back as passes, so that a writer beside threads that never rest has half of what it
-/// would have had, and comes on.
-const CREDIT_MAX: Duration = Duration::from_millis(20);
+/// So much more than it has worked itself the writer gives to others: beside threads that never rest it has half of the time that it would have had,
+/// and comes on.
+const AHEAD_MAX: Duration = Duration::from_millis(20);
 
 /// Offers the core to others while a statement of this connection runs.
 pub(super) async fn give_way(connection: &mut SqliteConnection, clock: Arc<dyn Clock>) -> Result<(), sqlx::Error> {
-    let mut courtesy = Courtesy { credit: CREDIT_MAX, last: clock.monotonic() };
+    let mut courtesy = Courtesy { ahead: Duration::ZERO, last: clock.monotonic() };
     connection.lock_handle().await?.set_progress_handler(INSTRUCTIONS, move || {
         courtesy.offer(&*clock, std::thread::yield_now);
         // Go on.
@@ -24,9 +24,10 @@ pub(super) async fn give_way(connection: &mut SqliteConnection, clock: Arc<dyn C
     Ok(())
 }
 
-/// How much may be given still.
+/// What was given, and what was worked for since.
 struct Courtesy {
-    credit: Duration,
+    /// Given beyond the time worked.
+    ahead: Duration,
     /// When the last offer ended, by the monotonic clock.
     last: Duration,
 }
@@ -34,12 +35,13 @@ struct Courtesy {
 impl Courtesy {
     fn offer(&mut self, clock: &dyn Clock, give: impl FnOnce()) {
         let now = clock.monotonic();
-        self.credit = (self.credit + now.saturating_sub(self.last)).min(CREDIT_MAX);
-        if !self.credit.is_zero() {
+        self.ahead = self.ahead.saturating_sub(now.saturating_sub(self.last));
+        self.last = now;
+        if self.ahead < AHEAD_MAX {
             give();
+            self.last = clock.monotonic();
+            self.ahead += self.last.saturating_sub(now);
         }
-        self.last = clock.monotonic();
-        self.credit = self.credit.saturating_sub(self.last.saturating_sub(now));
     }
 }
 
@@ -52,7 +54,7 @@ mod tests {
     #[test]
     fn beside_others_that_never_rest_the_writer_has_as_much_time_as_it_gives() {
         let clock = ManualClock::default();
-        let mut courtesy = Courtesy { credit: CREDIT_MAX, last: clock.monotonic() };
+        let mut courtesy = Courtesy { ahead: Duration::ZERO, last: clock.monotonic() };
         let (mut worked, mut given) = (0, 0);
         for _ in 0..10_000 {
             clock.advance(1);
@@ -69,7 +71,7 @@ mod tests {
     #[test]
     fn who_is_not_taken_up_on_it_offers_each_time() {
         let clock = ManualClock::default();
-        let mut courtesy = Courtesy { credit: CREDIT_MAX, last: clock.monotonic() };
+        let mut courtesy = Courtesy { ahead: Duration::ZERO, last: clock.monotonic() };
         let mut offers = 0;
         for _ in 0..1_000 {
             courtesy.offer(&clock, || offers += 1);
