@@ -54,24 +54,36 @@ impl Pace {
 
 /// Waits until it is time to write this shard of the archive again; never less than [`LEAST`], or records that wait for their worker would keep a core busy.
 pub(crate) async fn due(shared: &Shared, shard: u32, hurried: &mut watch::Receiver<()>, interval: Duration) {
-    let end = Instant::now() + interval;
-    tell_lag(shared);
-    tokio::time::sleep(LEAST.min(interval)).await;
-    let full = async {
+    let began = Instant::now();
+    let due = async {
         loop {
             tell_lag(shared);
-            if shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64 {
+            tokio::time::sleep(LEAST.min(interval)).await;
+            let full = shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64;
+            if full || began.elapsed() >= patience(shared, interval) {
                 return;
             }
-            tokio::time::sleep(LEAST).await;
         }
     };
     tokio::select! {
-        () = tokio::time::sleep_until(end) => {}
+        () = due => {}
         // Its sender lives as long as `shared`.
-        _ = hurried.changed() => {}
-        () = full => {}
+        () = hurry(hurried) => {}
     }
+}
+
+/// Somebody waits; not before [`LEAST`].
+async fn hurry(hurried: &mut watch::Receiver<()>) {
+    tokio::time::sleep(LEAST).await;
+    drop(hurried.changed().await);
+}
+
+/// Where nobody of another node can say that somebody waits there, nobody waits in vain for all that.
+fn patience(shared: &Shared, interval: Duration) -> Duration {
+    if !shared.follows || shared.bus.state().borrow().whole {
+        return interval;
+    }
+    interval.min(Duration::from_millis(shared.config.history_wait_ms) / 2)
 }
 
 /// How far the archive is behind, for `/metrics`.
