@@ -14,7 +14,7 @@ WINDOW_S = 2
 
 async def test_what_is_sent_again_after_the_window_and_before_the_archive_is_one_message(nodes, kafka, name):
     """Ids went by age alone, and the archive that did not have the message yet was believed when it said so."""
-    # They have no Redis: the archive comes within half of the time for which a history waits.
+    # On Kafka the archive comes within half of the time for which a history waits.
     one, two = nodes(
         2, kafka=kafka.config(dedupe_window=f"{WINDOW_S} s"), store_more={"archive_interval": "1 min", "archive_records_max": 100_000},
         delivery={"history_deadline": "1 min"})
@@ -42,7 +42,7 @@ async def test_what_is_sent_again_after_the_window_and_before_the_archive_is_one
 async def test_who_asks_for_a_history_does_not_wait_for_the_archives_interval_on_any_node(nodes, name):
     with Redis() as redis:
         one, two = nodes(
-            2, store_more={"archive_interval": "1 min"}, delivery={"history_deadline": "30 s"},
+            2, store_more={"archive_interval": "1 min"}, delivery={"history_deadline": "1 min"},
             registry={"backend": "redis", "url": redis.url, "lease": "3 s"})
         alice, bob = name("alice"), name("bob")
         # Each of both partitions belongs to one of the nodes; both are asked.

@@ -36,7 +36,7 @@ struct Round {
 /// answer, its partitions wait, and no others.
 pub(crate) async fn run(shared: Arc<Shared>, shard: u32) {
     let mut readers: HashMap<TopicPartition, Reader> = HashMap::new();
-    let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
+    let interval = pace::interval(&shared);
     let mut last = None;
     let mut hurried = shared.pace.hurried();
     loop {

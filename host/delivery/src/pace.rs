@@ -52,38 +52,33 @@ impl Pace {
     }
 }
 
+/// Between two transactions of a shard where little is to be written. On a log that nodes share a history may be asked of a node to whose word, that somebody
+/// waits, no other listens; there it has what it needs within half of the time that it waits.
+pub(crate) fn interval(shared: &Shared) -> Duration {
+    let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
+    if shared.follows { interval.min(Duration::from_millis(shared.config.history_wait_ms / 2)) } else { interval }
+}
+
 /// Waits until it is time to write this shard of the archive again; never less than [`LEAST`], or records that wait for their worker would keep a core busy.
 pub(crate) async fn due(shared: &Shared, shard: u32, hurried: &mut watch::Receiver<()>, interval: Duration) {
-    let began = Instant::now();
-    let due = async {
+    let end = Instant::now() + interval;
+    tell_lag(shared);
+    tokio::time::sleep(LEAST.min(interval)).await;
+    let full = async {
         loop {
             tell_lag(shared);
-            tokio::time::sleep(LEAST.min(interval)).await;
-            let full = shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64;
-            if full || began.elapsed() >= patience(shared, interval) {
+            if shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64 {
                 return;
             }
+            tokio::time::sleep(LEAST).await;
         }
     };
     tokio::select! {
-        () = due => {}
+        () = tokio::time::sleep_until(end) => {}
         // Its sender lives as long as `shared`.
-        () = hurry(hurried) => {}
+        _ = hurried.changed() => {}
+        () = full => {}
     }
-}
-
-/// Somebody waits; not before [`LEAST`].
-async fn hurry(hurried: &mut watch::Receiver<()>) {
-    tokio::time::sleep(LEAST).await;
-    drop(hurried.changed().await);
-}
-
-/// Where nobody of another node can say that somebody waits there, nobody waits in vain for all that.
-fn patience(shared: &Shared, interval: Duration) -> Duration {
-    if !shared.follows || shared.bus.state().borrow().whole {
-        return interval;
-    }
-    interval.min(Duration::from_millis(shared.config.history_wait_ms) / 2)
 }
 
 /// How far the archive is behind, for `/metrics`.

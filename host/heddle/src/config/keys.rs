@@ -255,7 +255,7 @@ sections! {
         queue_max: u64 = 256 [16, 1_000_000];
         /// Records in one archive transaction.
         archive_records_max: u64 = 2_000 [1, 100_000];
-        /// Pause between archive transactions while there is little to write and nobody waits for it. On Kafka, while Redis is away, at most half of `delivery.history_deadline`: a word of another node that somebody waits there does not come.
+        /// Pause between archive transactions while there is little to write and nobody waits for it. On Kafka at most half of `delivery.history_deadline`: without Redis no node hears that somebody waits at another.
         archive_interval: Span = "5 s" ["0 ms", "1 min"];
     }
     /// From the log to devices.
