@@ -27,6 +27,7 @@ async def test_a_damaged_archive_becomes_what_the_log_says(start, name):
     running = heddle(*words(server))
     assert running.returncode == 1 and "stop it first" in running.stderr, running.stderr
     server.restart(hard=False)
+    archived(server)
     was_told = told(server, who, groups)
     stop([server])
     store = Sqlite(server)
@@ -71,6 +72,8 @@ async def test_on_kafka_and_postgres_too(nodes, postgres, name):
     assert running.returncode == 1 and "stop all of them first" in running.stderr, running.stderr
     for server in servers:
         server.restart(hard=False)
+    for server in servers:
+        archived(server)
     was_told = told(servers[0], who, groups)
     stop(servers)
     whole = store.tables()
