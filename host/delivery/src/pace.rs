@@ -52,8 +52,8 @@ impl Pace {
     }
 }
 
-/// Between two transactions of a shard where little is to be written. On a log that nodes share a history may be asked of a node to whose word, that somebody
-/// waits, no other listens; there it has what it needs within half of the time that it waits.
+/// Between two transactions of a shard where little is to be written. Where nodes share a log, one may be asked for a history and not reach the node that
+/// archives; so what a history needs comes within half of the time that it waits.
 pub(crate) fn interval(shared: &Shared) -> Duration {
     let interval = Duration::from_millis(shared.config.archive_interval_ms.max(1));
     if shared.follows { interval.min(Duration::from_millis(shared.config.history_wait_ms / 2)) } else { interval }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use heddle_model::Clock;
 use sqlx::sqlite::SqliteConnection;
 
-/// Instructions of SQLite's machine between two offers: some 20 µs of inserts.
+/// Instructions of SQLite's machine between two offers: by reckoning some 20 µs of inserts.
 const INSTRUCTIONS: i32 = 300;
 /// So much more than it has worked itself the writer gives to others: beside threads that never rest it has half of the time that it would have had,
 /// and comes on.
