@@ -197,7 +197,8 @@ fn remedy(config: &KafkaConfig, reason: &str) -> Option<Remedy> {
         );
         return Some(Remedy { key: "kafka.tls_ca", remedy, certificate: true });
     }
-    if has("PLAINTEXT broker listener") {
+    // Which of them comes depends on whether the end of the connection is read or polled for first.
+    if has("PLAINTEXT broker listener") || (has("Disconnected: ") && has("in state SSL_HANDSHAKE")) {
         return mend(
             "kafka.tls",
             "is true, and this port does not speak TLS: name the port that does in kafka.brokers".to_owned(),
@@ -312,6 +313,22 @@ mod tests {
         ] {
             assert!(remedy(&config, reason).is_none(), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_port_that_ends_each_handshake_does_not_speak_tls() {
+        let config = secured(Some(KafkaTls::default()), None);
+        for reason in [
+            "ssl://127.0.0.1:1/bootstrap: SSL handshake failed: Disconnected: connection reset by peer: connecting to a PLAINTEXT broker listener?",
+            "ssl://127.0.0.1:1/bootstrap: Disconnected: SSL connection closed by peer (after 1ms in state SSL_HANDSHAKE)",
+            "ssl://127.0.0.1:1/bootstrap: Disconnected: during SSL connection handshake (after 2ms in state SSL_HANDSHAKE)",
+        ] {
+            let remedy = remedy(&config, reason).unwrap();
+            assert_eq!(remedy.key, "kafka.tls", "{reason}");
+            assert!(remedy.remedy.contains("does not speak TLS"), "{}", remedy.remedy);
+        }
+        let late = "ssl://127.0.0.1:1/bootstrap: Connection setup timed out in state SSL_HANDSHAKE";
+        assert!(super::remedy(&config, late).is_none(), "a port that says nothing may be one of a broker that is late");
     }
 
     #[test]
