@@ -111,13 +111,23 @@ impl Delivery {
             }
             views.push(ConversationView {
                 last: last.and_then(|last| viewed(&last, user, &receipts)),
+                name: self.name(user, &row.conversation, row.name).await,
                 conversation: row.conversation,
                 unread: row.unread,
                 muted: row.muted,
-                name: row.name,
             });
         }
         Ok(views)
+    }
+
+    /// A group's name, in which the archive may be behind: what made and what renamed it is on another partition than the user's own.
+    async fn name(&self, user: &UserId, conversation: &Conversation, archived: Option<Box<str>>) -> Option<Box<str>> {
+        let Conversation::Group(group) = conversation else { return archived };
+        let view = match self.shared.groups.peek(group).filter(|view| view.is_member(user)) {
+            None if archived.is_none() => self.shared.group_of(group, user).await.ok().flatten(),
+            known => known,
+        };
+        view.map(|view| view.name.clone()).or(archived)
     }
 
     /// What was pushed was left out when it was; what is pulled has no record of each member, so it counts who blocks whom now.

@@ -1,6 +1,7 @@
 //! What only the store in a file does: what it holds in the end whatever was written twice, restarts, kills, files that are no store.
 #![allow(clippy::print_stdout, reason = "a skip is printed, and a process that is to be killed tells how far it is")]
 
+mod courtesy;
 #[allow(dead_code, reason = "the contract's suite uses all of it")]
 #[path = "../contract/fixture.rs"]
 mod fixture;
