@@ -348,9 +348,9 @@ pub struct ArchiveRebuildArgs {
 /// `heddle explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  heddle explain 3kq2v5y7c4m6n8p0r2t4w6x8za
-  heddle explain 3kq2v5y7c4m6n8p0r2t4w6x8za --data /var/lib/heddle --output json
-  heddle explain 3kq2v5y7c4m6n8p0r2t4w6x8za --admin 10.0.0.5:7601 --token \"$TOKEN\"
+  heddle explain r6hz5txhnsyngkxw7jqcznowva
+  heddle explain r6hz5txhnsyngkxw7jqcznowva --data /var/lib/heddle --output json
+  heddle explain r6hz5txhnsyngkxw7jqcznowva --admin 10.0.0.5:7601 --token \"$TOKEN\"
 
 The server must run: it is found by run.json in its data directory, or by --admin.")]
 pub struct ExplainArgs {

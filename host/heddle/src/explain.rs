@@ -19,7 +19,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// If there is no server, no such message, or no right to ask.
 pub async fn command(args: &ExplainArgs) -> Result<String, Failure> {
     let id = heddle_model::MessageId::parse(&args.message_id)
-        .map_err(|error| Failure::usage(format!("message id {:?}: {error}", args.message_id)))?;
+        .map_err(|error| Failure::usage(format!("{error}; `accepted` names it, and so does heddle log cat")))?;
     let client = args.server.client(DEADLINE)?;
     let answer = client.ask(Method::GET, &format!("/explain/{id}"), Bytes::new()).await?;
     let answer = answer.map_err(|refusal| match refusal.status {

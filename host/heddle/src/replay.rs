@@ -59,20 +59,20 @@ fn since(text: &str) -> Result<Value, Failure> {
 fn people(answer: &Value) -> String {
     let devices: Vec<&str> = answer["devices"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut out = format!(
-        "{}: {} go back to offset {}",
+        "{} goes back to offset {} on {}, and takes {} events from there",
         answer["user"].as_str().unwrap_or("-"),
+        answer["after"],
         devices.join(", "),
-        answer["after"]
+        answer["events"]
     );
-    let _ = write!(out, ", and take {} events from there", answer["events"]);
     if answer["before_oldest"] == true {
         let oldest = Duration::from_millis(answer["oldest"].as_u64().unwrap_or_default());
         let oldest = humantime::format_rfc3339_seconds(UNIX_EPOCH + oldest);
-        let _ = write!(out, "\nnothing from before {oldest} is kept: they take all that is");
+        let _ = write!(out, "\nnothing from before {oldest} is kept: that is all there is");
     }
     let _ = write!(
         out,
-        "\n{} connections were told to come again at once; other devices go back when they connect next",
+        "\n{} connected now, told to come again at once; other devices go back when they connect next",
         answer["connections"]
     );
     out
@@ -81,6 +81,20 @@ fn people(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_goes_back_and_where_is_one_sentence() {
+        let answer = json!({
+            "user": "bob", "after": 0, "events": 4, "devices": ["phone", "tablet"], "connections": 1,
+            "before_oldest": true, "oldest": 1_000,
+        });
+        assert_eq!(
+            people(&answer),
+            "bob goes back to offset 0 on phone, tablet, and takes 4 events from there\n\
+             nothing from before 1970-01-01T00:00:01Z is kept: that is all there is\n\
+             1 connected now, told to come again at once; other devices go back when they connect next"
+        );
+    }
 
     #[test]
     fn a_point_is_an_offset_a_span_or_a_moment() {
