@@ -41,7 +41,7 @@ async fn the_writer_offers_its_core_within_a_transaction() {
     looks.count.store(0, Ordering::Relaxed);
     store.store().archive.write(batch).await.unwrap();
     let offered = looks.count.load(Ordering::Relaxed);
-    // Two at each offer; without offers it looks at the clock a few times in all.
-    assert!(offered as u64 > MESSAGES, "{offered} looks at the clock in a transaction of {MESSAGES} messages");
+    // Two at each offer, which comes once in a few messages; without offers it looks at the clock twice for the job.
+    assert!(offered as u64 > MESSAGES / 5, "{offered} looks at the clock in a transaction of {MESSAGES} messages");
     store.close().await;
 }
