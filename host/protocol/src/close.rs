@@ -17,7 +17,7 @@ pub enum CloseCode {
     TooManyFrames,
     /// 4401: the token was good and is no longer.
     TokenExpired,
-    /// 4403: too many connections of this user or address.
+    /// 4403: too many connections of this user.
     TooManyConnections,
     /// 4500: the token was never good.
     TokenInvalid,

@@ -12,7 +12,7 @@ use crate::table::{print, verdict};
 
 /// The slope is taken between these numbers of connections, so that what the server needs anyway is left out.
 const FEW: usize = 1_000;
-const MANY: usize = 9_000;
+const MANY: usize = 10_000;
 /// Files of either process beside its sockets.
 const FILES_BESIDE: u64 = 1_000;
 const GOAL_KIB: f64 = 8.0;

@@ -26,7 +26,7 @@ sections! {
         listen: std::net::SocketAddr = "127.0.0.1:7600";
         /// Connections of one user; one more closes with 4403.
         connections_per_user: u64 = 5 [1, 1000];
-        /// Connections from one address; one more closes with 4403, or 429 before the upgrade.
+        /// Connections from one address; one more is refused before the upgrade, with 429.
         connections_per_ip: u64 = 10 [1, 1_000_000];
         /// Loopback does not count against `connections_per_ip`. On in `heddle dev` only.
         loopback_exempt: bool = false;
