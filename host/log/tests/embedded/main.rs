@@ -1,6 +1,7 @@
 //! What only the log on disk does: restarts, torn tails, faults, retention, directories that are wrong.
 #![allow(clippy::print_stdout, reason = "a skip is printed, and a process that is to be killed tells how far it is")]
 
+mod durable;
 mod fixture;
 mod full;
 mod ids;
