@@ -1,6 +1,7 @@
 """What is typed, and what comes out of it."""
 
 import asyncio
+import base64
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import pytest
 from harness.device import Device
 from harness.policies import fixture
 from harness.server import ROOT, Heddle, binary, heddle
-from harness.waiting import until
+from harness.waiting import until, until_async
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,44 @@ async def test_heddle_token_prints_a_token_alone_that_dev_takes(dev):
         assert c.hello["user"] == "carol"
 
 
-def test_dev_refuses_any_address_but_loopback(tmp_path):
-    done = heddle("dev", "--data", tmp_path / "d", "--listen", "0.0.0.0:0", "--no-bot", "--output", "json")
-    assert done.returncode != 0 and "loopback" in done.stderr.lower(), done
+def test_a_token_of_dev_ends_after_30_days(dev):
+    for text in (heddle("token", "--user", "carol").stdout.strip(), *dev.ready["tokens"].values()):
+        claims = json.loads(base64.urlsafe_b64decode(text.split(".")[1] + "=="))
+        assert claims["exp"] - claims["iat"] == 30 * 24 * 3600, claims
+
+
+@pytest.mark.parametrize("flag", ["--listen", "--admin"])
+def test_dev_refuses_any_address_but_loopback(tmp_path, flag):
+    done = heddle("dev", "--data", tmp_path / "d", flag, "0.0.0.0:0", "--no-bot", "--output", "json")
+    assert done.returncode != 0 and "loopback" in done.stderr.lower() and "0.0.0.0:0" in done.stderr, done
+
+
+async def test_dev_counts_no_connections_of_this_machine_and_a_server_does(dev):
+    devices = [Device(dev, f"loopback-{i}") for i in range(11)]
+    for device in devices:
+        await device.connect()
+    for device in devices:
+        await device.leave()
+    shown = heddle("config", "show", "--defaults").stdout
+    assert "\nloopback_exempt = false\n" in shown and "\nconnections_per_ip = 10\n" in shown, shown
+
+
+async def test_without_its_bot_dev_has_nobody_who_answers(dev):
+    async with Device(dev, "alice") as a:
+        await a.say("bob", "is anybody there?")
+        await until_async(lambda: dev.metrics()["heddle_gateway_connections"] == 1, "alice is alone")
+        await a.nothing_before_pong("receipt")
+        await a.nothing_before_pong("typing_indicator")
+
+
+async def test_dev_takes_policies_too(tmp_path):
+    server = Heddle(tmp_path / "policies", mode="dev", policies=[("routing", fixture("deny-all"))]).start()
+    try:
+        assert [p["name"] for p in server.ready["policies"] if p["hook"] == "routing"] == ["deny-all"]
+        async with Device(server, "alice") as a:
+            await a.refused("refused", "bob", "hello")
+    finally:
+        server.kill()
 
 
 def test_in_dev_a_user_bob_types_reads_and_replies_within_five_seconds(tmp_path):
@@ -76,8 +112,11 @@ def test_dev_prints_at_most_20_lines(tmp_path):
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     assert len(text.splitlines()) <= 20, text
-    for word in ("alice", "bob", "token-bucket", "inbox-routing", "group-fanout", "last-seen", "127.0.0.1"):
-        assert word in text, (word, text)
+    for plugin in ("token-bucket", "inbox-routing", "group-fanout", "last-seen"):
+        assert re.search(rf"^# .* {plugin} \d+\.\d+\.\d+ +sha256 [0-9a-f]{{16}} +[\d.]+ µs a call$", text, re.MULTILINE), text
+    for words in (r"ready after \d+ ms", "Clients: 127.0.0.1:", "you: 127.0.0.1:", "Generation 1 decides", "^ALICE=", "^BOB=",
+                  "^.*heddle chat .*--user alice", r"http://127.0.0.1:\d+/try", "Ctrl-C drains"):
+        assert re.search(words, text, re.MULTILINE), (words, text)
 
 
 def _settled(path):
@@ -117,6 +156,20 @@ def test_all_problems_of_a_configuration_are_told_at_once_with_did_you_mean(tmp_
         ):
             lines = [line for line in done.stderr.splitlines() if all(word in line for word in words)]
             assert len(lines) == 1, (words, done.stderr)
+
+
+async def test_each_line_that_a_server_logs_is_an_object_unless_text_is_asked_for(start, name):
+    shown = heddle("config", "show", "--defaults").stdout
+    assert '\nformat = "json"\n' in shown, shown
+    server = start(config={"telemetry": {"format": "json"}})
+    async with Device(server, name("alice")) as a:
+        await a.say(name("bob"), "hello")
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.stderr_path.read_text().splitlines() if not line.startswith("# ")]
+    assert len(lines) >= 2, lines
+    for line in lines:
+        assert {"timestamp", "level", "target"} <= set(line) and line["fields"]["message"], line
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line["timestamp"]), line
 
 
 async def test_a_built_in_policy_is_named_beside_files_on_the_command_line(start, name):

@@ -67,7 +67,7 @@ def test_a_directory_that_is_read_only_is_refused(start, tmp_path):
     need(Image.possible(), "mount loop images (needs root)")
     with Image(tmp_path / "disk", tmp_path / "mount", 32) as image:
         run("mount", "-o", "remount,ro", image.mount)
-        _refused(_on(start, image, tmp_path), str(image.mount))
+        _refused(_on(start, image, tmp_path), str(image.mount), "Read-only file system", "node.data_dir")
 
 
 def _on(start, image, tmp_path, **config):
@@ -120,7 +120,15 @@ def test_a_full_disk_at_start_is_said_with_what_to_do(start, tmp_path):
                     file.flush()
             except OSError:
                 pass
-        _refused(_on(start, image, tmp_path), str(image.mount))
+        server = _on(start, image, tmp_path)
+        mends = ("No space left on device", f"df -h {image.mount}", "heddle serve --config FILE --set node.data_dir=")
+        _refused(server, str(server.data), *mends)
+        # The directory alone finds room: then it is its files that do not.
+        server.data.mkdir(exist_ok=True)
+        _refused(server, str(server.data), *mends)
+        dev = start(data=tmp_path / "beside-dev", launch=False, mode="dev")
+        dev.data = server.data
+        _refused(dev, "No space left on device", f"df -h {image.mount}", "heddle dev --data ")
 
 
 def test_a_port_that_is_taken_is_said_with_the_port(start):

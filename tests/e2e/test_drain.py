@@ -8,6 +8,7 @@ import time
 import pytest
 
 from harness.device import Device
+from harness.raw import RawSocket
 
 CLIENTS = 500
 
@@ -37,6 +38,9 @@ async def test_a_drain_with_500_clients_is_paced_all_resume_and_nothing_comes_tw
 
     watchers = [asyncio.create_task(watch(d)) for d in devices]
     server.signal(signal.SIGTERM)
+    await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
+    with RawSocket(server.client) as late:
+        assert late.upgrade(server.token(name("late"))) == 503, "somebody came in while others are sent away"
     await asyncio.gather(*watchers)
     codes = {d.closed[0] for d in devices}
     assert codes == {4001}, codes

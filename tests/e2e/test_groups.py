@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import itertools
 import json
+import time
 from collections import Counter
 
 import pytest
@@ -264,6 +265,21 @@ async def test_a_pulled_group_sends_notices_and_is_read_as_history(start, name):
     async with Device(server, bob, "desk") as again:
         await again.next("caught_up")
         assert again.has("group_notice", group=group, head=last["order"]), again.inbox
+
+
+async def test_of_many_pulled_messages_in_a_second_one_notice_comes(start, name):
+    server = start(policies=[("fanout", fixture("pull-all"))])
+    alice, bob = name("alice"), name("bob")
+    group = server.rest(alice).group("pulled", [bob])
+    async with Device(server, alice, auto_ack=True) as a, Device(server, bob) as b:
+        await b.next("membership", change="joined", user=bob)
+        began, last = time.monotonic(), None
+        for i in range(60):
+            last = await a.say(group=group, text=f"p{i}")
+        await until_async(lambda: b.has("group_notice", group=group, head=last["order"]), "a notice with the newest head")
+        seconds = time.monotonic() - began
+        heads = [f["head"] for f in b.inbox if f["type"] == "group_notice"]
+        assert heads == sorted(set(heads)) and len(heads) <= seconds + 2, (heads, seconds)
 
 
 async def test_typing_in_a_group_names_the_group(server, name):

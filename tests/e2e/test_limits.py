@@ -52,6 +52,23 @@ async def test_a_reader_that_acknowledges_nothing_is_closed_with_4008_and_resume
         assert b.texts() == [f"m{i}" for i in range(120)]
 
 
+async def test_no_more_bytes_than_are_configured_wait_for_an_acknowledgement(start, name):
+    server = start(config={"delivery": {"slow_timeout": "30 s", "unacknowledged_bytes_max": "100 KiB"}})
+    bob = name("bob")
+    async with Device(server, name("alice"), auto_ack=True) as a, Device(server, bob) as b:
+        for i in range(40):
+            await a.say(bob, f"m{i}", data="x" * 10_000)
+        await b.until(lambda: len(b.messages) >= 9, "what fits")
+        for _ in range(20):
+            await b.ping()
+        # One more than fits may be under way when the bound is met.
+        assert len(b.messages) <= 11, len(b.messages)
+        b.auto_ack = True
+        await b.ack()
+        await b.until(lambda: len(b.messages) == 40, "the rest")
+        assert b.texts() == [f"m{i}" for i in range(40)]
+
+
 @pytest.mark.timeout(180)
 async def test_a_reader_that_never_reads_is_closed_with_bounded_memory(start, name):
     server = start(config={"delivery": {"slow_timeout": "3 s"}, "gateway": {"heartbeat": "2 s"}})

@@ -26,9 +26,10 @@ pub(super) enum OpenLog {
 
 impl OpenLog {
     /// Opens it. Reading the disk, recovery perhaps a lot of it, or asking the brokers takes its time.
-    /// `known`: the log that the store knows, and the partitions that it has.
+    /// `known`: the log that the store knows, and the partitions that it has. `dev`: which command is named to whoever must choose.
     pub(super) async fn open(
         config: &Config,
+        dev: bool,
         clock: &Arc<dyn Clock>,
         known: Option<(Identity, u32)>,
     ) -> Result<Self, Failure> {
@@ -40,7 +41,7 @@ impl OpenLog {
                     .await
                     .map_err(|error| Failure::new(format!("opening the log failed: {error}")))?
                     .map(Self::Embedded)
-                    .map_err(|error| closed(config, &error))
+                    .map_err(|error| closed(config, dev, &error))
             }
             LogBackend::Kafka => {
                 let opened = KafkaLog::open(settings::kafka(config, known)?, clock).await;
@@ -140,35 +141,44 @@ async fn look(broker: &str, trust: &Trust) -> Sight {
 }
 
 /// What the log says, and the command that mends it where one does.
-fn closed(config: &Config, error: &OpenError) -> Failure {
-    let (dir, program) = (config.node.data_dir.display(), program());
+fn closed(config: &Config, dev: bool, error: &OpenError) -> Failure {
+    let (dir, program) = (&config.node.data_dir, program());
     let mend = match error {
         OpenError::InUse { pid, .. } => {
+            let beside = dir.display();
             format!(
-                "\n  stop it:            kill {pid}\n  beside it:          {program} dev --data {dir}-2 {FREE_PORTS}"
+                "\n  stop it:            kill {pid}\n  beside it:          {program} dev --data {beside}-2 {FREE_PORTS}"
             )
         }
-        OpenError::Full { .. } => {
-            format!(
-                "\n  see what is full:   df -h {dir}\n  another directory:  {program} dev --data /a/larger/disk/heddle-data"
-            )
-        }
+        OpenError::Full { .. } => full(dir, dev),
         OpenError::ReadOnly { .. } => {
-            format!("\n  make it yours:      sudo chown -R $(id -u) {dir}")
+            format!("\n  make it yours:      sudo chown -R $(id -u) {}{}", dir.display(), elsewhere("/another", dev))
         }
         _ => String::new(),
     };
     Failure::new(format!("{error}{mend}"))
 }
 
+fn full(dir: &Path, dev: bool) -> String {
+    let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir);
+    format!("\n  see what is full:   df -h {}{}", there.display(), elsewhere("/a/larger/disk", dev))
+}
+
+fn elsewhere(parent: &str, dev: bool) -> String {
+    let start = if dev { "dev --data " } else { "serve --config FILE --set node.data_dir=" };
+    format!("\n  another directory:  {} {start}{parent}/heddle-data", program())
+}
+
 /// The native code of components lies there too.
-pub(super) fn make_data_dir(dir: &Path) -> Result<(), Failure> {
+pub(super) fn make_data_dir(dir: &Path, dev: bool) -> Result<(), Failure> {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| {
-        Failure::new(format!(
-            "data directory {} cannot be made: {error}; choose another with --data DIR (dev) or node.data_dir (serve)",
-            dir.display()
-        ))
+        let mend = match error.kind() {
+            StorageFull | QuotaExceeded => full(dir, dev),
+            _ => elsewhere("/another", dev),
+        };
+        Failure::new(format!("data directory {} cannot be made: {error}{mend}", dir.display()))
     })
 }

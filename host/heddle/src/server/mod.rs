@@ -90,16 +90,16 @@ impl Server {
         let gateway_config = settings::gateway(config, &terms.admin_token, terms.dev)?;
         backend_warnings(config, clock.now()).iter().for_each(|warning| tracing::warn!("{warning}"));
 
-        make_data_dir(&config.node.data_dir)?;
+        make_data_dir(&config.node.data_dir, terms.dev)?;
         let several = config.log.backend == LogBackend::Kafka;
         let (log, store) = if several {
             // The store knows into how many partitions a shared log was cut.
             let store = OpenStore::open(config, &clock).await?;
             let known = store.ports().epochs.newest().await.map_err(|error| failed(&error))?;
             let known = known.map(|(identity, partitions)| (Identity(identity), partitions));
-            (OpenLog::open(config, &clock, known).await?, store)
+            (OpenLog::open(config, terms.dev, &clock, known).await?, store)
         } else {
-            let log = OpenLog::open(config, &clock, None).await?;
+            let log = OpenLog::open(config, terms.dev, &clock, None).await?;
             (log, OpenStore::open(config, &clock).await?)
         };
         store.fits(log.port().layout().partitions)?;
