@@ -66,6 +66,30 @@ def test_a_machine_that_has_all_is_told_how_long_the_first_build_takes_and_no_ot
     assert machine.set_up() == (0, "")
 
 
+def test_make_run_builds_links_the_binary_and_starts_it(machine, tmp_path):
+    checkout, binary = tmp_path / "checkout", machine.home / ".cache" / "heddle" / "target" / "debug" / "heddle"
+    (checkout / "deploy").mkdir(parents=True)
+    for file in ("Makefile", "deploy/setup.sh"):
+        shutil.copy(ROOT / file, checkout / file)
+    for name in ("make", "ln", "chmod"):
+        (machine.bin / name).symlink_to(pathlib.Path(shutil.which(name)).resolve())
+    machine.has("cargo", f"""echo "cargo $*"
+mkdir -p {binary.parent}
+printf '#!/bin/sh\\necho "started: $0 $*"\\n' > {binary}
+chmod +x {binary}""")
+    for args, wanted in (
+        ((), "./heddle dev --data ./heddle-data"),
+        (("DATA=./elsewhere", "ARGS=--no-bot"), "./heddle dev --data ./elsewhere --no-bot"),
+    ):
+        done = subprocess.run(
+            [machine.bin / "make", "-C", checkout, "run", *args], capture_output=True, text=True, timeout=60, check=False,
+            env={"PATH": str(machine.bin), "HOME": str(machine.home)})
+        assert done.returncode == 0, done
+        said = [line.strip() for line in done.stdout.splitlines()]
+        assert f"started: {wanted}" in said and any(line.startswith("cargo test") for line in said), done
+        assert (checkout / "heddle").readlink() == binary
+
+
 def test_what_another_checkout_built_last_is_built_again_for_this_one(machine):
     asked = machine.home / "asked"
     machine.has("find", f'echo "$*" >> {asked}')

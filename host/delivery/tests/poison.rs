@@ -54,6 +54,25 @@ async fn a_record_that_does_not_decode_is_given_up_by_worker_and_archiver_and_wh
 }
 
 #[tokio::test]
+async fn at_a_record_of_a_newer_build_the_partition_stands_still_and_nothing_is_given_up() {
+    let world = World::new().await;
+    let (home, other) = (world.home("bob"), world.home("carol"));
+    assert_ne!(home, other);
+    let behind = direct("alice", "bob", "behind", 2).encode();
+    for bytes in [direct("alice", "bob", "before", 1).encode(), Bytes::from_static(b"\xffof tomorrow"), behind] {
+        world.log.append(home, None, bytes).await.unwrap();
+    }
+    let _delivery = world.deliver().await;
+    world.until(async || archived(&world, "bob").await == ["before"], "what is before it is archived").await;
+    world.log.append(other, None, direct("alice", "carol", "elsewhere", 3).encode()).await.unwrap();
+    world.until(async || archived(&world, "carol").await == ["elsewhere"], "other partitions go on").await;
+    world.until(async || archived(&world, "alice").await.len() == 2, "and so do their copies").await;
+    assert_eq!(archived(&world, "bob").await, ["before"]);
+    assert_eq!(dead(&world).await, []);
+    assert_eq!(world.log.derived(home), 1, "the cursor passed what was not understood");
+}
+
+#[tokio::test]
 async fn a_record_that_the_store_refuses_is_found_by_halving_and_the_others_of_its_batch_are_archived() {
     let world = World::new().await;
     let _counting = metrics::set_default_local_recorder(&*world.counters);

@@ -1,6 +1,8 @@
-use clap::CommandFactory as _;
+use std::path::Path;
 
-use super::{Cli, policy_flag};
+use clap::{CommandFactory as _, Parser as _};
+
+use super::{Cli, Command, policy_flag};
 
 #[test]
 fn the_command_line_is_consistent() {
@@ -19,6 +21,14 @@ fn every_command_teaches_with_an_example() {
         }
     }
     check(&Cli::command(), "heddle");
+}
+
+#[test]
+fn dev_listens_and_keeps_its_data_where_the_readme_says() {
+    let Ok(Cli { command: Command::Dev(dev), .. }) = Cli::try_parse_from(["heddle", "dev"]) else { panic!("no dev") };
+    assert_eq!((dev.listen.to_string(), dev.admin.to_string()), ("127.0.0.1:7600".into(), "127.0.0.1:7601".into()));
+    assert_eq!(dev.data, Path::new("./heddle-data"));
+    assert!(!dev.no_bot);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use heddle_store::{ArchiveBatch, DeadLetter, OpenError};
+use heddle_model::DeviceId;
+use heddle_store::{ArchiveBatch, DeadLetter, DeviceRow, OpenError};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -54,6 +55,66 @@ async fn a_store_of_a_newer_version_is_left_as_it_was() {
     let OpenError::Newer { found: 1_000, known, .. } = error else { panic!("{error}") };
     execute(&path, &format!("PRAGMA user_version = {known}")).await;
     open(&path).await.close().await;
+}
+
+/// Every schema that a release had, oldest first.
+fn migrations() -> Vec<String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
+    files.sort();
+    files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
+}
+
+/// Gives a database of an older schema the rows that another has in the columns that both know.
+async fn copy(from: &Path, to: &Path) {
+    let mut connection = SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(to)).await.unwrap();
+    connection.execute(sqlx::raw_sql(AssertSqlSafe(format!("ATTACH '{}' AS newest", from.display())))).await.unwrap();
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "SELECT t.name, group_concat(c.name) FROM sqlite_schema t, pragma_table_info(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' GROUP BY t.name",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    for (table, columns) in columns {
+        let sql = format!("INSERT OR REPLACE INTO {table} ({columns}) SELECT {columns} FROM newest.{table}");
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.unwrap();
+    }
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_any_older_schema_is_brought_up_to_date_with_all_that_it_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let newest = directory.path().join("newest.db");
+    let store = open(&newest).await;
+    let ports = store.store();
+    let mut batch = ArchiveBatch::default();
+    direct(&mut batch, 1, 1, 1);
+    batch.groups.push(made("weavers", 2, &["alice", "bob"]));
+    batch.cursors.push(cursor(home("bob"), 1));
+    ports.archive.write(batch).await.unwrap();
+    ports.directory.see_user(&user("alice"), 5).await.unwrap();
+    let phone = DeviceRow::new(DeviceId::new("phone").unwrap(), at(7), 9, 0);
+    ports.devices.save_devices(vec![(user("alice"), phone)], 20).await.unwrap();
+    ports.devices.save_read(&user("bob"), &conversation("user:alice"), at(1)).await.unwrap();
+    store.close().await;
+    let wanted = dump(&newest).await;
+    assert!(wanted.len() > 8, "{wanted:?}");
+
+    let migrations = migrations();
+    assert!(migrations.len() >= 7);
+    for version in 1..migrations.len() {
+        let older = directory.path().join(format!("{version}.db"));
+        execute(&older, &migrations[..version].concat()).await;
+        copy(&newest, &older).await;
+        // Twice: the second time there is nothing to do.
+        for _ in 0..2 {
+            open(&older).await.close().await;
+            assert_eq!(dump(&older).await, wanted, "from schema {version}");
+        }
+    }
 }
 
 #[tokio::test]
