@@ -78,16 +78,17 @@ mkdir -p {binary.parent}
 printf '#!/bin/sh\\necho "started: $0 $*"\\n' > {binary}
 chmod +x {binary}""")
     for args, wanted in (
-        ((), "./heddle dev --data ./heddle-data"),
-        (("DATA=./elsewhere", "ARGS=--no-bot"), "./heddle dev --data ./elsewhere --no-bot"),
+        ((), "dev --data ./heddle-data"),
+        (("DATA=./elsewhere", "ARGS=--no-bot"), "dev --data ./elsewhere --no-bot"),
     ):
         done = subprocess.run(
             [machine.bin / "make", "-C", checkout, "run", *args], capture_output=True, text=True, timeout=60, check=False,
             env={"PATH": str(machine.bin), "HOME": str(machine.home)})
         assert done.returncode == 0, done
         said = [line.strip() for line in done.stdout.splitlines()]
-        assert f"started: {wanted}" in said and any(line.startswith("cargo test") for line in said), done
-        assert (checkout / "heddle").readlink() == binary
+        (built, started), link = said[1:3], checkout / "heddle"
+        assert built.startswith("cargo test --workspace") and started in (f"started: {at} {wanted}" for at in (link, "./heddle")), done
+        assert link.readlink() == binary
 
 
 def test_what_another_checkout_built_last_is_built_again_for_this_one(machine):

@@ -100,6 +100,7 @@ async fn a_store_of_any_older_schema_is_brought_up_to_date_with_all_that_it_hold
     ports.devices.save_devices(vec![(user("alice"), phone)], 20).await.unwrap();
     ports.devices.save_read(&user("bob"), &conversation("user:alice"), at(1)).await.unwrap();
     store.close().await;
+    execute(&newest, "INSERT INTO audit (at, who, what, why, detail) VALUES (1, 'me', 'deploy', '', '{}')").await;
     let wanted = dump(&newest).await;
     assert!(wanted.len() > 8, "{wanted:?}");
 
