@@ -121,21 +121,12 @@ impl Worker {
                 biased;
                 () = turned(&mut owned, self.owns) => return Stop::Turned,
                 () = stop.cancelled() => {
-                    if self.deriving.is_none() && self.next > self.derived {
-                        self.derive();
-                    }
-                    if let Some((_, deriving)) = self.deriving.take() {
-                        drop(deriving.await);
-                    }
+                    self.hand_over().await;
                     return Stop::Told;
                 }
                 done = derived(self.partition, &mut self.deriving) => {
                     match done {
-                        (upto, Ok(_)) => {
-                            self.derived = self.derived.max(upto);
-                            self.made_upto(upto);
-                            self.worked();
-                        }
+                        (upto, Ok(_)) => self.is_derived(upto),
                         (_, Err(error)) => return Stop::Again(error.to_string()),
                     }
                 }
@@ -155,6 +146,10 @@ impl Worker {
                         Err(error) => Err(Stop::Again(error.to_string())),
                     };
                     if let Err(stop) = stopped {
+                        // What came before it is understood, and nobody comes back for it before the newer build does.
+                        if matches!(stop, Stop::Newer(_)) {
+                            self.hand_over().await;
+                        }
                         return stop;
                     }
                 }
@@ -182,6 +177,31 @@ impl Worker {
         };
         let log = Arc::clone(&self.shared.log);
         self.deriving = Some((self.next, tokio::spawn(async move { log.derive(derived).await })));
+    }
+
+    fn is_derived(&mut self, upto: Offset) {
+        self.derived = self.derived.max(upto);
+        self.made_upto(upto);
+        self.worked();
+    }
+
+    /// Hands over all that was made, and waits until it is. What fails stays for whoever works on the partition next.
+    async fn hand_over(&mut self) {
+        loop {
+            if self.deriving.is_none() && self.next > self.derived {
+                self.derive();
+            }
+            if self.deriving.is_none() {
+                return;
+            }
+            match derived(self.partition, &mut self.deriving).await {
+                (upto, Ok(_)) => self.is_derived(upto),
+                (_, Err(error)) => {
+                    tracing::warn!(partition = %self.partition, %error, "what was made last is not handed over");
+                    return;
+                }
+            }
+        }
     }
 
     async fn batch(&mut self, batch: Batch) -> Result<(), Stop> {
