@@ -1,5 +1,7 @@
 """Presence: who is there, who may know, and who is told."""
 
+import asyncio
+
 from harness.device import Device
 
 
@@ -82,3 +84,23 @@ async def test_last_seen_is_told_to_contacts_only(server, name):
     async with Device(server, alice) as a, Device(server, eve) as e:
         assert "last_seen" not in await _ask(e, bob)
         assert (await _ask(a, bob))["last_seen"] > 0
+
+
+async def test_who_only_answers_is_away_until_something_else_comes(start, name):
+    """Pings and acknowledgements are sent by a device that nobody looks at."""
+    server = start(config={"policies": {"config": {"last-seen": {"active_ms": 3_000}}}})
+    alice, bob = name("alice"), name("bob")
+    server.rest(bob).put(f"/v1/contacts/{alice}").ok()
+    async with Device(server, alice) as a, Device(server, bob) as b:
+        await a.frame({"type": "presence_subscribe", "users": [bob]})
+        # Activity is reported once in five seconds: long enough for one of these to be, if it counted.
+        for number in range(80):
+            await a.say(bob, f"m{number}")
+            await b.next("new_message", text=f"m{number}")
+            await b.ack()
+            await b.ping()
+            await asyncio.sleep(0.1)
+        said = [frame["status"] for frame in a.inbox if frame["type"] == "presence_update" and frame["user"] == bob]
+        assert said[-1] == "away" and "online" not in said[said.index("away"):], said
+        await b.frame({"type": "typing_start", "to": alice})
+        await a.next("presence_update", user=bob, status="online")
