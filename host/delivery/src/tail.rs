@@ -103,12 +103,17 @@ impl Tail {
         Self { inner: RwLock::new(inner), events_max }
     }
 
-    /// Begins further up, if nothing was added yet: everything up to `at` is somewhere else.
-    pub(crate) fn begin(&self, at: Position) {
+    /// What comes next comes after `at`. If that leaves something out, nothing from before is vouched for: it is somewhere else, all of it. Whether it did.
+    pub(crate) fn begin(&self, at: Position) -> bool {
         let mut inner = self.inner.write();
-        if inner.events.is_empty() && inner.upto < at {
+        let left_out = inner.upto < at;
+        if left_out {
             (inner.low, inner.upto, inner.floor) = (at, at, at);
+            inner.events.clear();
+            inner.users.clear();
+            inner.last.clear();
         }
+        left_out
     }
 
     /// Adds an event, and answers for each of its readers the position above which the reader has nothing before it: a push's `after`.
@@ -275,6 +280,25 @@ mod tests {
         }
         let a = UserId::new("a").unwrap();
         assert_eq!(tail.push(&event("a", 14)), [(a, Position(11))]);
+    }
+
+    #[test]
+    fn what_was_left_out_is_vouched_for_by_nobody_whatever_was_there_before() {
+        let (a, b) = (UserId::new("a").unwrap(), UserId::new("b").unwrap());
+        for archived in [10, 11, 12] {
+            let tail = tail(10, 9);
+            tail.push(&event("a", 11));
+            tail.push(&event("b", 12));
+            tail.archived(Position(archived));
+            assert!(!tail.begin(Position(12)), "nothing is left out");
+            assert!(tail.begin(Position(20)));
+            assert_eq!(positions(tail.read(&a, Position(11), 9)), None);
+            assert_eq!(tail.push(&event("a", 21)), [(a.clone(), Position(20))]);
+            assert_eq!(tail.push(&event("b", 22)), [(b.clone(), Position(20))]);
+            assert_eq!(tail.push(&event("a", 23)), [(a.clone(), Position(21))]);
+            assert_eq!(positions(tail.read(&a, Position(11), 9)), None);
+            assert_eq!(positions(tail.read(&a, Position(20), 9)), Some((vec![21, 23], 23)));
+        }
     }
 
     fn positions(read: TailRead) -> Option<(Vec<u64>, u64)> {

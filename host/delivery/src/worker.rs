@@ -87,7 +87,7 @@ impl Worker {
         // More than the tail holds would pass through it for nothing: whoever stands below it is answered by the archive, as ever.
         let head = *shared.log.head(partition).borrow();
         let kept = u64::try_from(shared.config.tail_events_max).unwrap_or(u64::MAX);
-        part.tail.begin(shared.numbering.upto(head.saturating_sub(kept).max(next)));
+        leave_out(shared, partition, head.saturating_sub(kept).max(next));
         let worker = Self {
             shared: Arc::clone(shared),
             partition,
@@ -141,6 +141,7 @@ impl Worker {
                         Err(heddle_log::ReadError::Gone { start, .. }) => {
                             tracing::error!(partition = %self.partition, from = self.next, start, "records are gone before they were worked on");
                             self.next = start;
+                            leave_out(&self.shared, self.partition, start);
                             Ok(())
                         }
                         Err(error) => Err(Stop::Again(error.to_string())),
@@ -397,6 +398,13 @@ impl Worker {
         if let Err(error) = self.shared.store.archive.write(batch).await {
             tracing::warn!(%error, "dead letter not kept; the archiver meets it again");
         }
+    }
+}
+
+/// The worker begins further up than it had come, for others archived what lies between while this node stood still: who is connected reads it there.
+fn leave_out(shared: &Shared, partition: TopicPartition, next: Offset) {
+    if shared.partition(partition).tail.begin(shared.numbering.upto(next)) {
+        shared.hub.wake_all();
     }
 }
 

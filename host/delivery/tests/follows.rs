@@ -21,7 +21,17 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A log that others work on.
 struct Followed {
     log: Arc<MemoryLog>,
-    none: watch::Sender<Vec<TopicPartition>>,
+    /// What this node works on.
+    assigned: watch::Sender<Vec<TopicPartition>>,
+    /// Reads wait: the node stands still.
+    held: watch::Sender<bool>,
+}
+
+impl Followed {
+    fn new(log: &Arc<MemoryLog>) -> Arc<Self> {
+        let (assigned, held) = (watch::Sender::new(Vec::new()), watch::Sender::new(false));
+        Arc::new(Self { log: Arc::clone(log), assigned, held })
+    }
 }
 
 #[async_trait]
@@ -39,6 +49,7 @@ impl Log for Followed {
     }
 
     async fn read(&self, at: TopicPartition, from: Offset, bytes_max: usize) -> Result<Batch, ReadError> {
+        drop(self.held.subscribe().wait_for(|held| !held).await);
         self.log.read(at, from, bytes_max).await
     }
 
@@ -59,7 +70,7 @@ impl Log for Followed {
     }
 
     fn assigned(&self) -> watch::Receiver<Vec<TopicPartition>> {
-        self.none.subscribe()
+        self.assigned.subscribe()
     }
 }
 
@@ -94,8 +105,7 @@ async fn what_is_for_nobody_here_is_passed_by_and_is_there_for_who_comes_and_who
     let world = World::new().await;
     let _counting = metrics::set_default_local_recorder(&*world.counters);
     let passed = || world.counters.passed.load(Ordering::Relaxed);
-    let followed = Followed { log: world.log.clone(), none: watch::Sender::new(Vec::new()) };
-    let delivery = world.deliver_from(Arc::new(followed)).await;
+    let delivery = world.deliver_from(Followed::new(&world.log)).await;
     let send = async |to: &str, text: &str| {
         let record = direct("alice", to, text, 1);
         world.log.append(world.home(to), record.message_id(), record.encode()).await.unwrap();
@@ -112,4 +122,32 @@ async fn what_is_for_nobody_here_is_passed_by_and_is_there_for_who_comes_and_who
     world.until(async || passed() == 3, "carol's is passed by, bob's is not").await;
     assert_eq!(texts(&mut open(&delivery, 2, "carol").await, 1).await, ["four"]);
     assert_eq!(world.counters.dead.load(Ordering::Relaxed), 0);
+}
+
+/// A node stood still, others archived meanwhile, and it began where the archive was: devices that were connected passed over what lay between.
+#[tokio::test]
+async fn who_is_connected_to_a_node_that_begins_further_up_gets_what_it_left_out() {
+    let world = World::new().await;
+    let (home, followed) = (world.home("bob"), Followed::new(&world.log));
+    let (here, _there) = (world.deliver_from(followed.clone()).await, world.deliver().await);
+    let send = async |text: &str| {
+        let record = direct("alice", "bob", text, 1);
+        world.log.append(home, record.message_id(), record.encode()).await.unwrap();
+    };
+    let archived = async |upto: u64| {
+        let cursors = world.store.archive.cursors().await.unwrap();
+        cursors.iter().any(|cursor| cursor.partition == home && cursor.upto >= here.numbering().upto(upto))
+    };
+    let mut bob = open(&here, 1, "bob").await;
+    send("one").await;
+    assert_eq!(texts(&mut bob, 1).await, ["one"]);
+    followed.held.send_replace(true);
+    send("two").await;
+    world.until(async || archived(2).await, "the other node archives it").await;
+    world.until(async || world.log.derived(home) == 2, "and derives it").await;
+    followed.assigned.send_replace(vec![home]);
+    world.until(async || here.owned().partitions == 1, "this one takes the partition over").await;
+    followed.held.send_replace(false);
+    send("three").await;
+    assert_eq!(texts(&mut bob, 2).await, ["two", "three"]);
 }
