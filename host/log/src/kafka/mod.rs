@@ -57,6 +57,8 @@ use skipped::Skipped;
 use topics::Found;
 use turns::Turns;
 
+/// An append that took so long may have been sent more than once, by us or by another node: which of them stands, the reader says.
+const DOUBTED: Duration = Duration::from_millis(200);
 /// The longest that a reader waits for a record that is known to be there.
 const READ_WAIT: Duration = Duration::from_secs(5);
 /// The least that a partition's ring may hold.
@@ -224,6 +226,16 @@ impl KafkaLog {
         }
     }
 
+    /// Waits, bounded, until the reader has met what stands there.
+    async fn met(&self, slot: usize, offset: Offset) -> Result<(), String> {
+        if !self.shared.followed[slot].load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut end = self.shared.ends[slot].subscribe();
+        let met = tokio::time::timeout(READ_WAIT, end.wait_for(|end| *end > offset)).await;
+        met.map(drop).map_err(|_| format!("it stands at {offset}, and the reader has not come there"))
+    }
+
     fn slot(&self, at: TopicPartition) -> Result<usize, String> {
         self.shared.slots.index(at).ok_or_else(|| format!("this log has {} partitions", self.layout.partitions))
     }
@@ -339,7 +351,7 @@ impl Log for KafkaLog {
                 return Ok(Appended::Existing(Place { partition: self.shared.slots.at(slot), offset }));
             }
         }
-        let handed_in = self.shared.clock.now();
+        let (handed_in, began) = (self.shared.clock.now(), self.shared.clock.monotonic());
         let topic = self.shared.config.topic(partition.topic);
         let to = Target { topic: &topic, partition: i32::try_from(partition.partition).unwrap_or(i32::MAX) };
         let entered = self.sender.enter().await;
@@ -358,9 +370,17 @@ impl Log for KafkaLog {
                     return Err(AppendError::Unknown { partition, reason });
                 }
                 self.shared.grown(slot, offset + 1);
-                if let Some(id) = id {
-                    self.shared.ids.appended(id, slot, offset);
+                let Some(id) = id else { return Ok(Appended::New(Place { partition, offset })) };
+                if self.shared.clock.monotonic() - began >= DOUBTED {
+                    self.met(slot, offset).await.map_err(|reason| AppendError::Unknown { partition, reason })?;
+                    if let Some(first) = self.shared.ids.find(&id).filter(|first| *first != (slot, offset)) {
+                        return Ok(Appended::Existing(Place {
+                            partition: self.shared.slots.at(first.0),
+                            offset: first.1,
+                        }));
+                    }
                 }
+                self.shared.ids.appended(id, slot, offset);
                 Ok(Appended::New(Place { partition, offset }))
             }
             Sent::Unknown(reason) => Err(AppendError::Unknown { partition, reason }),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use heddle_log::{AppendError, Derived, KafkaLog, KafkaOpenError, Log};
+use heddle_log::{AppendError, Appended, Derived, KafkaConfig, KafkaLog, KafkaOpenError, Log, Place};
 use heddle_model::SystemClock;
 use heddle_test_servers::{Kafka, or_skip};
 
@@ -50,9 +50,34 @@ async fn a_broker_that_stands_still_is_waited_for_by_a_worker_and_nothing_is_lef
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_nodes_that_wait_with_one_id_for_a_broker_both_are_told_which_of_their_records_stands() {
+    let Some(broker) = or_skip(Kafka::start()) else { return };
+    let config = KafkaConfig { append_ms: 20_000, ..config(&broker, 1) };
+    let (one, other) = (follow(log(&config).await), follow(log(&config).await));
+    append(&one, Some(id(0)), 0).await;
+    append(&other, Some(id(1)), 1).await;
+    broker.freeze();
+    let mut appending = Vec::new();
+    for node in [&one, &other] {
+        let node = std::sync::Arc::clone(node);
+        appending.push(tokio::spawn(async move { node.append(P0, Some(id(2)), text(2)).await.unwrap() }));
+    }
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    broker.thaw();
+    let mut told = Vec::new();
+    for answer in appending {
+        told.push(tokio::time::timeout(RECOVER, answer).await.unwrap().unwrap());
+    }
+    let stands = Place { partition: P0, offset: 2 };
+    told.sort_by_key(|told| matches!(told, Appended::Existing(_)));
+    assert_eq!(told, [Appended::New(stands), Appended::Existing(stands)]);
+    assert_eq!(all(&one).await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_a_broker_stands_still_as_many_records_wait_as_may_and_the_others_are_refused_at_once() {
     let Some(broker) = or_skip(Kafka::start()) else { return };
-    let config = heddle_log::KafkaConfig { queue_max: 16, ..config(&broker, 1) };
+    let config = KafkaConfig { queue_max: 16, ..config(&broker, 1) };
     let log = follow(log(&config).await);
     append(&log, Some(id(0)), 0).await;
     broker.freeze();
