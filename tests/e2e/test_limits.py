@@ -71,26 +71,28 @@ async def test_no_more_bytes_than_are_configured_wait_for_an_acknowledgement(sta
 
 @pytest.mark.timeout(180)
 async def test_a_reader_that_never_reads_is_closed_with_bounded_memory(start, name):
-    server = start(config={"delivery": {"slow_timeout": "3 s"}, "gateway": {"heartbeat": "2 s"}})
+    sends = 2_000
+    server = start(config={"delivery": {"slow_timeout": "3 s", "tail_bytes_max": "32 MiB"}, "gateway": {"heartbeat": "2 s"}})
     bob = name("bob")
     async with Device(server, name("alice")) as a:
         with RawSocket(server.client, receive_buffer_bytes=4096, timeout_s=60) as slow:
             assert slow.upgrade(server.token(bob)) == 101
             slow.hello()
             before = server.resident_bytes()
-            for i in range(400):
+            # Each stands in the log twice, for bob and for alice: 200 MB.
+            for i in range(sends):
                 await a.say(bob, f"{i}", data="x" * 50_000)
                 if i % 50 == 49:
                     await a.ack()
             grown = server.resident_bytes() - before
-            assert grown < 150 * MIB, f"{grown / MIB:.0f} MiB for 20 MiB that nobody reads"
+            assert grown < 150 * MIB, f"{grown / MIB:.0f} MiB for 100 MB that nobody reads"
             await _others_are_well(server, name)
             # It reads nothing, so no close frame reaches it: what the server closed it with is counted.
             closed = lambda: _closes(server, 4008) + _closes(server, 4012) == 1  # noqa: E731
             await until_async(closed, "the reader that never reads is closed", 30)
         async with Device(server, bob, "raw", auto_ack=True) as b:
-            await b.until(lambda: len(b.messages) == 400, "everything", 60)
-            assert b.texts() == [str(i) for i in range(400)]
+            await b.until(lambda: len(b.messages) == sends, "everything", 60)
+            assert b.texts() == [str(i) for i in range(sends)]
 
 
 def test_half_a_handshake_is_closed_within_its_deadline(start, name):

@@ -28,8 +28,15 @@ struct Round {
     batch: ArchiveBatch,
     reached: Vec<(TopicPartition, Offset, Judge)>,
     records: usize,
+    bytes: usize,
     /// The partition that was read last.
     last: Option<TopicPartition>,
+}
+
+impl Round {
+    fn is_full(&self, shared: &Shared) -> bool {
+        self.records >= shared.config.archive_batch_records || self.bytes >= shared.config.archive_batch_bytes
+    }
 }
 
 /// Archives the partitions of this node that lie in one shard of the archive, until told to stop. Each shard has an archiver of its own: while one does not
@@ -50,7 +57,7 @@ pub(crate) async fn run(shared: Arc<Shared>, shard: u32) {
         }
         let round = read(&shared, &readers, &in_turn(readers.keys().copied().collect(), last)).await;
         last = round.last.or(last);
-        let busy = round.records >= shared.config.archive_batch_records;
+        let busy = round.is_full(&shared);
         pace::tell_lag(&shared);
         if !round.reached.is_empty() && !write(&shared, round, &mut readers).await {
             return;
@@ -83,21 +90,33 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>, turns:
         if worked <= reader.next {
             continue;
         }
-        if round.records >= shared.config.archive_batch_records {
+        if round.is_full(shared) {
             break;
         }
         round.last = Some(*partition);
-        let (mut next, mut judge) = (reader.next, reader.judge.clone());
-        match shared.log.read(*partition, next, shared.config.read_bytes).await {
+        read_one(shared, *partition, reader, worked, &mut round).await;
+    }
+    round
+}
+
+/// The same of one of them, up to where its worker has come.
+async fn read_one(shared: &Shared, partition: TopicPartition, reader: &Reader, worked: Offset, round: &mut Round) {
+    let (mut next, mut judge) = (reader.next, reader.judge.clone());
+    while next < worked && !round.is_full(shared) {
+        let from = next;
+        match shared.log.read(partition, next, shared.config.read_bytes).await {
             Ok(batch) => {
                 let batch_next = batch.next;
                 for stored in batch.records.into_iter().filter(|stored| stored.offset < worked) {
                     let position = shared.numbering.position(stored.offset);
-                    let place = Place { partition: *partition, position, at: stored.appended_at };
+                    let place = Place { partition, position, at: stored.appended_at };
+                    next = stored.offset + 1;
+                    round.records += 1;
+                    round.bytes += stored.bytes.len();
                     match Record::decode(&stored.bytes) {
                         Ok(record) => {
-                            let stands = judge.judge(shared.numbering, *partition, &record) == Standing::Stands;
-                            if stands && !shared.partition(*partition).void.lock().contains(&position) {
+                            let stands = judge.judge(shared.numbering, partition, &record) == Standing::Stands;
+                            if stands && !shared.partition(partition).void.lock().contains(&position) {
                                 place.add(&mut round.batch, &record, stored.bytes);
                             }
                         }
@@ -105,37 +124,37 @@ async fn read(shared: &Shared, readers: &HashMap<TopicPartition, Reader>, turns:
                             round.batch.dead.push(place.dead(stored.bytes, error.to_string(), shared.clock.now()));
                         }
                     }
-                    next = stored.offset + 1;
-                    round.records += 1;
                 }
                 // Over what does not stand.
                 next = next.max(batch_next.min(worked));
             }
             Err(ReadError::Gone { start, .. }) => {
-                tracing::error!(%partition, from = next, start, "records are gone before they were archived");
+                tracing::error!(%partition, from, start, "records are gone before they were archived");
                 let (after, upto) = (shared.numbering.upto(next), shared.numbering.upto(start));
-                let hole = Hole { partition: *partition, after, upto };
+                let hole = Hole { partition, after, upto };
                 if let Err(error) = shared.store.epochs.add_hole(hole).await {
                     tracing::warn!(%partition, %error, "archiver waits to note what is gone");
-                    continue;
+                    break;
                 }
                 shared.holes.write().push(hole);
                 next = start;
             }
             Err(error) => {
                 tracing::warn!(%partition, %error, "archiver cannot read");
-                continue;
+                break;
             }
         }
-        // One partition's records at a time: whoever has something to push goes between.
+        // One read at a time: whoever has something to push goes between.
         tokio::task::yield_now().await;
-        if next > reader.next {
-            let upto = shared.numbering.upto(next);
-            round.batch.cursors.push(Cursor { partition: *partition, upto, judge: judge.encode() });
-            round.reached.push((*partition, next, judge));
+        if next == from {
+            break;
         }
     }
-    round
+    if next > reader.next {
+        let upto = shared.numbering.upto(next);
+        round.batch.cursors.push(Cursor { partition, upto, judge: judge.encode() });
+        round.reached.push((partition, next, judge));
+    }
 }
 
 /// Writes until it is written; false if told to stop.

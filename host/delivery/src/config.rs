@@ -7,8 +7,12 @@ pub struct DeliveryConfig {
     pub read_bytes: usize,
     /// Un-archived events kept in memory per partition; a reader below them goes to the archive.
     pub tail_events_max: usize,
+    /// Bytes of their records, of all partitions together; each may hold its share of them in any case.
+    pub tail_bytes_max: usize,
     /// Records in one archive transaction.
     pub archive_batch_records: usize,
+    /// Bytes of records in one archive transaction.
+    pub archive_batch_bytes: usize,
     /// Milliseconds between archive transactions while there is little to write and nobody waits for it.
     pub archive_interval_ms: u64,
     /// Events of one session that are sent and not acknowledged.
@@ -62,7 +66,9 @@ impl Default for DeliveryConfig {
         Self {
             read_bytes: 256 << 10,
             tail_events_max: 16_384,
+            tail_bytes_max: 256 << 20,
             archive_batch_records: 2_000,
+            archive_batch_bytes: 8 << 20,
             archive_interval_ms: 5_000,
             unacked_events_max: 1_000,
             unacked_bytes_max: 1 << 20,

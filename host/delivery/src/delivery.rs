@@ -356,6 +356,12 @@ impl Shared {
         self.owned().filter(|partition| self.store.archive.shard(*partition) == shard).map(behind).sum()
     }
 
+    /// Bytes of what it has in memory of them.
+    pub(crate) fn unarchived_bytes_of(&self, shard: u32) -> usize {
+        let owned = self.owned().filter(|partition| self.store.archive.shard(*partition) == shard);
+        owned.map(|partition| self.partition(partition).tail.bytes()).sum()
+    }
+
     /// The partitions that this node works on.
     pub(crate) fn owned(&self) -> impl Iterator<Item = TopicPartition> + '_ {
         self.numbering.partitioning.all().filter(|partition| *self.partition(*partition).owned.borrow())

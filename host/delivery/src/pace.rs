@@ -67,7 +67,9 @@ pub(crate) async fn due(shared: &Shared, shard: u32, hurried: &mut watch::Receiv
     let full = async {
         loop {
             tell_lag(shared);
-            if shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64 {
+            if shared.archive_lag_of(shard) >= shared.config.archive_batch_records as u64
+                || shared.unarchived_bytes_of(shard) >= shared.config.archive_batch_bytes
+            {
                 return;
             }
             tokio::time::sleep(LEAST).await;

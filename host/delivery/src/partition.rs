@@ -12,7 +12,7 @@ use crate::delivery::{DeliveryError, Ports};
 use crate::judge::Judge;
 use crate::late::Marks;
 use crate::numbering::Numbering;
-use crate::tail::Tail;
+use crate::tail::{Budget, Tail};
 
 /// What delivery keeps of one partition.
 pub(crate) struct Partition {
@@ -43,6 +43,7 @@ pub(crate) async fn partitions(
         ports.store.archive.cursors().await?.into_iter().map(|cursor| (cursor.partition, cursor)).collect();
     let users_max = NonZeroUsize::new(config.users_cached).unwrap_or(NonZeroUsize::MIN);
     let mut partitions = HashMap::new();
+    let budget = Budget::new(config.tail_bytes_max, numbering.partitioning.all().count());
     for partition in numbering.partitioning.all() {
         let cursor = cursors.remove(&partition);
         let judge = cursor.as_ref().map_or(Ok(Judge::default()), |cursor| Judge::decode(&cursor.judge));
@@ -50,7 +51,7 @@ pub(crate) async fn partitions(
         let archived = cursor.and_then(|cursor| numbering.next(cursor.upto)).unwrap_or(0);
         ports.log.archived(partition, archived);
         ports.log.follow(partition, archived);
-        let tail = Tail::new(numbering.upto(archived), config.tail_events_max, users_max);
+        let tail = Tail::new(numbering.upto(archived), config.tail_events_max, Arc::clone(&budget), users_max);
         partitions.insert(
             partition,
             Partition {

@@ -46,6 +46,7 @@ pub(crate) async fn read(shared: &Shared, user: &UserId, after: Position) -> Res
     };
     if upto <= after {
         // The tail has let go of what the archive does not have yet.
+        shared.pace.hurry_all(shared).await;
         return Err(TryLater(format!("archive has come to {archived}, position {after} waits for it")));
     }
     Ok(Page { events, upto })

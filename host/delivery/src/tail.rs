@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use heddle_model::{Position, Record, UserId};
@@ -45,6 +46,14 @@ impl Kept {
         }
     }
 
+    /// Of the record.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(event) => event.bytes,
+            Self::Folded(folded) => folded.bytes.len(),
+        }
+    }
+
     fn audience(&self) -> Vec<&UserId> {
         match self {
             Self::Event(event) => event.record.audience(),
@@ -67,6 +76,35 @@ pub(crate) fn unfold(position: Position, bytes: &[u8]) -> Option<Arc<Event>> {
     Event::new(position, record.ok()?, bytes.len()).map(Arc::new)
 }
 
+/// What the tails of all partitions of a node hold together.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+    /// What each partition may hold, however much the others do.
+    share: usize,
+}
+
+impl Budget {
+    /// In bytes of records as the log has them.
+    pub(crate) fn new(bytes_max: usize, partitions: usize) -> Arc<Self> {
+        Arc::new(Self { bytes: AtomicUsize::new(0), bytes_max, share: bytes_max / partitions.max(1) })
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn free(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Must a partition that holds so many let go of some?
+    fn over(&self, own: usize) -> bool {
+        own > self.share && self.bytes.load(Ordering::Relaxed) > self.bytes_max
+    }
+}
+
 /// Events of one partition in (`low`, `upto`].
 #[derive(Debug)]
 pub(crate) struct Tail {
@@ -79,6 +117,9 @@ struct Inner {
     low: Position,
     upto: Position,
     events: VecDeque<Kept>,
+    /// Of the records of these events.
+    bytes: usize,
+    budget: Arc<Budget>,
     users: HashMap<UserId, VecDeque<Kept>>,
     /// The last event of users, also of those that the archive has already.
     last: LruCache<UserId, Position>,
@@ -89,11 +130,13 @@ struct Inner {
 
 impl Tail {
     /// Starts empty at `at`: everything up to it is somewhere else.
-    pub(crate) fn new(at: Position, events_max: usize, users_max: NonZeroUsize) -> Self {
+    pub(crate) fn new(at: Position, events_max: usize, budget: Arc<Budget>, users_max: NonZeroUsize) -> Self {
         let inner = Inner {
             low: at,
             upto: at,
             events: VecDeque::new(),
+            bytes: 0,
+            budget,
             users: HashMap::new(),
             // One with a bound of its own would take the memory for all of them at once.
             last: LruCache::unbounded(),
@@ -109,6 +152,7 @@ impl Tail {
         let left_out = inner.upto < at;
         if left_out {
             (inner.low, inner.upto, inner.floor) = (at, at, at);
+            inner.budget.free(std::mem::take(&mut inner.bytes));
             inner.events.clear();
             inner.users.clear();
             inner.last.clear();
@@ -184,6 +228,11 @@ impl Tail {
         TailRead::Events { events: kept.into_iter().filter_map(Kept::event).collect(), upto }
     }
 
+    /// Bytes of the records that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.inner.read().bytes
+    }
+
     /// Below it: the archive.
     pub(crate) fn low(&self) -> Position {
         self.inner.read().low
@@ -205,11 +254,13 @@ impl Inner {
         self.moved(user, kept.position())
     }
 
-    /// Adds it to what there is, and lets go of the first beyond the bound.
+    /// Adds it to what there is, and lets go of the first beyond the bounds. The newest stays, however large.
     fn grow(&mut self, kept: Kept, events_max: usize) {
         self.upto = kept.position();
+        self.bytes += kept.bytes();
+        self.budget.add(kept.bytes());
         self.events.push_back(kept);
-        while self.events.len() > events_max {
+        while self.events.len() > events_max || (self.events.len() > 1 && self.budget.over(self.bytes)) {
             self.evict_first();
         }
     }
@@ -234,6 +285,8 @@ impl Inner {
     fn evict_first(&mut self) {
         let Some(event) = self.events.pop_front() else { return };
         let position = event.position();
+        self.bytes -= event.bytes();
+        self.budget.free(event.bytes());
         self.low = self.low.max(position);
         for user in event.audience() {
             if let Some(queue) = self.users.get_mut(user) {
@@ -269,7 +322,38 @@ mod tests {
     }
 
     fn tail(at: u64, events_max: usize) -> Tail {
-        Tail::new(Position(at), events_max, NonZeroUsize::new(2).unwrap())
+        Tail::new(Position(at), events_max, Budget::new(usize::MAX, 1), NonZeroUsize::new(2).unwrap())
+    }
+
+    #[test]
+    fn what_all_tails_hold_is_bounded_and_each_has_its_share() {
+        let a = UserId::new("a").unwrap();
+        let budget = Budget::new(100, 5);
+        let tails: Vec<_> =
+            (0..5).map(|_| Tail::new(Position(0), 1_000, Arc::clone(&budget), NonZeroUsize::new(2).unwrap())).collect();
+        // Each event counts as 10 bytes.
+        for position in 1..=50 {
+            tails[0].push(&event("a", position));
+        }
+        assert_eq!(tails[0].bytes(), 100);
+        assert_eq!(positions(tails[0].read(&a, Position(39), 99)), None);
+        assert_eq!(positions(tails[0].read(&a, Position(40), 1)), Some((vec![41], 41)));
+        // Another has its share beside it; what it adds beyond is paid by itself, and the first by what it adds.
+        for position in 1..=9 {
+            tails[1].push(&event("a", position));
+        }
+        assert_eq!((tails[0].bytes(), tails[1].bytes()), (100, 20));
+        tails[0].push(&event("a", 51));
+        assert_eq!((tails[0].bytes(), tails[1].bytes()), (80, 20));
+        // What the archive has makes room.
+        tails[0].archived(Position(51));
+        assert_eq!(tails[0].bytes(), 0);
+        for position in 10..=15 {
+            tails[1].push(&event("a", position));
+        }
+        assert_eq!(tails[1].bytes(), 80);
+        assert!(tails[1].begin(Position(30)));
+        assert_eq!((tails[1].bytes(), budget.bytes.load(Ordering::Relaxed)), (0, 0));
     }
 
     #[test]

@@ -255,6 +255,8 @@ sections! {
         queue_max: u64 = 256 [16, 1_000_000];
         /// Records in one archive transaction.
         archive_records_max: u64 = 2_000 [1, 100_000];
+        /// Bytes of their records. So many records, or so many bytes, are written without waiting for the interval.
+        archive_bytes_max: Size = "8 MiB" ["64 KiB", "1 GiB"];
         /// Pause between archive transactions while there is little to write and nobody waits for it. On Kafka at most half of `delivery.history_deadline`: without Redis no node hears that somebody waits at another.
         archive_interval: Span = "5 s" ["0 ms", "1 min"];
     }
@@ -268,6 +270,8 @@ sections! {
         slow_timeout: Span = "1 min" ["100 ms", "1 d"];
         /// Un-archived events in memory per partition; readers below them go to the archive.
         tail_events_max: u64 = 16_384 [16, 10_000_000];
+        /// Bytes of their records, of all partitions together: about twice as much memory. Each partition may hold its share in any case.
+        tail_bytes_max: Size = "256 MiB" ["1 MiB", "64 GiB"];
         /// Events read from the archive at once.
         page_events: u64 = 200 [1, 10_000];
         /// Bytes that a worker reads from the log at once.

@@ -168,7 +168,9 @@ pub fn delivery(config: &Config) -> DeliveryConfig {
     DeliveryConfig {
         read_bytes: section.read_bytes.bytes(),
         tail_events_max: count(section.tail_events_max),
+        tail_bytes_max: section.tail_bytes_max.bytes(),
         archive_batch_records: count(archive.archive_records_max),
+        archive_batch_bytes: archive.archive_bytes_max.bytes(),
         archive_interval_ms: archive.archive_interval.millis(),
         unacked_events_max: count(section.unacknowledged_max),
         unacked_bytes_max: section.unacknowledged_bytes_max.bytes(),

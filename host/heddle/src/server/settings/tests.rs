@@ -224,11 +224,13 @@ fn keys_of_delivery() -> Vec<&'static str> {
         "groups.cached_max" = "220", &[] => |made| made.delivery.groups_cached, 220;
         "groups.change_deadline" = "1010 ms", &[] => |made| made.delivery.group_wait_ms, 1_010;
         "store.archive_records_max" = "23", &[] => |made| made.delivery.archive_batch_records, 23;
+        "store.archive_bytes_max" = "230 KiB", &[] => |made| made.delivery.archive_batch_bytes, 230 << 10;
         "store.archive_interval" = "24 ms", &[] => |made| made.delivery.archive_interval_ms, 24;
         "delivery.unacknowledged_max" = "25", &[] => |made| made.delivery.unacked_events_max, 25;
         "delivery.unacknowledged_bytes_max" = "260 KiB", &[] => |made| made.delivery.unacked_bytes_max, 260 << 10;
         "delivery.slow_timeout" = "1011 ms", &[] => |made| made.delivery.slow_ms, 1_011;
         "delivery.tail_events_max" = "2700", &[] => |made| made.delivery.tail_events_max, 2_700;
+        "delivery.tail_bytes_max" = "27 MiB", &[] => |made| made.delivery.tail_bytes_max, 27 << 20;
         "delivery.page_events" = "28", &[] => |made| made.delivery.page_events, 28;
         "delivery.read_bytes" = "290 KiB", &[] => |made| made.delivery.read_bytes, 290 << 10;
         "delivery.mailbox_max" = "30", &[] => |made| made.delivery.mailbox_items, 30;
