@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use heddle_model::{Offset, Position, TopicPartition};
 use parking_lot::Mutex;

@@ -152,7 +152,8 @@ impl Tail {
         let left_out = inner.upto < at;
         if left_out {
             (inner.low, inner.upto, inner.floor) = (at, at, at);
-            inner.budget.free(std::mem::take(&mut inner.bytes));
+            let held = std::mem::take(&mut inner.bytes);
+            inner.budget.free(held);
             inner.events.clear();
             inner.users.clear();
             inner.last.clear();
