@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from harness.device import Device
+from harness.faults import attach, detach, need_strace
 from harness.operator import roll
 from harness.redis import Redis
 from harness.waiting import until_async
@@ -77,12 +78,15 @@ def _listed(node, user):
 
 async def test_sends_are_refused_when_an_archive_that_moves_falls_behind(kafka, start, name):
     """A cursor that had moved since the last look was left out: one that always moves, too slowly, was never late."""
+    need_strace()
     server = start(config={
         "log": {"backend": "kafka"}, "kafka": kafka.config(retention="10 s"),
-        # About 4 KiB a second, and a step for each look.
-        "delivery": {"read_bytes": "4 KiB"}, "store": {"archive_interval": "1 s"},
+        # A read has some five records, and fills a transaction.
+        "delivery": {"read_bytes": "4 KiB"}, "store": {"archive_records_max": 4},
     })
     bob = name("bob")
+    # A transaction syncs once: a step a second.
+    slow = attach(server.pid, "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=1000000")
     async with Device(server, name("alice"), auto_ack=True) as a, Device(server, bob, auto_ack=True) as b:
         accepted, refused = [], None
         end = time.monotonic() + 60
@@ -91,7 +95,7 @@ async def test_sends_are_refused_when_an_archive_that_moves_falls_behind(kafka, 
             outcome = await a.outcome(await a.post(bob, text))
             if outcome["type"] == "accepted":
                 accepted.append(text)
-                # Twice what the archive takes.
+                # More than the archive takes.
                 await asyncio.sleep(0.1)
             else:
                 refused = outcome
@@ -101,6 +105,7 @@ async def test_sends_are_refused_when_an_archive_that_moves_falls_behind(kafka, 
         # It is the archive alone that is late.
         await b.until(lambda: len(b.texts()) >= len(accepted), "what was accepted")
         assert b.texts()[: len(accepted)] == accepted
+        detach(slow)
         await until_async(lambda: server.metrics()[used] < 0.5, "it has caught up", 60)
         await until_async(lambda: _accepted(a, bob, text, refused["client_id"]), "sends are accepted again")
 
