@@ -149,6 +149,8 @@ impl Producer {
     /// Another takes its place; of what it still has, nobody knows what becomes.
     pub(crate) fn replace(&self, producer: &Arc<FutureProducer<Quiet>>, why: &str) {
         if !Arc::ptr_eq(&self.current.load(), producer) {
+            // Somebody may have handed it more while another took its place: that would wait for ever.
+            producer.purge(PurgeConfig::default().queue().inflight());
             return;
         }
         let settings = self.settings.lock();
@@ -340,5 +342,24 @@ mod tests {
             assert!(producer.send(first, to, None, None, &Bytes::from_static(b"late")).is_err());
             assert!(Arc::ptr_eq(&second, &producer.current()));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_handed_to_one_that_was_replaced_meanwhile_does_not_wait_for_ever() {
+        let brokers = MockCluster::new(1).unwrap();
+        brokers.create_topic("t", 1, 1).unwrap();
+        let producer =
+            Arc::new(Producer::new(KafkaConfig::new(&brokers.bootstrap_servers(), "test").deriver()).unwrap());
+        let first = producer.current();
+        assert!(matches!(fate(&producer, Arc::clone(&first)).await, Sent::Stored(..)));
+        brokers.broker_down(1).unwrap();
+        producer.replace(&first, "nothing came of it");
+        let to = Target { topic: "t", partition: 0 };
+        let late = producer.send(Arc::clone(&first), to, None, None, &Bytes::from_static(b"late")).unwrap();
+        let second = producer.current();
+        producer.replace(&first, "nothing came of it");
+        let late = tokio::time::timeout(Duration::from_secs(10), late).await;
+        assert!(matches!(late, Ok(Sent::Unknown(_))), "it waits");
+        assert!(Arc::ptr_eq(&second, &producer.current()), "no third is made of that");
     }
 }
