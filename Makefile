@@ -56,7 +56,7 @@ faults: build ## Three nodes under faults for FAULTS_S=300 s with FAULTS_CLIENTS
 	  HEDDLE_E2E_AGREE_SWAPS=100 HEDDLE_E2E_ROLLING_CLIENTS=200 \
 	  HEDDLE_E2E_REBALANCES="$(REBALANCES)" HEDDLE_E2E_REBALANCES_S=1200 HEDDLE_E2E_INTERRUPTIONS=15 HEDDLE_E2E_LOSSY_S=60 HEDDLE_E2E_NO_REDIS_S=60 \
 	  HEDDLE_E2E_MODES_ROUNDS=4 HEDDLE_E2E_MODES_CLIENTS=40 \
-	  tests/e2e/run test_cluster.py test_no_redis.py test_redis_modes.py test_agree.py test_rebalance.py test_expansion.py test_lossy_bus.py faults_one_way.py faults_drain.py
+	  tests/e2e/run test_cluster.py test_no_redis.py test_redis_modes.py test_agree.py test_rolling.py test_rebalance.py test_expansion.py test_lossy_bus.py faults_one_way.py faults_drain.py
 	HEDDLE_BIN="$(CARGO_TARGET_DIR)/debug/heddle" HEDDLE_VENV="$(CACHE)/venv" HEDDLE_E2E_SWAPS="$(SWAPS)" HEDDLE_E2E_DEPLOY_KILLS=100 \
 	  HEDDLE_E2E_SHADOWED=2000 HEDDLE_E2E_WILD_OUTPUTS=100000 HEDDLE_E2E_RANDOM_COMPONENTS=200 \
 	  tests/e2e/run -s test_swap.py test_trials.py test_hostile_set.py test_clamp.py

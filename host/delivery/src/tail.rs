@@ -229,6 +229,11 @@ impl Tail {
         TailRead::Events { events: kept.into_iter().filter_map(Kept::event).collect(), upto }
     }
 
+    /// Whether the archive has everything that was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.inner.read().events.is_empty()
+    }
+
     /// Bytes of the records that it holds.
     pub(crate) fn bytes(&self) -> usize {
         self.inner.read().bytes

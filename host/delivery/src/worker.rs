@@ -84,10 +84,13 @@ impl Worker {
         let derived = if owns { shared.log.derived(partition) } else { Offset::MAX };
         let next = derived.min(archived);
         shared.groups.begin(partition, shared.numbering.upto(next));
+        leave_out(shared, partition, next);
         // More than the tail holds would pass through it for nothing: whoever stands below it is answered by the archive, as ever.
         let head = *shared.log.head(partition).borrow();
         let kept = u64::try_from(shared.config.tail_events_max).unwrap_or(u64::MAX);
-        leave_out(shared, partition, head.saturating_sub(kept).max(next));
+        if part.tail.is_empty() {
+            leave_out(shared, partition, head.saturating_sub(kept));
+        }
         let worker = Self {
             shared: Arc::clone(shared),
             partition,
