@@ -1,6 +1,7 @@
 """A drain lets 500 clients go at a pace; all resume, nothing comes twice."""
 
 import asyncio
+import contextlib
 import re
 import signal
 import time
@@ -39,7 +40,8 @@ async def test_a_drain_with_500_clients_is_paced_all_resume_and_nothing_comes_tw
     watchers = [asyncio.create_task(watch(d)) for d in devices]
     server.signal(signal.SIGTERM)
     await asyncio.wait(watchers, return_when=asyncio.FIRST_COMPLETED)
-    with RawSocket(server.client) as late:
+    # It may have ended before we come.
+    with contextlib.suppress(ConnectionError, EOFError), RawSocket(server.client) as late:
         assert late.upgrade(server.token(name("late"))) == 503, "somebody came in while others are sent away"
     await asyncio.gather(*watchers)
     codes = {d.closed[0] for d in devices}

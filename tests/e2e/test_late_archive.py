@@ -63,7 +63,9 @@ async def test_a_group_has_its_name_in_the_list_of_conversations_before_it_is_ar
         async with Device(one, alice) as a, Device(two, bob) as b:
             group = one.rest(alice).group("Weavers", [bob])
             await a.say(group=group, text="welcome")
-            await b.next("new_message", text="welcome")
+            # Each has it in the own stream, alice her own copy.
+            for device in (a, b):
+                await device.next("new_message", text="welcome")
             # Who asks hurries the archive of the own partition, not that of the group's.
             assert [_listed(one, alice), _listed(two, bob)] == [[(f"group:{group}", "Weavers")]] * 2
             one.rest(alice).patch(f"/v1/groups/{group}", {"name": "Dyers"}).ok()
