@@ -4,6 +4,7 @@
 //! [`or_skip`] and [`missing`] for what happens where a server is not installed, then [`Postgres`] and [`Redis`].
 
 mod cluster;
+mod forgetful;
 mod guard;
 mod kafka;
 mod postgres;
@@ -15,6 +16,7 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use cluster::RedisCluster;
+pub use forgetful::Forgetful;
 pub use kafka::Kafka;
 pub use postgres::Postgres;
 pub use process::missing;

@@ -56,7 +56,40 @@ impl Cold {
         patience: Duration,
     ) -> Result<Vec<Stored>, KafkaError> {
         let mut held = self.inner.lock();
-        let reader = held.ready()?;
+        let read = held.read(config, partition, from, bytes_max, patience);
+        if read.as_ref().map_or(true, Vec::is_empty) {
+            // The next one begins with the brokers that are configured. (`reach.rs`)
+            held.reader = None;
+        }
+        read
+    }
+
+    /// When the record at each of these places was appended. Blocks; an error if one does not come in time.
+    pub(crate) fn ages(
+        &self,
+        config: &KafkaConfig,
+        places: &[(TopicPartition, Offset)],
+        patience: Duration,
+    ) -> Result<HashMap<TopicPartition, Millis>, KafkaError> {
+        let mut held = self.inner.lock();
+        let ages = held.ages(config, places, patience);
+        if ages.is_err() {
+            held.reader = None;
+        }
+        ages
+    }
+}
+
+impl Inner {
+    fn read(
+        &mut self,
+        config: &KafkaConfig,
+        partition: TopicPartition,
+        from: Offset,
+        bytes_max: usize,
+        patience: Duration,
+    ) -> Result<Vec<Stored>, KafkaError> {
+        let reader = self.ready()?;
         if reader.at != Some((partition, from)) {
             reader.consumer.assign(&list(config, &[(partition, from)])?)?;
         }
@@ -78,17 +111,15 @@ impl Cold {
         Ok(records)
     }
 
-    /// When the record at each of these places was appended. Blocks; an error if one does not come in time.
-    pub(crate) fn ages(
-        &self,
+    fn ages(
+        &mut self,
         config: &KafkaConfig,
         places: &[(TopicPartition, Offset)],
         patience: Duration,
     ) -> Result<HashMap<TopicPartition, Millis>, KafkaError> {
-        let mut held = self.inner.lock();
         let mut ages = HashMap::new();
         for some in places.chunks(TOGETHER) {
-            let reader = held.ready()?;
+            let reader = self.ready()?;
             reader.at = None;
             reader.consumer.assign(&list(config, some)?)?;
             let wanted = ages.len() + some.len();
@@ -106,9 +137,7 @@ impl Cold {
         }
         Ok(ages)
     }
-}
 
-impl Inner {
     fn ready(&mut self) -> Result<&mut Reader, KafkaError> {
         Ok(match &mut self.reader {
             Some(reader) => reader,

@@ -1,6 +1,5 @@
 //! Other certificates, or another login, while the log is used. librdkafka reads them when a client is made, so each client gives way to another one.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ impl KafkaLog {
         let (sender, deriver) = (config.sender(), config.deriver());
         let (sends, derives) = (producer(&sender)?, producer(&deriver)?);
         let asker: Consumer = config.reader().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
-        self.asker.store(Arc::new(asker));
+        self.asker.store(self.shared.reach.watch(asker));
         self.shared.cold.exchange(&config);
         self.sender.succeed(sender, sends, DRAIN);
         self.deriver.succeed(deriver, derives, DRAIN);

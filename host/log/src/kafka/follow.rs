@@ -29,13 +29,13 @@ const RETRY: Duration = Duration::from_millis(250);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Runs until the log is closed. `clients`: how consumers are made, which may change.
-pub(crate) fn run(shared: &Arc<Shared>, mut consumer: Consumer, mut clients: watch::Receiver<KafkaConfig>) {
+pub(crate) fn run(shared: &Arc<Shared>, mut consumer: Arc<Consumer>, mut clients: watch::Receiver<KafkaConfig>) {
     while !shared.stopped() {
         shared.wake.store(false, Ordering::Release);
         if clients.has_changed().unwrap_or(false) {
             let next = successor(shared, &consumer, &clients.borrow_and_update());
             match next {
-                Ok(next) => consumer = next,
+                Ok(next) => consumer = shared.reach.watch(next),
                 Err(error) => {
                     tracing::warn!(%error, "the reader cannot be made anew yet");
                     clients.mark_changed();

@@ -1,7 +1,7 @@
 //! Which partitions this node works on: a consumer group that only shares them out. (DELIVERY 24)
 
 use std::collections::BTreeSet;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use heddle_model::{Topic, TopicPartition};
@@ -103,17 +103,17 @@ fn enter(consumer: &BaseConsumer<Member>) -> Result<(), KafkaError> {
 /// Stays in the group until the log is closed. `clients`: how consumers are made, which may change.
 pub(crate) fn run(
     shared: &Weak<Shared>,
-    mut consumer: BaseConsumer<Member>,
+    mut consumer: Arc<BaseConsumer<Member>>,
     mut clients: watch::Receiver<KafkaConfig>,
 ) {
-    while shared.upgrade().is_some_and(|shared| !shared.stopped()) {
+    while let Some(shared) = shared.upgrade().filter(|shared| !shared.stopped()) {
         if clients.has_changed().unwrap_or(false) {
             let next = outside(&clients.borrow_and_update(), consumer.context().assigned.clone());
             match next {
                 Ok(next) => {
                     // One goes before the other comes, so that what is taken from the first is not taken from the second.
                     leave(&consumer);
-                    consumer = next;
+                    consumer = shared.reach.watch(next);
                     if let Err(error) = enter(&consumer) {
                         tracing::error!(%error, "this node is not in the group of workers");
                     }
@@ -124,6 +124,7 @@ pub(crate) fn run(
                 }
             }
         }
+        drop(shared);
         if let Some(Err(error)) = consumer.poll(LOOK) {
             tracing::debug!(%error, "the group of workers");
         }

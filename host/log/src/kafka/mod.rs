@@ -15,6 +15,7 @@ mod ids;
 mod look;
 mod pem;
 mod produce;
+mod reach;
 mod ring;
 mod security;
 mod settings;
@@ -51,6 +52,7 @@ use cold::Cold;
 use context::{Consumer, Quiet};
 use ids::Ids;
 use produce::{Producer, Sent, Target};
+use reach::Reach;
 use ring::{Ring, Took};
 use settle::Settling;
 use skipped::Skipped;
@@ -108,6 +110,7 @@ struct Shared {
     wake: AtomicBool,
     stop: AtomicBool,
     cold: Cold,
+    reach: Arc<Reach>,
 }
 
 impl Shared {
@@ -172,38 +175,44 @@ impl KafkaLog {
             wake: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             cold: Cold::new(&config),
+            reach: Arc::default(),
             clients: watch::Sender::new(config.clone()),
             slots,
             clock,
             config,
         });
-        let config = &shared.config;
+        let (config, reach) = (&shared.config, &shared.reach);
+        let asker = reach.watch(asker);
         let heads = topics::patiently(|| ask_heads(&shared, &asker))
             .map_err(|source| KafkaOpenError::Unreachable { brokers: config.brokers.clone(), source })?;
         for (slot, head) in heads {
             shared.grown(slot, head);
         }
-        let producer = |settings| Producer::new(settings).map(Arc::new).map_err(KafkaOpenError::Setting);
+        let producer =
+            |settings| Producer::new(settings, Arc::clone(reach)).map(Arc::new).map_err(KafkaOpenError::Setting);
         let (sender, deriver) = (producer(config.sender())?, producer(config.deriver())?);
         let reader: Consumer = config.follower().create_with_context(Quiet).map_err(KafkaOpenError::Setting)?;
         let (assigning, assigned) = watch::channel(Vec::new());
         let mut threads = Vec::new();
         let mut idle = None;
         if config.works {
-            let member = group::join(config, assigning).map_err(KafkaOpenError::Setting)?;
+            let member = group::join(config, assigning).map(|member| reach.watch(member));
+            let member = member.map_err(KafkaOpenError::Setting)?;
             let (weak, clients) = (Arc::downgrade(&shared), shared.clients.subscribe());
             threads.extend(spawn("kafka-group", move || group::run(&weak, member, clients)));
         } else {
             idle = Some(assigning);
         }
-        let (following, clients) = (Arc::clone(&shared), shared.clients.subscribe());
+        let (following, clients, reader) = (Arc::clone(&shared), shared.clients.subscribe(), reach.watch(reader));
         threads.extend(spawn("kafka-reader", move || follow::run(&following, reader, clients)));
+        let looking = Arc::clone(&shared);
+        threads.extend(spawn("kafka-reach", move || reach::run(&looking)));
         Ok(Arc::new(Self {
             layout: Layout { identity: found.identity, partitions: config.partitions, shared: true },
             kept_for: found.retention,
             derived: (0..slots.count()).map(|_| Mutex::default()).collect(),
             threads: Mutex::new(threads),
-            asker: ArcSwap::from_pointee(asker),
+            asker: ArcSwap::new(asker),
             settling: Settling::default(),
             turns: Turns::default(),
             _assigning: idle,

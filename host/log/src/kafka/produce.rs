@@ -17,6 +17,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig
 use tokio::sync::{RwLock, RwLockReadGuard};
 
 use super::context::{Quiet, answered};
+use super::reach::Reach;
 
 /// A producer of which nothing came for so long, although its brokers answer, is given up: after brokers were away, librdkafka's idempotent
 /// producers may wait for ever (librdkafka issues 3189 and 3635 have the like).
@@ -42,6 +43,7 @@ pub(crate) struct Producer {
     failing: Mutex<Option<Duration>>,
     /// Somebody looks whether it is stuck.
     looking: AtomicBool,
+    reach: Arc<Reach>,
 }
 
 /// What became of a record that was handed in.
@@ -58,11 +60,12 @@ pub(crate) enum Sent {
 pub(crate) type Sending = Pin<Box<dyn Future<Output = Sent> + Send>>;
 
 impl Producer {
-    pub(crate) fn new(settings: ClientConfig) -> Result<Self, KafkaError> {
-        let current = ArcSwap::from_pointee(settings.create_with_context(Quiet)?);
+    pub(crate) fn new(settings: ClientConfig, reach: Arc<Reach>) -> Result<Self, KafkaError> {
+        let current = ArcSwap::new(reach.watch(settings.create_with_context(Quiet)?));
         Ok(Self {
             settings: Mutex::new(settings),
             current,
+            reach,
             door: RwLock::default(),
             failing: Mutex::default(),
             looking: AtomicBool::new(false),
@@ -156,7 +159,7 @@ impl Producer {
         let settings = self.settings.lock();
         match settings.create_with_context(Quiet) {
             Ok(fresh) => {
-                let before = self.current.compare_and_swap(producer, Arc::new(fresh));
+                let before = self.current.compare_and_swap(producer, self.reach.watch(fresh));
                 if Arc::ptr_eq(&before, producer) {
                     tracing::warn!(why, "another Kafka producer takes the place of one");
                     metrics::counter!("heddle_kafka_producers_replaced_total").increment(1);
@@ -175,7 +178,7 @@ impl Producer {
         self.flush(patience);
         let mut known = self.settings.lock();
         *known = settings;
-        let before = self.current.swap(Arc::new(fresh));
+        let before = self.current.swap(self.reach.watch(fresh));
         drop(known);
         before.purge(PurgeConfig::default().queue().inflight());
     }
@@ -227,7 +230,7 @@ mod tests {
 
     /// Of brokers that are not there: what it is given waits for ever.
     fn waits() -> Arc<Producer> {
-        Arc::new(Producer::new(KafkaConfig::new("127.0.0.1:1", "test").deriver()).unwrap())
+        Arc::new(Producer::new(KafkaConfig::new("127.0.0.1:1", "test").deriver(), Arc::default()).unwrap())
     }
 
     #[test]
@@ -263,7 +266,7 @@ mod tests {
         let brokers = MockCluster::new(1).unwrap();
         brokers.create_topic("t", 1, 1).unwrap();
         let settings = KafkaConfig::new(&brokers.bootstrap_servers(), "test").sender();
-        let producer = Arc::new(Producer::new(settings.clone()).unwrap());
+        let producer = Arc::new(Producer::new(settings.clone(), Arc::default()).unwrap());
         let first = producer.current();
         let succession = || {
             let (producer, settings) = (Arc::clone(&producer), settings.clone());
@@ -326,7 +329,7 @@ mod tests {
         brokers.create_topic("t", 1, 1).unwrap();
         let config = KafkaConfig::new(&brokers.bootstrap_servers(), "test");
         for settings in [config.sender(), config.deriver()] {
-            let producer = Arc::new(Producer::new(settings).unwrap());
+            let producer = Arc::new(Producer::new(settings, Arc::default()).unwrap());
             let first = producer.current();
             assert!(matches!(fate(&producer, Arc::clone(&first)).await, Sent::Stored(..)));
             let code = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
@@ -348,8 +351,9 @@ mod tests {
     async fn what_is_handed_to_one_that_was_replaced_meanwhile_does_not_wait_for_ever() {
         let brokers = MockCluster::new(1).unwrap();
         brokers.create_topic("t", 1, 1).unwrap();
-        let producer =
-            Arc::new(Producer::new(KafkaConfig::new(&brokers.bootstrap_servers(), "test").deriver()).unwrap());
+        let producer = Arc::new(
+            Producer::new(KafkaConfig::new(&brokers.bootstrap_servers(), "test").deriver(), Arc::default()).unwrap(),
+        );
         let first = producer.current();
         assert!(matches!(fate(&producer, Arc::clone(&first)).await, Sent::Stored(..)));
         brokers.broker_down(1).unwrap();

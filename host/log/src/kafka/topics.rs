@@ -320,7 +320,12 @@ pub(crate) fn bounds(
     config: &KafkaConfig,
     partition: TopicPartition,
 ) -> Result<(Offset, Offset), KafkaError> {
-    let number = i32::try_from(partition.partition).unwrap_or(i32::MAX);
-    let (low, high) = consumer.fetch_watermarks(&config.topic(partition.topic), number, ANSWER)?;
+    let (topic, number) = (config.topic(partition.topic), i32::try_from(partition.partition).unwrap_or(i32::MAX));
+    let bounds = || consumer.fetch_watermarks(&topic, number, ANSWER);
+    let (low, high) = bounds().or_else(|_| {
+        // What it knows may be that nobody leads the partition: that it would believe for a minute.
+        consumer.fetch_metadata(Some(&topic), ANSWER)?;
+        bounds()
+    })?;
     Ok((low.try_into().unwrap_or(0), high.try_into().unwrap_or(0)))
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use heddle_log::{AppendError, Appended, Derived, KafkaConfig, KafkaLog, KafkaOpenError, Log, Place};
-use heddle_model::SystemClock;
-use heddle_test_servers::{Kafka, or_skip};
+use heddle_model::{SystemClock, Topic};
+use heddle_test_servers::{Forgetful, Kafka, or_skip};
 
 use crate::fixture::{config, follow, log};
 use crate::{P0, RECOVER, all, append, append_again, id, text};
@@ -129,4 +129,44 @@ async fn a_log_that_cannot_be_used_says_what_mends_it() {
     let nobody = heddle_log::KafkaConfig { brokers: "127.0.0.1:1".into(), ..config };
     let nobody = open(nobody).await.unwrap_err();
     assert!(nobody.to_string().contains("no broker of \"127.0.0.1:1\" answers"), "{nobody}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_heard_from_a_broker_that_it_knows_of_none_go_on() {
+    let Some(broker) = or_skip(Kafka::shared()) else { return };
+    let own = config(broker, 2);
+    let topics = [(Topic::Messages, 2), (Topic::GroupMessages, 2), (Topic::Control, 1)];
+    let topics = topics.map(|(topic, partitions)| (format!("{}.{topic}", own.prefix), partitions));
+    let between = Forgetful::before(broker.brokers(), 1, topics.into()).unwrap();
+    let config = KafkaConfig { brokers: between.brokers(), ..own };
+    let log = follow(log(&config).await);
+    append(&log, Some(id(0)), 0).await;
+    for round in 1..3 {
+        // Everybody comes again, as to a broker that was started anew, and asks it who leads what.
+        between.forget(true);
+        between.cut();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        between.forget(false);
+        append_again(&log, 2 * round).await;
+        let text = text(usize::from(2 * round + 1));
+        let derived = Derived { source: P0, upto: u64::from(round), records: vec![(P0, text.clone())], patient: false };
+        tokio::time::timeout(RECOVER, log.derive(derived)).await.unwrap().unwrap();
+        let goes_on = async {
+            // Who asks where a partition ends; and who reads.
+            while log.head_now(P0).await.is_err() {}
+            while !log
+                .read(P0, 0, 1 << 16)
+                .await
+                .is_ok_and(|batch| batch.records.last().is_some_and(|last| last.bytes == text))
+            {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(RECOVER, goes_on).await.unwrap();
+        // Who is in the group of workers.
+        let mut assigned = log.assigned();
+        tokio::time::timeout(RECOVER, assigned.wait_for(|assigned| assigned.len() == 4)).await.unwrap().unwrap();
+    }
+    let seen: Vec<_> = all(&log).await.into_iter().map(|(_, text)| text).collect();
+    assert_eq!(seen, [0, 2, 3, 4, 5].map(|n| format!("record {n}")));
 }
