@@ -14,10 +14,13 @@ async def _shows(chat, pattern):
 
 async def test_alice_chats_asks_why_opens_a_group_goes_away_and_finds_what_she_missed(start):
     server = start(mode="dev")
+    # Without the bot nobody knows anybody.
+    server.rest("bob").put("/v1/contacts/alice").ok()
     chat = Terminal("chat", "--user", "alice", "--to", "bob", "--data", server.data)
     async with Device(server, "bob") as bob, Device(server, "carol") as carol:
         try:
             await _shows(chat, r"generation 1\b")
+            await _shows(chat, r"● bob")
             await bob.frame({"type": "typing_start", "to": "alice"})
             await _shows(chat, r"bob types")
             await bob.say("alice", "are you there?")

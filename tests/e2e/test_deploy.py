@@ -306,6 +306,8 @@ def test_the_image_is_small_and_runs_as_nobody_in_particular():
     assert ("STOPSIGNAL", "SIGTERM") in last and [rest for name, rest in last if name == "USER"] == ["10001:10001"]
     assert not [rest for name, rest in last if name == "RUN" and "apt-get" in rest]
     assert any("rustup target add wasm32-wasip2" in rest for _, rest in instructions[:stages[1]])
+    # Most of it would be what only debuggers read.
+    assert any("RELEASE_STRIP=debuginfo cargo build --release" in rest for _, rest in instructions[:stages[1]])
 
 
 def test_what_the_image_is_built_from_holds_every_crate(tmp_path):

@@ -1,6 +1,7 @@
 """Bad company: closed with its code, the others unaffected, memory bounded."""
 
 import asyncio
+import contextlib
 import time
 
 import pytest
@@ -116,6 +117,25 @@ async def test_a_thousand_half_open_handshakes_do_not_keep_anybody_out(start, na
     sockets = [RawSocket(server.client) for _ in range(1000)]
     for socket in sockets:
         socket.write(b"GET /v1/ws HTTP/1.1\r\n")
+    await _others_are_well(server, name)
+    _bounded(server, before)
+    for socket in sockets:
+        socket.socket.close()
+
+
+async def test_half_open_handshakes_hold_no_more_than_a_head_may_have(start, name):
+    server = start(config={"gateway": {"handshake_deadline": "10 s"}})
+    before = server.resident_bytes()
+    sockets = [RawSocket(server.client) for _ in range(400)]
+    for socket in sockets:
+        socket.socket.setblocking(False)
+        socket.socket.send(b"GET /v1/ws HTTP/1.1\r\n")
+    # A megabyte for each; those that had enough are ended, or read no further.
+    for _ in range(64):
+        for socket in sockets:
+            with contextlib.suppress(OSError):
+                socket.socket.send(b"X-More: " + 16_000 * b"m" + b"\r\n")
+        await asyncio.sleep(0)
     await _others_are_well(server, name)
     _bounded(server, before)
     for socket in sockets:

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use heddle_delivery::{Delivery, Opening, Outgoing, Session};
+use heddle_delivery::{Delivery, Opening, Outgoing, Owned, Session};
 use heddle_log::{AppendError, Appended, Batch, Derived, Layout, Log, LookupError, MemoryLog, Place, ReadError};
 use heddle_model::{ConnectionId, DeviceId, MessageId, Offset, TopicPartition};
 use heddle_presence::Mark;
@@ -150,4 +150,22 @@ async fn who_is_connected_to_a_node_that_begins_further_up_gets_what_it_left_out
     followed.held.send_replace(false);
     send("three").await;
     assert_eq!(texts(&mut bob, 2).await, ["two", "three"]);
+}
+
+#[tokio::test]
+async fn how_far_its_workers_are_behind_is_told_of_a_node_that_works_and_of_what_it_owns_alone() {
+    let world = World::new().await;
+    let (home, followed) = (world.home("bob"), Followed::new(&world.log));
+    let here = world.deliver_from(followed.clone()).await;
+    followed.held.send_replace(true);
+    for text in ["one", "two", "three"] {
+        let record = direct("alice", "bob", text, 1);
+        world.log.append(home, record.message_id(), record.encode()).await.unwrap();
+    }
+    assert_eq!(here.owned(), Owned::default(), "it only follows");
+    followed.assigned.send_replace(vec![home]);
+    let behind = Owned { partitions: 1, derive_lag: 3 };
+    world.until(async || here.owned() == behind, "it owns what waits").await;
+    followed.held.send_replace(false);
+    world.until(async || here.owned() == Owned { derive_lag: 0, ..behind }, "it has worked on all").await;
 }

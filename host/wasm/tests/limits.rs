@@ -3,6 +3,8 @@
 mod guests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use guests::{AT, HOSTILE, audience, envelope, options, request, wat_guest, with_manifest};
 use heddle_pack::Packed;
@@ -57,6 +59,43 @@ fn a_deadline_is_as_long_as_the_manifest_says_and_no_longer_than_the_host_does()
     let spins = engine.load(&limited("deadline_ms = 20"), &options("spin")).expect("load");
     assert!(stopped_after(20, &fault(&spins)));
     assert_eq!(over(&engine, "deadline_ms = 21"), ("limits.deadline_ms", 21, 20));
+}
+
+/// How long one call takes by the clock, and its fault.
+fn timed(plugin: &Plugin) -> (Duration, Option<Fault>) {
+    #[expect(clippy::disallowed_methods, reason = "how long the machine lets a call wait, no other clock knows")]
+    let began = Instant::now();
+    let fault = plugin.rate_limit(&AT, &request(), &[]).err();
+    (began.elapsed(), fault)
+}
+
+/// It has a core for a seventeenth of the time.
+#[test]
+fn on_a_busy_machine_a_call_that_takes_longer_than_its_deadline_and_works_for_less_is_no_fault() {
+    const CALLS: usize = 50;
+    let engine = engine(|limits| limits.deadline_ms_max = 1_000);
+    let unhurried = engine.load(&limited("deadline_ms = 1000"), &options("work")).expect("load");
+    let works_for = (0..5).map(|_| timed(&unhurried).0).min().expect("five calls");
+    let deadline = (works_for * 4).max(Duration::from_millis(8));
+    let line = format!("deadline_ms = {}", deadline.as_millis());
+    let plugin = engine.load(&limited(&line), &options("work")).expect("load");
+    let (done, mut calls) = (AtomicBool::new(false), Vec::new());
+    let waited = |calls: &[(Duration, _)]| calls.iter().filter(|(took, _)| *took > deadline).count();
+    std::thread::scope(|threads| {
+        for _ in 0..16 * std::thread::available_parallelism().map_or(1, usize::from) {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        while calls.len() < CALLS && waited(&calls) < 3 {
+            calls.push(timed(&plugin));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(calls.iter().all(|(_, fault)| fault.is_none()), "{line}: {calls:?}");
+    assert!(waited(&calls) > 0, "{line}: none had to wait: {calls:?}");
 }
 
 #[test]

@@ -11,6 +11,9 @@ const LATE: u64 = 1_001;
 /// Bytes that a call of the act `leak` never gives back.
 const LEAK_BYTES: usize = 64 << 10;
 
+/// Steps of the act `work`: tens of milliseconds at most.
+const WORK: u32 = 10_000_000;
+
 /// Does what the act is called; `calls` of this instance so far, this one included.
 pub fn perform(act: &str, calls: u64) {
     match act {
@@ -18,6 +21,7 @@ pub fn perform(act: &str, calls: u64) {
         "spin" => loop {
             black_box(0);
         },
+        "work" => (0..WORK).for_each(|n| drop(black_box(n))),
         "recurse" => drop(black_box(deeper(0))),
         "deep" => drop(black_box(telling(0))),
         "eat" => {

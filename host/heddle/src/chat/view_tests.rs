@@ -54,6 +54,16 @@ fn a_screen_shows_who_what_and_how_far() {
 }
 
 #[test]
+fn a_dot_says_who_is_on_line_who_is_away_and_who_is_not() {
+    let mut chat = chat();
+    for (status, looks) in [("online", "● ".green()), ("away", "● ".yellow()), ("offline", "○ ".dark_gray())] {
+        let update = format!(r#"{{"type":"presence_update","user":"bob","status":"{status}","last_seen":1}}"#);
+        chat.frame(ServerFrame::parse(&update).unwrap(), Duration::ZERO);
+        assert_eq!(dot(&chat, chat.open().unwrap()), looks, "{status}");
+    }
+}
+
+#[test]
 fn where_nothing_was_said_yet_it_is_said_how_to_begin() {
     let mut chat = Chat { me: "alice".to_owned(), caught_up: true, ..Chat::default() };
     chat.select(&Conversation::User("bob".to_owned()));

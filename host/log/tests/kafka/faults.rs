@@ -114,6 +114,23 @@ async fn while_a_broker_stands_still_as_many_records_wait_as_may_and_the_others_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_broker_stands_still_as_many_bytes_wait_as_may() {
+    const RECORD: usize = 16 << 10;
+    let Some(broker) = or_skip(Kafka::start()) else { return };
+    let config = KafkaConfig { queue_bytes_max: 8 * RECORD, ..config(&broker, 1) };
+    let log = follow(log(&config).await);
+    append(&log, Some(id(0)), 0).await;
+    broker.freeze();
+    let appends = (0..100).map(|_| log.append(P0, None, vec![b'x'; RECORD].into()));
+    let failed = futures_util::future::join_all(appends).await.into_iter().map(Result::unwrap_err);
+    let (waited, refused): (Vec<_>, Vec<_>) = failed.partition(|failed| matches!(failed, AppendError::Unknown { .. }));
+    assert!((1..=8).contains(&waited.len()), "{} waited", waited.len());
+    assert!(refused.iter().all(|failed| failed.to_string().contains("the queue to Kafka is full")), "{refused:?}");
+    broker.thaw();
+    append_again(&log, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_that_cannot_be_used_says_what_mends_it() {
     let Some(broker) = or_skip(Kafka::shared()) else { return };
     let config = config(broker, 2);

@@ -113,6 +113,11 @@ async fn partitions_are_shared_out_and_go_to_who_is_left() {
     let every: Vec<_> = Partitioning { count: 3 }.all().collect();
     let mut of_a = a.assigned();
     tokio::time::timeout(AGREE, of_a.wait_for(|held| *held == every)).await.unwrap().unwrap();
+    let mut watched = a.assigned();
+    let first_change = tokio::spawn(async move {
+        let fewer = watched.wait_for(|held| held.len() < 6).await.unwrap();
+        fewer.len()
+    });
     let b = log(&config).await;
     let mut of_b = b.assigned();
     tokio::time::timeout(AGREE, of_b.wait_for(|held| held.len() == 3)).await.unwrap().unwrap();
@@ -120,6 +125,7 @@ async fn partitions_are_shared_out_and_go_to_who_is_left() {
     let mut both = [of_a.borrow().clone(), of_b.borrow().clone()].concat();
     both.sort();
     assert_eq!(both, every);
+    assert_eq!(first_change.await.unwrap(), 3, "it works on what it keeps without a break");
     let only_follows = log(&KafkaConfig { works: false, ..config.clone() }).await;
     assert!(only_follows.assigned().borrow().is_empty());
     tokio::task::spawn_blocking(move || b.close()).await.unwrap();

@@ -62,6 +62,21 @@ async fn slots_that_move_take_nobody_from_the_bus_and_no_route_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nodes_tell_each_other_goes_to_the_server_of_its_channel_and_to_no_other() {
+    let Some(cluster) = servers::RedisCluster::start().await else { return };
+    let (n1, n2) = (Node::start(of(&cluster, "n1")).await, Node::start(of(&cluster, "n2")).await);
+    the_bus_carries(&n1, &n2, "a word").await;
+    let mut sharded = 0;
+    for server in &cluster.servers {
+        let said = server.ask(&["INFO", "commandstats"]).await;
+        // Each server hands what is published so to all others.
+        assert!(!said.text().contains("cmdstat_publish:"), "{}", said.text());
+        sharded += usize::from(said.text().contains("cmdstat_spublish:"));
+    }
+    assert!(sharded > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_server_of_a_cluster_forgot_is_known_again_though_the_leases_stand() {
     let Some(cluster) = servers::RedisCluster::start().await else { return };
     let (n1, n2) = (Node::start(of(&cluster, "n1")).await, Node::start(of(&cluster, "n2")).await);

@@ -298,6 +298,14 @@ fn keys_of_kafka() -> Vec<&'static str> {
     .to_vec()
 }
 
+#[test]
+fn topics_are_made_with_100_partitions_3_copies_of_which_2_in_sync_and_keep_a_week() {
+    let kafka = made(ON_KAFKA).kafka;
+    assert_eq!((kafka.partitions, kafka.replication, kafka.min_in_sync), (100, 3, 2));
+    assert_eq!(kafka.retention_ms, 7 * 24 * 60 * 60 * 1_000);
+    assert!(!kafka.lenient);
+}
+
 fn keys_of_store_and_registry() -> Vec<&'static str> {
     let prefix = |redis: &Option<RedisConfig>| redis.as_ref().unwrap().prefix.clone();
     each! {
